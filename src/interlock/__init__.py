@@ -1,0 +1,1 @@
+"""One guarded path between AI code and any quantum backend."""

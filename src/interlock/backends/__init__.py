@@ -1,0 +1,1 @@
+"""Devices and simulators: twins of real devices, confined execution."""

@@ -1,0 +1,1 @@
+"""Circuits: canonical form, safe ingest, SDK adapters."""

@@ -1,0 +1,79 @@
+"""The command line: one thin module a command, loaded only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from interlock.errors import InterlockError
+
+__all__ = ["main"]
+
+#: command -> one line of help. Each lives in `interlock.cli.<command>` as `command`. Keep sorted.
+COMMANDS: dict[str, str] = {
+    "version": "Print the version.",
+}
+
+
+class _Lazy(click.Group):
+    """A group that imports a command only when it runs: `--help` stays fast."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"interlock.cli.{name.replace('-', '_')}")
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0] if args else ""
+        if name and not name.startswith("-") and name not in COMMANDS:
+            import difflib
+
+            near = difflib.get_close_matches(name, COMMANDS, 1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            ctx.fail(f"No such command {name!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(COMMANDS.items()))
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """One guarded path between AI code and any quantum backend.
+
+    Bad jobs stop before they cost anything, bad results stop before they act, and anyone can
+    check why, offline.
+    """
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line and return the exit code; errors print as text, never a traceback."""
+    try:
+        result: Any = cli.main(args=argv, prog_name="interlock", standalone_mode=False)
+        code = result if isinstance(result, int) else 0
+    except click.exceptions.Abort:
+        click.echo("interrupted", err=True)
+        code = 130
+    except click.ClickException as error:
+        error.show()
+        code = 2
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        code = 130
+    except InterlockError as error:
+        click.echo(error.diagnostics(), err=True)
+        code = error.exit_code
+    if argv is None:
+        sys.exit(code)
+    return code

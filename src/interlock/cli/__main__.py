@@ -1,0 +1,5 @@
+"""Run the command line with `python -m interlock.cli`."""
+
+from interlock.cli import main
+
+main()

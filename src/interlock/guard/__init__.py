@@ -1,0 +1,1 @@
+"""The guarded path: every quantum job goes through it, stage by stage."""

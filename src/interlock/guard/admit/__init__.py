@@ -1,0 +1,1 @@
+"""May this principal ask for this, now, with this data?"""

@@ -1,0 +1,1 @@
+"""Does the decoded output obey the constraints?"""

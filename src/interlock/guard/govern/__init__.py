@@ -1,0 +1,1 @@
+"""May it act, at this speed and volume?"""

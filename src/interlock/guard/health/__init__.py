@@ -1,0 +1,1 @@
+"""Is the device fit for this circuit?"""

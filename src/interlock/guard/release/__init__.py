@@ -1,0 +1,1 @@
+"""Hand over with a receipt, or fall back."""

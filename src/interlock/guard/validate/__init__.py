@@ -1,0 +1,1 @@
+"""Is the result physics, or noise?"""

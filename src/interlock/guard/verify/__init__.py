@@ -1,0 +1,1 @@
+"""Is the circuit well-formed, within limits, and what was reviewed?"""

@@ -1,0 +1,148 @@
+"""The words the whole package shares: principal, job, finding, verdict, outcome, receipt."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+__all__ = [
+    "CircuitFacts",
+    "Decision",
+    "Evidence",
+    "Finding",
+    "Job",
+    "Mode",
+    "Outcome",
+    "Principal",
+    "Verdict",
+]
+
+#: What a control learnt: plain JSON values only, so that it can be recorded and replayed.
+Evidence: TypeAlias = Mapping[str, Any]
+
+_EMPTY: Evidence = MappingProxyType({})
+
+
+class Decision(enum.IntEnum):
+    """What a control says of a job, in order of severity.
+
+    Example:
+        >>> max(Decision.ALLOW, Decision.FALLBACK, Decision.HOLD).name
+        'FALLBACK'
+    """
+
+    ALLOW = 0
+    HOLD = 1
+    FALLBACK = 2
+    DENY = 3
+
+
+class Outcome(enum.StrEnum):
+    """How a job ended for the person who sent it."""
+
+    RELEASE = "RELEASE"
+    FALLBACK = "FALLBACK"
+    HOLD = "HOLD"
+    DENY = "DENY"
+
+
+class Mode(enum.StrEnum):
+    """Whether user code could have gone round the guard.
+
+    `ADVISORY`: the guard is a wrapper in the user's own process.
+    `ENFORCED`: the gateway holds the credentials and user code runs in a sandbox without them.
+    """
+
+    ADVISORY = "ADVISORY"
+    ENFORCED = "ENFORCED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """Who asks: a person, a service or an agent, and for whom."""
+
+    id: str
+    kind: str = "person"
+    tenant: str = "local"
+    on_behalf_of: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing a control has to say.
+
+    Attributes:
+        rule: stable id, `<stage>.<control>.<rule>`.
+        message: what was wrong.
+        got: what was found.
+        expected: what would have been right.
+        fix: what to do next.
+        location: where, for instance `instruction 4: cx q[0], q[7]`.
+    """
+
+    rule: str
+    message: str
+    got: str | None = None
+    expected: str | None = None
+    fix: str | None = None
+    location: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What a control decided, why, and on what evidence."""
+
+    decision: Decision
+    findings: tuple[Finding, ...] = ()
+    evidence: Evidence = field(default=_EMPTY)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CircuitFacts:
+    """What the record keeps of one circuit of a job.
+
+    Attributes:
+        sha256: identity of the canonical form (a template when it has free parameters).
+        num_qubits: width.
+        num_clbits: classical bits.
+        size: number of operations.
+        depth: circuit depth.
+        two_qubit_ops: operations on two or more qubits.
+        bindings: number of parameter sets it runs with.
+        shots: shots for each parameter set; 0 when `precision` is given.
+        precision: target standard error of an estimate, or None.
+    """
+
+    sha256: str
+    num_qubits: int
+    num_clbits: int
+    size: int
+    depth: int
+    two_qubit_ops: int
+    bindings: int = 1
+    shots: int = 0
+    precision: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What was asked for. Plain facts only: recorded whole and enough to decide again."""
+
+    id: str
+    kind: str
+    principal: Principal
+    mode: Mode
+    backend: str
+    circuits: tuple[CircuitFacts, ...]
+    submitted_at: str
+    pipeline: str = "default"
+    seed: int | None = None
+    labels: tuple[str, ...] = ()
+
+    @property
+    def total_shots(self) -> int:
+        """Shots over all circuits and parameter sets."""
+        return sum(c.shots * c.bindings for c in self.circuits)

@@ -1,0 +1,207 @@
+"""The guarded path: one ordered tuple of stages and one pure walk along it.
+
+The walk is the same at run time and at replay. At run time the evidence comes from controls that
+gather it; at replay it comes from the ledger. Nothing else differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from interlock.types import Decision, Evidence, Finding, Job, Outcome, Verdict
+
+if TYPE_CHECKING:
+    from interlock.guard.policy import Bound, Policy
+
+__all__ = [
+    "BASELINE",
+    "BASELINE_STAGES",
+    "QUANTUM",
+    "STAGES",
+    "ControlRecord",
+    "EvidenceSource",
+    "StageRecord",
+    "Trace",
+    "decide_stage",
+    "walk",
+]
+
+#: The stage name is also the entry-point group, the policy section, the ledger event, the metric
+#: label and the docs page.
+STAGES: tuple[str, ...] = (
+    "admit",
+    "verify",
+    "health",
+    "execute",
+    "validate",
+    "filter",
+    "govern",
+    "release",
+)
+
+#: What the classical answer goes through: the release stage computes it, and it is filtered and
+#: governed like any other answer.
+BASELINE_STAGES: tuple[str, ...] = ("release", "filter", "govern")
+
+QUANTUM = "quantum"
+BASELINE = "baseline"
+
+
+class EvidenceSource(Protocol):
+    """Where the evidence for some controls of a stage comes from."""
+
+    def __call__(
+        self, stage: str, branch: str, controls: Sequence[Bound]
+    ) -> Mapping[str, Evidence]:
+        """Return control id -> evidence. A control left out has no verdict and so denies."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlRecord:
+    """What one control decided."""
+
+    control: str
+    version: int
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageRecord:
+    """What one stage decided: the most severe verdict of its controls."""
+
+    stage: str
+    branch: str
+    decision: Decision
+    controls: tuple[ControlRecord, ...]
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """All findings, those of the most severe controls first."""
+        ordered = sorted(self.controls, key=lambda c: -c.verdict.decision)
+        return tuple(f for record in ordered for f in record.verdict.findings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """The whole way of one job and how it ended."""
+
+    outcome: Outcome
+    stages: tuple[StageRecord, ...]
+
+    @property
+    def ended_at(self) -> str:
+        """The stage that decided the outcome."""
+        return self.stages[-1].stage
+
+    @property
+    def cause(self) -> Finding | None:
+        """The first finding of the stage that kept the job from being released, or None."""
+        for record in reversed(self.stages):
+            if record.decision is not Decision.ALLOW:
+                return record.findings[0] if record.findings else None
+        return None
+
+
+def _fault(stage: str, control: str, rule: str, message: str, got: str, fix: str) -> Verdict:
+    finding = Finding(
+        rule=f"{stage}.{control}.{rule}",
+        message=message,
+        got=got,
+        expected="a verdict; no verdict means DENY",
+        fix=fix,
+    )
+    return Verdict(decision=Decision.DENY, findings=(finding,))
+
+
+def _decide_control(bound: Bound, stage: str, job: Job, evidence: Evidence | None) -> Verdict:
+    if bound.control is None:
+        return _fault(
+            stage, bound.id, "missing", "the control the policy names is not installed", bound.id,
+            "install the package that brings it, or take it out of the policy",
+        )  # fmt: skip
+    if evidence is None:
+        return _fault(
+            stage, bound.id, "no-evidence", "the control gathered no evidence", "nothing",
+            "see the log of the control",
+        )  # fmt: skip
+    if "error" in evidence:
+        return _fault(
+            stage, bound.id, "failed", "the control failed while gathering evidence",
+            str(evidence["error"]), "mend what it reports, then run the job again",
+        )  # fmt: skip
+    try:
+        verdict: object = bound.control.decide(job, bound.settings, evidence)
+    except Exception as error:  # noqa: BLE001 - whatever a control raises, the job is denied
+        return _fault(
+            stage, bound.id, "failed", "the control failed while deciding",
+            f"{type(error).__name__}: {error}", "mend the control, then run the job again",
+        )  # fmt: skip
+    if not isinstance(verdict, Verdict):
+        return _fault(
+            stage, bound.id, "no-verdict", "the control returned something else than a verdict",
+            type(verdict).__name__, "mend the control, then run the job again",
+        )  # fmt: skip
+    return verdict
+
+
+def decide_stage(
+    stage: str, branch: str, job: Job, policy: Policy, source: EvidenceSource
+) -> StageRecord:
+    """Decide one stage: phases in order, the most severe verdict of all controls."""
+    bound = policy.controls(stage)
+    records: list[ControlRecord] = []
+    if not bound:
+        verdict = _fault(
+            stage, "policy", "empty", "the policy has no control for this stage", "no control",
+            f"add a control under `{stage}:` in the policy",
+        )  # fmt: skip
+        records.append(ControlRecord(control="policy", version=1, verdict=verdict))
+    for phase in sorted({b.phase for b in bound}):
+        members = [b for b in bound if b.phase == phase]
+        evidence = source(stage, branch, members)
+        records += [
+            ControlRecord(
+                control=b.id,
+                version=b.control.version if b.control else 0,
+                verdict=_decide_control(b, stage, job, evidence.get(b.id)),
+            )
+            for b in members
+        ]
+        if any(r.verdict.decision is not Decision.ALLOW for r in records):
+            break
+    return StageRecord(
+        stage=stage,
+        branch=branch,
+        decision=max(r.verdict.decision for r in records),
+        controls=tuple(sorted(records, key=lambda r: r.control)),
+    )
+
+
+def walk(job: Job, policy: Policy, source: EvidenceSource) -> Trace:
+    """Take a job along the path and say how it ends.
+
+    The first stage that does not allow ends the quantum branch. HOLD and DENY end the job.
+    FALLBACK goes on with the classical baseline, which must be allowed by every stage of
+    `BASELINE_STAGES`; a baseline that is not ends in DENY (or HOLD).
+    """
+    stages: list[StageRecord] = []
+    for stage in STAGES:
+        record = decide_stage(stage, QUANTUM, job, policy, source)
+        stages.append(record)
+        if record.decision is Decision.FALLBACK:
+            break
+        if record.decision is not Decision.ALLOW:
+            return Trace(outcome=Outcome[record.decision.name], stages=tuple(stages))
+    else:
+        return Trace(outcome=Outcome.RELEASE, stages=tuple(stages))
+    for stage in BASELINE_STAGES:
+        record = decide_stage(stage, BASELINE, job, policy, source)
+        stages.append(record)
+        if record.decision is not Decision.ALLOW:
+            held = record.decision is Decision.HOLD
+            outcome = Outcome.HOLD if held else Outcome.DENY
+            return Trace(outcome=outcome, stages=tuple(stages))
+    return Trace(outcome=Outcome.FALLBACK, stages=tuple(stages))

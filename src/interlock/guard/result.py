@@ -1,0 +1,61 @@
+"""The result of a job in a form that belongs to no SDK."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Estimates", "Result", "Samples"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Samples:
+    """Counts of one circuit.
+
+    Attributes:
+        registers: register name -> one mapping of bit string (most significant bit first) to
+            count for each parameter set.
+        widths: register name -> number of bits.
+        shots: shots for each parameter set.
+    """
+
+    registers: Mapping[str, Sequence[Mapping[str, int]]]
+    widths: Mapping[str, int]
+    shots: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimates:
+    """Expectation values of one circuit, flattened.
+
+    Attributes:
+        values: one for each (parameter set, observable), in C order of the SDK's array.
+        errors: standard error of each, as the device reported it.
+        shape: shape of the SDK's array.
+    """
+
+    values: Sequence[float]
+    errors: Sequence[float]
+    shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What came back.
+
+    Attributes:
+        items: one for each circuit of the job.
+        native: the SDK's own result object, handed to the user only on release.
+        seconds: time the execution took.
+        seed: the seed the device was given, or None.
+        level: isolation level reached, for instance `in-process` or `confined`.
+        extra: anything else worth recording, plain JSON values.
+    """
+
+    items: tuple[Samples | Estimates, ...]
+    native: Any = None
+    seconds: float = 0.0
+    seed: int | None = None
+    level: str = "in-process"
+    extra: Mapping[str, Any] = field(default_factory=dict)

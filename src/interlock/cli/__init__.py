@@ -14,6 +14,7 @@ __all__ = ["main"]
 
 #: command -> one line of help. Each lives in `interlock.cli.<command>` as `command`. Keep sorted.
 COMMANDS: dict[str, str] = {
+    "verify": "Check a ledger offline: every entry and every signed head.",
     "version": "Print the version.",
 }
 

@@ -1,1 +1,9 @@
-"""The tamper-evident record of every job."""
+"""A tamper-evident, append-only record: durable entries, signed heads, proofs, erasable payloads."""
+
+from interlock.ledger.audit import Fault, Report, audit
+from interlock.ledger.entry import Entry
+from interlock.ledger.ledger import Ledger
+from interlock.ledger.proof import Proof
+from interlock.ledger.sequencer import Pending
+
+__all__ = ["Entry", "Fault", "Ledger", "Pending", "Proof", "Report", "audit"]

@@ -1,0 +1,42 @@
+"""`interlock verify`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from interlock.config import home as home_folder
+
+
+@click.command()
+@click.option("--home", type=click.Path(path_type=Path), help="Folder of the ledger.")
+@click.option("--keys", type=click.Path(path_type=Path), help="Public keys to trust (vkeys file).")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(home: Path | None, keys: Path | None, as_json: bool) -> int:
+    """Check a ledger offline: every entry and every signed head.
+
+    Needs no network and no private key. Exit code 0 when all fits, 7 when something was changed.
+    """
+    from interlock.ledger import audit
+    from interlock.ledger.identity import read_vkeys
+
+    report = audit(home_folder(home), read_vkeys(keys) if keys else None)
+    if as_json:
+        click.echo(json.dumps(report.as_dict(), indent=1))
+        return 0 if report.ok else 7
+    covered = f"{report.signed_size} under a signed head ({report.checkpoints} heads)"
+    click.echo(f"ledger  {report.origin}")
+    click.echo(f"entries {report.size}, {covered}")
+    click.echo(f"root    {report.root}")
+    for fault in report.faults:
+        click.echo(f"FAULT   {fault.kind}: {fault.where}")
+        click.echo(f"          got:      {fault.got}")
+        click.echo(f"          expected: {fault.expected}")
+    if report.more_faults:
+        click.echo(f"        and {report.more_faults} more faults")
+    for note in report.notes:
+        click.echo(f"note    {note}")
+    click.echo("OK: no change found" if report.ok else "CHANGED: do not rely on this ledger")
+    return 0 if report.ok else 7

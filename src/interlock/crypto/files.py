@@ -1,0 +1,141 @@
+"""Small files that must survive a crash and must not be read by others."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from interlock.errors import SetupError, StorageError
+
+__all__ = ["check_private", "locked", "own_dir", "private_dir", "read_private", "sync_dir", "write_private"]
+
+_threads = threading.RLock()
+
+
+def storage_error(path: Path, error: OSError) -> StorageError:
+    """Return the error of a failed read or write as ours."""
+    return StorageError(
+        f"{path.name} cannot be read or written",
+        code="storage-io",
+        got=f"{type(error).__name__}: {error.strerror or error}",
+        expected=f"a readable and writable {path}",
+        fix="check free space, the path and its owner, then try again",
+    )
+
+
+def private_dir(path: Path) -> Path:
+    """Create a directory only its owner can enter, or check that it is one."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(path, error) from error
+    check_private(path)
+    return path
+
+
+def own_dir(path: Path) -> Path:
+    """Create a directory for its owner, or check that not everybody can write to it."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise storage_error(path, error) from error
+    if mode & 0o002:
+        raise SetupError(
+            "everybody can write to the home folder",
+            code="home-permissions",
+            got=f"{path} has mode {stat.S_IMODE(mode):04o}",
+            expected="no right to write for others",
+            fix=f"chmod o-w {path}",
+        )
+    return path
+
+
+def check_private(path: Path) -> None:
+    """Raise if anybody but the owner can read or write this path.
+
+    Raises:
+        SetupError: it belongs to somebody else, or its mode lets others in.
+    """
+    try:
+        info = path.stat(follow_symlinks=False)
+    except OSError as error:
+        raise storage_error(path, error) from error
+    if stat.S_ISLNK(info.st_mode):
+        raise SetupError(
+            "a key must not be a symbolic link",
+            code="key-permissions",
+            got=f"{path} is a link to {path.readlink()}",
+            expected="a plain file or directory",
+            fix="put the file itself there",
+        )
+    if info.st_uid != os.geteuid() or info.st_mode & 0o077:
+        raise SetupError(
+            "others can read or write a key",
+            code="key-permissions",
+            got=f"{path} has mode {stat.S_IMODE(info.st_mode):04o}, owner {info.st_uid}",
+            expected=f"no rights for group and others, owner {os.geteuid()}",
+            fix=f"chmod go-rwx {path}; treat the keys as known to others and rotate them",
+        )
+
+
+def read_private(path: Path) -> bytes | None:
+    """Return the bytes of a private file, or None when there is none."""
+    if not path.exists():
+        return None
+    check_private(path)
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise storage_error(path, error) from error
+
+
+def write_private(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """Replace a file by new bytes: all of them or none, durable on return."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        temporary.replace(path)
+        sync_dir(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise storage_error(path, error) from error
+
+
+def sync_dir(path: Path) -> None:
+    """Make renames and removals in a directory durable."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock shared by all threads and processes that name the same file."""
+    with _threads:
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise storage_error(path, error) from error
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)

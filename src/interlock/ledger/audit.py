@@ -1,0 +1,311 @@
+"""The offline check of a whole ledger: every entry, every head, and what fits together.
+
+Needs no private key and opens the database read-only. Each fault is named by what was done, as
+far as the evidence tells; the docs say for each what a witness adds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from interlock.errors import InputError, IntegrityError, InterlockError
+from interlock.ledger.entry import header_fields
+from interlock.ledger.heads import Heads
+from interlock.ledger.identity import read_vkeys
+from interlock.ledger.note import Checkpoint, NoteKey, verify_checkpoint
+from interlock.ledger.sqlite import database_error
+from interlock.ledger.store import Row
+from interlock.ledger.tree import EMPTY_ROOT, Frontier, leaf_hash
+
+__all__ = ["Fault", "Report", "audit"]
+
+#: After this many faults the rest is only counted.
+_MOST = 50
+_WIDEST_GAP = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One thing that is wrong.
+
+    Attributes:
+        kind: `edited`, `deleted`, `newest-deleted`, `reordered`, `duplicated`, `rewritten`,
+            `forked`, `swapped`, `clock-back`, `checkpoint-forged`, `damaged` or `unreadable`.
+        where: the entry, head or file.
+        got: what was found.
+        expected: what would have been right.
+    """
+
+    kind: str
+    where: str
+    got: str
+    expected: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """What an audit found.
+
+    Attributes:
+        origin: the ledger.
+        size: number of entries found.
+        root: Merkle root over them.
+        signed_size: entries covered by the newest valid signed head.
+        checkpoints: number of valid signed heads.
+        faults: what is wrong, in the order found.
+        more_faults: how many further faults were only counted.
+        notes: what is not wrong but limits what the check can say.
+    """
+
+    origin: str = ""
+    size: int = 0
+    root: str = EMPTY_ROOT.hex()
+    signed_size: int = 0
+    checkpoints: int = 0
+    faults: list[Fault] = field(default_factory=list)
+    more_faults: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.faults
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        return {"ok": self.ok, **asdict(self)}
+
+    def add(self, kind: str, where: str, got: str, expected: str) -> None:
+        """Note a fault."""
+        if len(self.faults) < _MOST:
+            self.faults.append(Fault(kind=kind, where=where, got=got, expected=expected))
+        else:
+            self.more_faults += 1
+
+
+@dataclass(slots=True)
+class _Head:
+    where: str
+    checkpoint: Checkpoint
+
+
+def audit(home: Path, keys: Sequence[NoteKey] | None = None) -> Report:
+    """Check the ledger of a home.
+
+    Args:
+        home: its folder.
+        keys: the public keys to trust; by default those published in the home, which whoever
+            can replace the whole home can replace as well.
+
+    Raises:
+        InputError: there is no ledger.
+    """
+    path = home / "ledger.db"
+    heads = Heads(home / "checkpoints")
+    if not path.exists() and not heads.notes():
+        raise InputError(
+            "there is no ledger here",
+            code="ledger-missing",
+            got=str(home),
+            expected="a folder with ledger.db",
+            fix="give --home, or set INTERLOCK_HOME",
+        )
+    report = Report()
+    if keys is None:
+        keys = read_vkeys(home / "ledger.vkeys")
+        report.notes.append(
+            "keys: taken from the home itself; pass the ledger's keys to rule out that the whole "
+            "home was replaced"
+        )
+    origin = keys[0].name if keys else ""
+    report.origin = origin
+    signed = list(_read_heads(report, heads, keys, origin))
+    try:
+        _check_database(report, path, keys, origin, signed)
+    except sqlite3.Error as error:
+        problem = database_error(path, error)
+        if not isinstance(problem, IntegrityError):
+            raise problem from error
+        report.add("damaged", path.name, str(error), "a database that SQLite can read")
+    return report
+
+
+def _read_heads(
+    report: Report, heads: Heads, keys: Sequence[NoteKey], origin: str
+) -> Iterator[_Head]:
+    for path, note in heads.notes():
+        where = f"checkpoints/{path.name}"
+        if checkpoint := _valid(report, where, note, keys, origin):
+            yield _Head(where, checkpoint)
+
+
+def _valid(
+    report: Report, where: str, note: str, keys: Sequence[NoteKey], origin: str
+) -> Checkpoint | None:
+    try:
+        checkpoint, _ = verify_checkpoint(note, keys, origin=origin)
+    except InterlockError as error:
+        kind = "swapped" if error.code == "checkpoint-origin" else "checkpoint-forged"
+        report.add(kind, where, error.got or error.message, error.expected or "")
+        return None
+    report.checkpoints += 1
+    report.signed_size = max(report.signed_size, checkpoint.size)
+    return checkpoint
+
+
+def _check_database(
+    report: Report, path: Path, keys: Sequence[NoteKey], origin: str, signed: list[_Head]
+) -> None:
+    if not path.exists():
+        report.add("newest-deleted", path.name, "no database", f"{report.signed_size} entries")
+        return
+    connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+    try:
+        connection.execute("BEGIN")
+        for (line,) in connection.execute("PRAGMA quick_check(5)"):
+            if line != "ok":
+                report.add("damaged", path.name, str(line), "an intact database")
+        meta = dict(connection.execute("SELECT name, value FROM meta"))
+        if meta.get("origin") != origin:
+            report.add("swapped", path.name, str(meta.get("origin")), origin)
+        rows = connection.execute("SELECT size, note FROM checkpoints WHERE note IS NOT NULL")
+        for size, note in rows.fetchall():
+            where = f"head of {size} entries"
+            if checkpoint := _valid(report, where, str(note), keys, origin):
+                signed.append(_Head(where, checkpoint))
+        roots, following = _walk(report, connection, {h.checkpoint.size for h in signed})
+    finally:
+        connection.close()
+    _compare(report, signed, roots, following)
+
+
+class _Places:
+    """Where the entries say they belong, against where they are."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._missing: set[int] = set()
+        self._found = 0
+        self.next = 0
+
+    def see(self, index: int, claim: int) -> None:
+        where = f"entry {index}"
+        self._found += 1
+        if claim == self.next:
+            self.next += 1
+        elif self.next < claim <= self.next + _WIDEST_GAP:
+            self._missing.update(range(self.next, claim))
+            self.next = claim + 1
+        elif claim in self._missing:
+            self._missing.remove(claim)
+            self._report.add("reordered", where, f"what was entry {claim}", where)
+        elif claim < self.next:
+            self._report.add("duplicated", where, f"entry {claim} again", "each entry once")
+        else:
+            self._report.add("edited", where, f"says it is entry {claim}", where)
+
+    def skip(self) -> None:
+        self._found += 1
+        self.next += 1
+
+    def finish(self) -> None:
+        for start, end in _ranges(sorted(self._missing)):
+            count = end - start + 1
+            where = f"entry {start}" if count == 1 else f"entries {start} to {end}"
+            self._report.add("deleted", where, f"{count} missing", "no gap")
+
+
+def _ranges(numbers: list[int]) -> Iterator[tuple[int, int]]:
+    start = 0
+    for at, number in enumerate(numbers):
+        if at + 1 == len(numbers) or numbers[at + 1] != number + 1:
+            yield numbers[start], number
+            start = at + 1
+
+
+def _walk(
+    report: Report, connection: sqlite3.Connection, sizes: set[int]
+) -> tuple[dict[int, bytes], int]:
+    """Check the entries one by one; return the root at each of the sizes, and the next index."""
+    frontier, places = Frontier(), _Places(report)
+    roots = {0: EMPTY_ROOT}
+    last_time = ""
+    rows = connection.execute("SELECT idx, event, leaf, header, payload FROM entries ORDER BY idx")
+    for row in rows:
+        leaf, fields = _check_row(report, row)
+        if fields is None:
+            places.skip()
+        else:
+            places.see(row[0], fields["index"])
+            if fields["time"] < last_time:
+                expected = f"at or after {last_time}"
+                report.add("clock-back", f"entry {row[0]}", fields["time"], expected)
+            last_time = max(fields["time"], last_time)
+        frontier.append(leaf)
+        if frontier.size in sizes:
+            roots[frontier.size] = frontier.root()
+    places.finish()
+    report.size = frontier.size
+    report.root = frontier.root().hex()
+    return roots, places.next
+
+
+def _check_row(report: Report, row: Row) -> tuple[bytes, dict[str, Any] | None]:
+    index, event, stored_leaf, header, payload = row
+    where = f"entry {index}"
+    leaf = leaf_hash(header + hashlib.sha256(payload).digest())
+    if leaf != stored_leaf:
+        report.add("edited", where, f"leaf {leaf.hex()[:16]}", f"leaf {stored_leaf.hex()[:16]}")
+        return leaf, None
+    try:
+        fields = header_fields(header)
+    except InterlockError as error:
+        report.add("unreadable", where, error.got or "", error.expected or "")
+        return leaf, None
+    if fields["event"] != event:
+        report.add("edited", where, f"event {event!r}", f"event {fields['event']!r}")
+    return leaf, fields
+
+
+def _compare(report: Report, signed: list[_Head], roots: dict[int, bytes], following: int) -> None:
+    """Hold the signed heads against the tree, and against each other."""
+    sizes = [head.checkpoint.size for head in signed]
+    longest = max(sizes, default=0)
+    bad = [
+        head
+        for head in signed
+        if head.checkpoint.size <= report.size
+        and roots.get(head.checkpoint.size) != head.checkpoint.root
+    ]
+    wrong = {id(head) for head in bad}
+    good = max(
+        (h.checkpoint.size for h in signed if id(h) not in wrong and h.checkpoint.size <= report.size),
+        default=0,
+    )
+    if bad:
+        first = min(bad, key=lambda head: head.checkpoint.size)
+        size = first.checkpoint.size
+        got = f"root {roots.get(size, b'').hex()}"
+        expected = f"root {first.checkpoint.root.hex()} ({first.where})"
+        if size <= good:
+            report.add("forked", f"{size} entries", got + ", signed as well", expected)
+        elif not report.faults:
+            before = max((s for s in sizes if s < size), default=0)
+            report.add("rewritten", f"entries {before} to {size - 1}", got, expected)
+    if longest > following:
+        where = f"entries {following} to {longest - 1}"
+        report.add("newest-deleted", where, f"{following} entries", f"{longest}, as signed")
+    if report.size > longest:
+        report.notes.append(
+            f"{report.size - longest} newest entries are not under a signed head yet; "
+            "deleting them would not show"
+        )
+    report.notes.append(
+        "without a witness, somebody with the ledger's keys can rewrite it unseen; compare a head "
+        "kept elsewhere"
+    )

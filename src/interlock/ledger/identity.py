@@ -1,0 +1,65 @@
+"""Who a ledger is: its origin, the keys it signs heads with, and where their public halves are."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+
+from interlock.crypto import files
+from interlock.crypto.keys import KeyStore
+from interlock.errors import IntegrityError
+from interlock.ledger.note import ED25519, ML_DSA_44, NoteKey, NoteSigner
+
+__all__ = ["Identity", "read_vkeys"]
+
+_KEYS = (("log-ed25519", "ed25519", ED25519), ("log-ml-dsa-44", "ml-dsa-44", ML_DSA_44))
+
+
+class Identity:
+    """The origin and the signing keys of one ledger.
+
+    The origin is derived from the first Ed25519 key, so that it cannot be claimed without it.
+    """
+
+    def __init__(self, home: Path, store: KeyStore) -> None:
+        pairs = [(store.signing_key(name, algorithm), kind) for name, algorithm, kind in _KEYS]
+        first = pairs[0][0].public_key().public_bytes_raw()
+        short = base64.b32encode(hashlib.sha256(first).digest()[:10]).decode().lower()
+        self.origin = f"interlock.local/{short}"
+        self.signers = [
+            NoteSigner(NoteKey(self.origin, kind, key.public_key().public_bytes_raw()), key)
+            for key, kind in pairs
+        ]
+        path = home / "ledger.vkeys"
+        text = "".join(f"{signer.key}\n" for signer in self.signers)
+        if not path.exists():
+            files.write_private(path, text.encode(), mode=0o644)
+        elif read_vkeys(path) != self.keys:
+            raise IntegrityError(
+                "the published keys are not those of the key store",
+                code="ledger-vkeys",
+                got=str(path),
+                expected=f"the keys of {self.origin}",
+                fix="find out who changed the file; restore it or the keys from a copy",
+            )
+
+    @property
+    def keys(self) -> list[NoteKey]:
+        """The public keys; each of them signs every head."""
+        return [signer.key for signer in self.signers]
+
+
+def read_vkeys(path: Path) -> list[NoteKey]:
+    """Read a file of verifier keys, one a line."""
+    try:
+        lines = path.read_text().split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise IntegrityError(
+            "the public keys of the ledger cannot be read",
+            code="ledger-vkeys",
+            got=f"{path}: {error}",
+            expected="one verifier key a line",
+            fix="restore the file from a copy, or pass the keys yourself",
+        ) from error
+    return [NoteKey.parse(line) for line in lines if line.strip()]

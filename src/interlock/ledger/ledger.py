@@ -1,0 +1,310 @@
+"""The ledger as callers use it."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from interlock.crypto import files
+from interlock.crypto.keys import KeyStore
+from interlock.errors import InputError, IntegrityError, InterlockError, StorageError
+from interlock.ledger import entry as entries
+from interlock.ledger.audit import Report, audit
+from interlock.ledger.entry import Draft, Entry, HeaderValue
+from interlock.ledger.heads import Heads
+from interlock.ledger.identity import Identity
+from interlock.ledger.note import Checkpoint, sign_checkpoint, verify_checkpoint
+from interlock.ledger.proof import Proof
+from interlock.ledger.sequencer import LINGER_S, Pending, Sequencer, extend, truncated
+from interlock.ledger.sqlite import SqliteStore
+from interlock.ledger.store import Store
+from interlock.ledger.subjects import SubjectKeys
+from interlock.ledger.tree import Frontier, Tree
+
+__all__ = ["Ledger"]
+
+_CHECKPOINT_S = 5.0
+_QUIET_S = 1.0
+_TURN_S = 10.0
+
+
+class Ledger:
+    """An append-only record that shows what was changed in it afterwards.
+
+    Tamper-evident, not tamper-proof: whoever holds the keys can write a different history. A
+    deleted tail is shown when a head of the longer ledger is kept somewhere: in `checkpoints/`
+    beside the database, or, where that folder can be changed too, by a witness.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> with Ledger.open(pathlib.Path(tempfile.mkdtemp()) / "home") as ledger:
+        ...     entry = ledger.append("demo", {"job": "j1"}, {"shots": 100}).wait(5)
+        ...     ledger.verify().ok, entry.index, ledger.find(entry.id).payload["shots"]
+        (True, 0, 100)
+    """
+
+    def __init__(
+        self, home: Path, store: Store, keys: KeyStore, identity: Identity, clock: Callable[[], int]
+    ) -> None:
+        self.home = home
+        self.origin = identity.origin
+        self._store = store
+        self._identity = identity
+        self._clock = clock
+        self._subjects = SubjectKeys(keys)
+        self._heads = Heads(home / "checkpoints")
+        self._sequencer = Sequencer(store, self._follow(), clock)
+        self._tree = Tree()
+        self._tree_lock = threading.Lock()
+        self.wake = threading.Event()
+        self._closed = threading.Event()
+        self._flusher: threading.Thread | None = None
+        self._seen = self._signed = self._sequencer.size
+        self._seen_at = self._signed_at = time.monotonic()
+        _open_ledgers.add(self)
+
+    @classmethod
+    def open(cls, home: Path, *, clock: Callable[[], int] = time.time_ns) -> Ledger:
+        """Open the ledger of a home, making it, its keys and its folder the first time.
+
+        Args:
+            home: folder; created with access for its owner only.
+            clock: nanoseconds since 1970, like `time.time_ns`.
+
+        Raises:
+            IntegrityError: it was cut, swapped or damaged; nothing is added to it then.
+            StorageError: the disk or the database cannot be used.
+            SetupError: others can read the keys.
+        """
+        home = Path(home)
+        files.own_dir(home)
+        keys = KeyStore(home / "keys")
+        identity = Identity(home, keys)
+        path = home / "ledger.db"
+        if not path.exists() and (newest := Heads(home / "checkpoints").newest()):
+            raise truncated(0, newest[0].size)
+        store = SqliteStore(path, origin=identity.origin)
+        try:
+            if store.origin != identity.origin:
+                raise IntegrityError(
+                    "this database is not the ledger of this home",
+                    code="ledger-swapped",
+                    got=store.origin,
+                    expected=identity.origin,
+                    fix=f"put the right {path} back; nothing was changed",
+                )
+            return cls(home, store, keys, identity, clock)
+        except BaseException:
+            store.close()
+            raise
+
+    def _follow(self) -> Frontier:
+        """Return the tree of all entries, from the last signed head on."""
+        signed = self._store.last_checkpoint()
+        frontier = Frontier()
+        if signed is not None and signed.note is not None:
+            head, _ = verify_checkpoint(signed.note, self._identity.keys, origin=self.origin)
+            frontier = Frontier.from_bytes(signed.size, signed.frontier)
+            if head.size != signed.size or head.root != frontier.root():
+                raise IntegrityError(
+                    "the stored tree does not fit the signed head",
+                    code="ledger-frontier",
+                    got=f"{signed.size} entries, root {frontier.root().hex()}",
+                    expected=f"{head.size} entries, root {head.root.hex()}",
+                    fix="run `interlock verify`; restore the ledger from a copy",
+                )
+        newest = self._heads.newest()
+        self._store.begin(time.monotonic() + _TURN_S)
+        try:
+            size, _ = self._store.tail()
+            frontier = extend(self._store, frontier, size)
+        finally:
+            self._store.rollback()
+        if newest is not None and newest[0].size > frontier.size:
+            verify_checkpoint(newest[1], self._identity.keys, origin=self.origin)
+            raise truncated(frontier.size, newest[0].size)
+        return frontier
+
+    def append(
+        self,
+        event: str,
+        header: Mapping[str, HeaderValue],
+        payload: Mapping[str, Any],
+        *,
+        subject: str = "local",
+    ) -> Pending:
+        """Hand in an entry; it is recorded when `wait` on the result returns.
+
+        Several entries handed in before the first `wait` share one commit.
+
+        Args:
+            event: what happened, for instance a stage of the guarded path.
+            header: flat, in the clear, kept for ever: no personal data.
+            payload: JSON values, encrypted under the subject's data key.
+            subject: whom the payload is about; `erase` works by subject.
+
+        Raises:
+            InputError: a value cannot be recorded exactly.
+        """
+        if self._closed.is_set():
+            raise StorageError(
+                "the ledger is closed",
+                code="ledger-closed",
+                got=f"append of {event!r}",
+                expected="an open ledger",
+                fix="append before `close`, or open it again",
+            )
+        fields, data = entries.draft(event, header, payload)
+        key, stored = self._subjects.encrypt(subject, data)
+        pending = self._sequencer.submit(Draft(event, fields, payload, key, stored))
+        if not self.wake.is_set():
+            self._start()
+        return pending
+
+    def _start(self) -> None:
+        self.wake.set()
+        if self._flusher is None or not self._flusher.is_alive():
+            self._flusher = threading.Thread(
+                target=_background, args=(weakref.ref(self),), name="interlock-ledger", daemon=True
+            )
+            self._flusher.start()
+
+    def __len__(self) -> int:
+        return self._store.size()
+
+    def entries(self, event: str | None = None, start: int = 0) -> Iterator[Entry]:
+        """Yield the entries in order, from index `start`, of one event if given."""
+        for row in self._store.rows(start, event):
+            yield self._entry(row[2], row[3], row[4])
+
+    def _entry(self, leaf: bytes, header: bytes, stored: bytes) -> Entry:
+        key = entries.header_fields(header)["key"]
+        return entries.read(header, leaf, self._subjects.decrypt(key, stored))
+
+    def find(self, receipt_id: str) -> Entry:
+        """Return the entry of a receipt id.
+
+        Raises:
+            InputError: not a receipt id, or none of this ledger.
+        """
+        index = entries.parse_receipt(receipt_id)
+        row = self._store.row(index)
+        if row is None or entries.receipt_id(index, row[2]) != receipt_id.strip().lower():
+            raise InputError(
+                "the ledger has no such receipt",
+                code="receipt-unknown",
+                got=receipt_id,
+                expected=f"a receipt of {self.origin}",
+                fix="check --home and the id; a receipt of another ledger is not in this one",
+            )
+        return self._entry(row[2], row[3], row[4])
+
+    def checkpoint(self) -> str:
+        """Return a signed head of everything recorded so far.
+
+        The head is stored before it is signed, and is never signed when it contradicts an
+        earlier one. Without new entries the last note is returned again.
+        """
+        self._sequencer.flush(_TURN_S)
+        frontier, new = self._sequencer.head(_TURN_S)
+        self._signed, self._signed_at = frontier.size, time.monotonic()
+        last = self._store.last_checkpoint()
+        if not new and last is not None and last.note is not None:
+            return last.note
+        head = Checkpoint(self.origin, frontier.size, frontier.root())
+        time_s = self._clock() // 1_000_000_000
+        signatures = sign_checkpoint(head, self._identity.signers, time_s)
+        note = head.text() + "\n" + "".join(s.line() for s in signatures)
+        self._sequencer.put_note(frontier, note, _TURN_S)
+        self._heads.add(head, note)
+        return note
+
+    def prove(self, index: int) -> Proof:
+        """Return a proof that entry `index` is in the ledger, against the newest signed head."""
+        note = self.checkpoint()
+        head, _ = verify_checkpoint(note, self._identity.keys, origin=self.origin)
+        with self._tree_lock:
+            for row in self._store.rows(len(self._tree)):
+                self._tree.append(row[2])
+            path = self._tree.inclusion(index, head.size)
+        return Proof(index=index, path=tuple(path), note=note)
+
+    def verify(self) -> Report:
+        """Check every entry and every head against each other; see `interlock.ledger.audit`."""
+        return audit(self.home)
+
+    def tick(self) -> None:
+        """Do what is due in the background: called every few milliseconds while there is work."""
+        if not self._sequencer.idle:
+            self._sequencer.flush(_TURN_S)
+        size, now = self._sequencer.size, time.monotonic()
+        if size != self._seen:
+            self._seen, self._seen_at = size, now
+        quiet = now - self._seen_at >= _QUIET_S
+        if size != self._signed and (quiet or now - self._signed_at >= _CHECKPOINT_S):
+            self.checkpoint()
+        if quiet:
+            self.wake.clear()
+            if not self._sequencer.idle:
+                self.wake.set()
+
+    def close(self) -> None:
+        """Record what is queued, sign a last head and let go; a second call does nothing."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        self.wake.set()
+        _open_ledgers.discard(self)
+        try:
+            self.checkpoint()
+        finally:
+            if self._flusher is not None and self._flusher is not threading.current_thread():
+                self._flusher.join(timeout=1.0)
+            self._store.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed.is_set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+_open_ledgers: weakref.WeakSet[Ledger] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    for ledger in list(_open_ledgers):
+        with contextlib.suppress(InterlockError):
+            ledger.close()
+
+
+def _background(reference: weakref.ref[Ledger]) -> None:
+    """Commit what nobody waits for, sign heads at intervals, rest after a quiet second."""
+    while True:
+        ledger = reference()
+        if ledger is None or ledger.closed:
+            return
+        with contextlib.suppress(InterlockError):
+            ledger.tick()
+        wake = ledger.wake
+        del ledger
+        if wake.wait(1.0):
+            time.sleep(LINGER_S)

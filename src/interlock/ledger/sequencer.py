@@ -1,0 +1,279 @@
+"""Group commit: many threads hand in entries, one of them at a time makes a batch durable.
+
+Whoever waits first becomes the leader, takes everything that is queued, gives it places and times
+and commits it with one synchronisation; the others find their entry done. What nobody waits for is
+committed by a background thread within `LINGER_S`. Several processes take turns; each turn reads
+what the others added since and extends the tree with it, so all of them sign one history.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from interlock.errors import IntegrityError, InterlockError, StorageError
+from interlock.ledger.entry import (
+    Draft,
+    Entry,
+    format_time,
+    header_fields,
+    parse_time,
+    receipt_id,
+)
+from interlock.ledger.store import CheckpointRow, Row, Store
+from interlock.ledger.tree import Frontier
+
+__all__ = ["Pending", "Sequencer"]
+
+LINGER_S = 0.005
+_MAX_BATCH = 4096
+_MAX_BATCH_BYTES = 16 << 20
+#: A clock may lag behind the last entry by this much (it is then held at the last entry's time).
+_BACK_NS = 10 * 1_000_000_000
+#: ... and run ahead of it by this much.
+_AHEAD_NS = 400 * 86_400 * 1_000_000_000
+
+
+class Pending:
+    """An entry handed in and not yet known to be durable."""
+
+    __slots__ = ("_sequencer", "draft", "entry", "error")
+
+    def __init__(self, sequencer: Sequencer, draft: Draft) -> None:
+        self._sequencer = sequencer
+        self.draft = draft
+        self.entry: Entry | None = None
+        self.error: InterlockError | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether it is durable, or has failed."""
+        return self.entry is not None or self.error is not None
+
+    def wait(self, timeout_s: float = 10.0) -> Entry:
+        """Return the entry once it is on the disk.
+
+        Raises:
+            StorageError: it was not recorded (disk full, no turn in time, ...).
+            IntegrityError: the ledger was changed behind our back; nothing more is added to it.
+        """
+        if not self.done:
+            self._sequencer.drive(self, time.monotonic() + timeout_s)
+        if self.error is not None:
+            raise self.error
+        if self.entry is None:
+            raise StorageError(
+                "the entry was not recorded in time",
+                code="ledger-timeout",
+                got=f"{timeout_s} s without a commit",
+                expected="a commit within milliseconds",
+                fix="look for a slow disk or a stopped program that has the ledger open",
+            )
+        return self.entry
+
+
+class Sequencer:
+    """The one place where entries get their index and time in this process."""
+
+    def __init__(self, store: Store, frontier: Frontier, clock: Callable[[], int]) -> None:
+        self._store = store
+        self._clock = clock
+        self._queue: deque[Pending] = deque()
+        self._mutex = threading.Lock()
+        self._frontier = frontier
+        self._last_ns = 0
+        self._broken: InterlockError | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is queued."""
+        return not self._queue
+
+    @property
+    def size(self) -> int:
+        """Entries this process knows to be recorded."""
+        return self._frontier.size
+
+    def submit(self, draft: Draft) -> Pending:
+        """Queue an entry."""
+        pending = Pending(self, draft)
+        self._queue.append(pending)
+        return pending
+
+    def drive(self, pending: Pending, deadline: float) -> None:
+        """Commit batches until this entry is done, or somebody else's commit did it."""
+        while not pending.done:
+            if not self._mutex.acquire(timeout=max(0.0, deadline - time.monotonic())):
+                with contextlib.suppress(ValueError):
+                    self._queue.remove(pending)
+                return
+            try:
+                if not pending.done:
+                    self._commit(deadline)
+            finally:
+                self._mutex.release()
+
+    def flush(self, timeout_s: float) -> None:
+        """Commit everything queued now; failures stay with the entries they belong to."""
+        deadline = time.monotonic() + timeout_s
+        while self._queue:
+            with self._mutex:
+                self._commit(deadline)
+
+    def _take(self) -> list[Pending]:
+        batch: list[Pending] = []
+        total = 0
+        while len(batch) < _MAX_BATCH and total < _MAX_BATCH_BYTES:
+            try:
+                pending = self._queue.popleft()
+            except IndexError:
+                break
+            batch.append(pending)
+            total += len(pending.draft.stored)
+        return batch
+
+    def _commit(self, deadline: float) -> None:
+        batch = self._take()
+        if not batch:
+            return
+        try:
+            if self._broken is not None:
+                raise self._broken
+            self._store.begin(deadline)
+            try:
+                frontier, last_ns, entries, rows = self._place(batch)
+                self._store.insert(rows)
+            except BaseException:
+                self._store.rollback()
+                raise
+            self._store.commit()
+        except InterlockError as error:
+            if isinstance(error, IntegrityError) and error.code != "clock-wrong":
+                self._broken = error
+            for pending in batch:
+                pending.error = error
+            return
+        self._frontier, self._last_ns = frontier, last_ns
+        for pending, entry in zip(batch, entries, strict=True):
+            pending.entry = entry
+
+    def _place(self, batch: list[Pending]) -> tuple[Frontier, int, list[Entry], list[Row]]:
+        frontier, last_ns = self._catch_up()
+        now_ns = self._checked_time(last_ns, frontier.size)
+        stamp = format_time(now_ns)
+        entries: list[Entry] = []
+        rows: list[Row] = []
+        for pending in batch:
+            draft, index = pending.draft, frontier.size
+            header, leaf = draft.place(index, stamp)
+            frontier.append(leaf)
+            rows.append((index, draft.event, leaf, header, draft.stored))
+            entries.append(
+                Entry(
+                    index=index,
+                    id=receipt_id(index, leaf),
+                    event=draft.event,
+                    time=stamp,
+                    header=draft.header,
+                    payload=draft.payload,
+                    leaf_hash=leaf,
+                    key=draft.key,
+                )
+            )
+        return frontier, now_ns, entries, rows
+
+    def _catch_up(self) -> tuple[Frontier, int]:
+        """Extend the tree by what other processes added; return a copy of it and the last time."""
+        size, header = self._store.tail()
+        mine = self._frontier
+        if size == mine.size and (header is None or self._last_ns):
+            return mine.copy(), self._last_ns
+        frontier = extend(self._store, mine.copy(), size)
+        last_ns = parse_time(header_fields(header)["time"]) if header is not None else 0
+        return frontier, max(last_ns, self._last_ns)
+
+    def _checked_time(self, last_ns: int, size: int) -> int:
+        now_ns = self._clock() // 1000 * 1000
+        if size and not last_ns - _BACK_NS <= now_ns <= last_ns + _AHEAD_NS:
+            raise IntegrityError(
+                "the clock of this machine does not fit the ledger; the entry was not recorded",
+                code="clock-wrong",
+                got=format_time(now_ns),
+                expected=f"at or after the last entry, {format_time(last_ns)}, and within 400 days",
+                fix="set the clock; if the ledger rested for longer, begin a new one",
+            )
+        return max(now_ns, last_ns)
+
+    def head(self, timeout_s: float) -> tuple[Frontier, bool]:
+        """Store the present tree head as about to be signed; return it and whether it is new.
+
+        The head is derived from the tree this process has followed since its last verified
+        checkpoint, so it can never contradict one that has been signed.
+        """
+        with self._mutex:
+            if self._broken is not None:
+                raise self._broken
+            self._store.begin(time.monotonic() + timeout_s)
+            try:
+                frontier, last_ns = self._catch_up()
+                known = self._store.last_checkpoint()
+                if known is not None and known.size > frontier.size:
+                    raise truncated(frontier.size, known.size)
+                new = known is None or known.size < frontier.size
+                if new:
+                    self._store.put_checkpoint(head_row(frontier, None))
+            except BaseException:
+                self._store.rollback()
+                raise
+            self._store.commit()
+            self._frontier, self._last_ns = frontier, last_ns
+            return frontier.copy(), new
+
+    def put_note(self, frontier: Frontier, note: str, timeout_s: float) -> None:
+        """Store the signed note of a head."""
+        with self._mutex:
+            self._store.begin(time.monotonic() + timeout_s)
+            try:
+                self._store.put_checkpoint(head_row(frontier, note))
+            except BaseException:
+                self._store.rollback()
+                raise
+            self._store.commit()
+
+
+def head_row(frontier: Frontier, note: str | None) -> CheckpointRow:
+    """Return a tree head as it is stored."""
+    return CheckpointRow(
+        size=frontier.size, root=frontier.root(), frontier=frontier.to_bytes(), note=note
+    )
+
+
+def extend(store: Store, frontier: Frontier, size: int) -> Frontier:
+    """Add the leaf hashes from the tree's size up to `size`, refusing gaps and lost entries."""
+    if size < frontier.size:
+        raise truncated(size, frontier.size)
+    for index, leaf in store.leaves_since(frontier.size):
+        if index != frontier.size:
+            raise IntegrityError(
+                "entries are missing from the middle of the ledger",
+                code="ledger-gap",
+                got=f"entry {index}",
+                expected=f"entry {frontier.size}",
+                fix="run `interlock verify`; keep this copy as evidence; restore another",
+            )
+        frontier.append(leaf)
+    return frontier
+
+
+def truncated(got: int, expected: int) -> IntegrityError:
+    """Return the error of a ledger that is shorter than it has been."""
+    return IntegrityError(
+        "the newest entries of the ledger are gone; nothing is added to it",
+        code="ledger-truncated",
+        got=f"{got} entries",
+        expected=f"at least {expected}",
+        fix="run `interlock verify`; keep this copy as evidence; restore the newest copy",
+    )

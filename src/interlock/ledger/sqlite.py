@@ -1,0 +1,305 @@
+"""The embedded store: one SQLite file, write-ahead log, full synchronisation on every commit."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from interlock.errors import IntegrityError, InterlockError, StorageError
+from interlock.ledger.store import CheckpointRow, Row
+
+__all__ = ["SqliteStore", "database_error"]
+
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE entries (
+  idx INTEGER PRIMARY KEY, event TEXT NOT NULL, leaf BLOB NOT NULL,
+  header BLOB NOT NULL, payload BLOB NOT NULL) STRICT;
+CREATE INDEX entries_event ON entries (event, idx);
+CREATE TABLE checkpoints (
+  size INTEGER PRIMARY KEY, root BLOB NOT NULL, frontier BLOB NOT NULL, note TEXT) STRICT;
+"""
+_COLUMNS = "idx, event, leaf, header, payload"
+_PAGE = 500
+
+#: One lock file descriptor a path for the whole process, never closed: closing any descriptor of
+#: a file drops the process's POSIX locks on it.
+_turns: dict[str, tuple[int, threading.Lock]] = {}
+_turns_guard = threading.Lock()
+os.register_at_fork(after_in_child=_turns.clear)
+
+
+def database_error(path: Path, error: sqlite3.Error) -> InterlockError:
+    """Return what SQLite raised as one of our errors."""
+    code = getattr(error, "sqlite_errorcode", 0) or 0
+    got = f"{getattr(error, 'sqlite_errorname', type(error).__name__)}: {error}"
+    primary = code & 0xFF
+    if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return IntegrityError(
+            "the ledger database is damaged",
+            code="ledger-corrupt",
+            got=got,
+            expected=f"an intact {path}",
+            fix="copy the folder aside, run `interlock verify`, restore from a copy",
+        )
+    if primary == sqlite3.SQLITE_FULL:
+        return StorageError(
+            "the disk is full; the entry was not recorded",
+            code="storage-full",
+            got=got,
+            expected=f"free space beside {path}",
+            fix="free some space and try again; everything acknowledged is safe",
+        )
+    if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return _busy(path, got)
+    return StorageError(
+        "the ledger database cannot be used; the entry was not acknowledged",
+        code="storage-io",
+        got=got,
+        expected=f"a readable and writable {path}",
+        fix="check the disk, the path and its owner, then open the ledger again",
+    )
+
+
+def _busy(path: Path, got: str) -> StorageError:
+    return StorageError(
+        "another program holds the ledger; the entry was not recorded",
+        code="ledger-locked",
+        got=got,
+        expected=f"a turn to write to {path} in time",
+        fix="look for a stopped or hung program that has the ledger open, then try again",
+    )
+
+
+class SqliteStore:
+    """A ledger in one file. Safe for many threads and many processes."""
+
+    def __init__(self, path: Path, *, origin: str | None = None) -> None:
+        self._path = path
+        self._pid = os.getpid()
+        self._local = threading.local()
+        self._readers: list[sqlite3.Connection] = []
+        self._writer = self._connect()
+        try:
+            self.origin = self._prepare(origin)
+        except sqlite3.Error as error:
+            self.close()
+            raise database_error(path, error) from error
+        except InterlockError:
+            self.close()
+            raise
+
+    def _connect(self) -> sqlite3.Connection:
+        try:
+            connection = sqlite3.connect(
+                self._path, timeout=5.0, isolation_level=None, check_same_thread=False
+            )
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA secure_delete=ON")
+        except sqlite3.Error as error:
+            raise database_error(self._path, error) from error
+        return connection
+
+    def _prepare(self, origin: str | None) -> str:
+        writer = self._writer
+        writer.execute("BEGIN IMMEDIATE")
+        tables = writer.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+        if not tables:
+            if origin is None:
+                writer.execute("ROLLBACK")
+                raise IntegrityError(
+                    "the ledger database is empty",
+                    code="ledger-corrupt",
+                    got=f"{self._path} without tables",
+                    expected="a ledger",
+                    fix="restore it from a copy",
+                )
+            for statement in _SCHEMA.strip().split(";\n"):
+                writer.execute(statement)
+            values = {"format": str(_VERSION), "origin": origin}
+            writer.executemany("INSERT INTO meta VALUES (?, ?)", values.items())
+        writer.execute("COMMIT")
+        meta = dict(writer.execute("SELECT name, value FROM meta").fetchall())
+        if meta.get("format") != str(_VERSION) or "origin" not in meta:
+            raise IntegrityError(
+                "the ledger is of another format version",
+                code="ledger-version",
+                got=f"version {meta.get('format')}",
+                expected=f"version {_VERSION}",
+                fix="open it with the Interlock version that wrote it; nothing was changed",
+            )
+        found: str = meta["origin"]
+        return found
+
+    def begin(self, deadline: float) -> None:
+        """Become the one writer: first by a fair turn among our own, then in SQLite."""
+        if os.getpid() != self._pid:
+            raise StorageError(
+                "a ledger cannot be used across a fork",
+                code="ledger-forked",
+                got=f"opened by process {self._pid}, used in {os.getpid()}",
+                expected="each process to open its own",
+                fix="call Ledger.open again in the child process",
+            )
+        self._turn(deadline)
+        try:
+            self._writer.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            self._release()
+            raise database_error(self._path, error) from error
+
+    def _turn(self, deadline: float) -> None:
+        name = str(self._path.resolve())
+        with _turns_guard:
+            if name not in _turns:
+                fd = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+                _turns[name] = (fd, threading.Lock())
+        fd, mutex = _turns[name]
+        if not mutex.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            raise _busy(self._path, "no turn before the time-out")
+        self._held = (fd, mutex)
+        pause = 0.0002
+        while True:
+            try:
+                fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    mutex.release()
+                    raise _busy(self._path, "no turn before the time-out") from error
+                time.sleep(pause)
+                pause = min(pause * 1.3, 0.002)
+            else:
+                return
+
+    def _release(self) -> None:
+        fd, mutex = self._held
+        fcntl.lockf(fd, fcntl.LOCK_UN)
+        mutex.release()
+
+    def commit(self) -> None:
+        """Make everything since `begin` durable."""
+        try:
+            self._writer.execute("COMMIT")
+        except sqlite3.Error as error:
+            with contextlib.suppress(sqlite3.Error):
+                self._writer.execute("ROLLBACK")
+            raise database_error(self._path, error) from error
+        finally:
+            self._release()
+
+    def rollback(self) -> None:
+        """Forget everything since `begin`."""
+        try:
+            with contextlib.suppress(sqlite3.Error):
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+        finally:
+            self._release()
+
+    def tail(self) -> tuple[int, bytes | None]:
+        """Return one more than the highest index, and the header of the last entry."""
+        row = self._write_query("SELECT idx, header FROM entries ORDER BY idx DESC LIMIT 1")
+        return (row[0][0] + 1, row[0][1]) if row else (0, None)
+
+    def leaves_since(self, start: int) -> Sequence[tuple[int, bytes]]:
+        """Return index and leaf hash of the entries from `start`, inside the transaction."""
+        return self._write_query(
+            "SELECT idx, leaf FROM entries WHERE idx >= ? ORDER BY idx", (start,)
+        )
+
+    def _write_query(self, sql: str, values: tuple[object, ...] = ()) -> list[tuple[int, bytes]]:
+        try:
+            return self._writer.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise database_error(self._path, error) from error
+
+    def insert(self, rows: Sequence[Row]) -> None:
+        """Add entries."""
+        try:
+            self._writer.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?)", rows)
+        except sqlite3.Error as error:
+            raise database_error(self._path, error) from error
+
+    def put_checkpoint(self, row: CheckpointRow) -> None:
+        """Add a tree head, or replace that of the same size."""
+        try:
+            self._writer.execute(
+                "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?)",
+                (row.size, row.root, row.frontier, row.note),
+            )
+        except sqlite3.Error as error:
+            raise database_error(self._path, error) from error
+
+    def _read(self, sql: str, values: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
+        try:
+            connection = getattr(self._local, "connection", None)
+            if connection is None:
+                connection = self._connect()
+                connection.execute("PRAGMA query_only=ON")
+                self._local.connection = connection
+                self._readers.append(connection)
+            rows: list[tuple[object, ...]] = connection.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise database_error(self._path, error) from error
+        return rows
+
+    def checkpoints(self) -> Sequence[CheckpointRow]:
+        """Return the tree heads by size."""
+        rows = self._read("SELECT size, root, frontier, note FROM checkpoints ORDER BY size")
+        return [_checkpoint(row) for row in rows]
+
+    def last_checkpoint(self) -> CheckpointRow | None:
+        """Return the largest signed tree head."""
+        rows = self._read(
+            "SELECT size, root, frontier, note FROM checkpoints WHERE note IS NOT NULL "
+            "ORDER BY size DESC LIMIT 1"
+        )
+        return _checkpoint(rows[0]) if rows else None
+
+    def size(self) -> int:
+        """Return the number of entries."""
+        value = self._read("SELECT coalesce(max(idx) + 1, 0) FROM entries")[0][0]
+        return int(str(value))
+
+    def rows(self, start: int = 0, event: str | None = None) -> Iterator[Row]:
+        """Yield the entries in order, a page at a time."""
+        where = "idx >= ?" if event is None else "event = ? AND idx >= ?"
+        sql = f"SELECT {_COLUMNS} FROM entries WHERE {where} ORDER BY idx LIMIT {_PAGE}"  # noqa: S608 (constants only)
+        while True:
+            values = (start,) if event is None else (event, start)
+            page = self._read(sql, values)
+            for row in page:
+                yield row  # type: ignore[misc]
+            if len(page) < _PAGE:
+                return
+            start = int(str(page[-1][0])) + 1
+
+    def row(self, index: int) -> Row | None:
+        """Return one entry."""
+        rows = self._read(f"SELECT {_COLUMNS} FROM entries WHERE idx = ?", (index,))  # noqa: S608 (constants only)
+        return rows[0] if rows else None  # type: ignore[return-value]
+
+    def close(self) -> None:
+        """Let go of the database."""
+        for connection in (*self._readers, self._writer):
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+        self._readers.clear()
+
+
+def _checkpoint(row: tuple[object, ...]) -> CheckpointRow:
+    size, root, frontier, note = row
+    return CheckpointRow(
+        size=int(str(size)),
+        root=bytes(root),  # type: ignore[call-overload]
+        frontier=bytes(frontier),  # type: ignore[call-overload]
+        note=None if note is None else str(note),
+    )

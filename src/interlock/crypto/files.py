@@ -12,7 +12,15 @@ from pathlib import Path
 
 from interlock.errors import SetupError, StorageError
 
-__all__ = ["check_private", "locked", "own_dir", "private_dir", "read_private", "sync_dir", "write_private"]
+__all__ = [
+    "check_private",
+    "locked",
+    "own_dir",
+    "private_dir",
+    "read_private",
+    "sync_dir",
+    "write_private",
+]
 
 _threads = threading.RLock()
 

@@ -1,4 +1,4 @@
-"""A tamper-evident, append-only record: durable entries, signed heads, proofs, erasable payloads."""
+"""A tamper-evident, append-only record: durable entries, signed heads, proofs, erasure."""
 
 from interlock.ledger.audit import Fault, Report, audit
 from interlock.ledger.entry import Entry

@@ -129,10 +129,14 @@ def audit(home: Path, keys: Sequence[NoteKey] | None = None) -> Report:
         _check_database(report, path, keys, origin, signed)
     except sqlite3.Error as error:
         problem = database_error(path, error)
-        if not isinstance(problem, IntegrityError):
+        if not isinstance(problem, IntegrityError) and not _wrong_tables(error):
             raise problem from error
         report.add("damaged", path.name, str(error), "a database that SQLite can read")
     return report
+
+
+def _wrong_tables(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
 
 
 def _read_heads(
@@ -258,6 +262,9 @@ def _walk(
 def _check_row(report: Report, row: Row) -> tuple[bytes, dict[str, Any] | None]:
     index, event, stored_leaf, header, payload = row
     where = f"entry {index}"
+    if not all(isinstance(value, bytes) for value in (stored_leaf, header, payload)):
+        report.add("unreadable", where, "a column that is not bytes", "leaf, header and payload")
+        return b"", None
     leaf = leaf_hash(header + hashlib.sha256(payload).digest())
     if leaf != stored_leaf:
         report.add("edited", where, f"leaf {leaf.hex()[:16]}", f"leaf {stored_leaf.hex()[:16]}")
@@ -282,11 +289,9 @@ def _compare(report: Report, signed: list[_Head], roots: dict[int, bytes], follo
         if head.checkpoint.size <= report.size
         and roots.get(head.checkpoint.size) != head.checkpoint.root
     ]
-    wrong = {id(head) for head in bad}
-    good = max(
-        (h.checkpoint.size for h in signed if id(h) not in wrong and h.checkpoint.size <= report.size),
-        default=0,
-    )
+    wrong = {head.where for head in bad}
+    fitting = [head.checkpoint.size for head in signed if head.where not in wrong]
+    good = max((size for size in fitting if size <= report.size), default=0)
     if bad:
         first = min(bad, key=lambda head: head.checkpoint.size)
         size = first.checkpoint.size

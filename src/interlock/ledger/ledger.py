@@ -242,7 +242,7 @@ class Ledger:
 
     def tick(self) -> None:
         """Do what is due in the background: called every few milliseconds while there is work."""
-        if not self._sequencer.idle:
+        if self._sequencer.overdue():
             self._sequencer.flush(_TURN_S)
         size, now = self._sequencer.size, time.monotonic()
         if size != self._seen:
@@ -302,9 +302,12 @@ def _background(reference: weakref.ref[Ledger]) -> None:
         ledger = reference()
         if ledger is None or ledger.closed:
             return
-        with contextlib.suppress(InterlockError):
-            ledger.tick()
         wake = ledger.wake
         del ledger
-        if wake.wait(1.0):
-            time.sleep(LINGER_S)
+        if not wake.wait(1.0):
+            continue
+        time.sleep(LINGER_S)
+        ledger = reference()
+        if ledger is not None and not ledger.closed:
+            with contextlib.suppress(InterlockError):
+                ledger.tick()

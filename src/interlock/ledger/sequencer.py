@@ -40,10 +40,11 @@ _AHEAD_NS = 400 * 86_400 * 1_000_000_000
 class Pending:
     """An entry handed in and not yet known to be durable."""
 
-    __slots__ = ("_sequencer", "draft", "entry", "error")
+    __slots__ = ("_sequencer", "at", "draft", "entry", "error")
 
     def __init__(self, sequencer: Sequencer, draft: Draft) -> None:
         self._sequencer = sequencer
+        self.at = time.monotonic()
         self.draft = draft
         self.entry: Entry | None = None
         self.error: InterlockError | None = None
@@ -96,6 +97,13 @@ class Sequencer:
     def size(self) -> int:
         """Entries this process knows to be recorded."""
         return self._frontier.size
+
+    def overdue(self) -> bool:
+        """Whether something has been queued for longer than `LINGER_S`."""
+        try:
+            return time.monotonic() - self._queue[0].at >= LINGER_S
+        except IndexError:
+            return False
 
     def submit(self, draft: Draft) -> Pending:
         """Queue an entry."""

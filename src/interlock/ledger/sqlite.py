@@ -49,6 +49,14 @@ def database_error(path: Path, error: sqlite3.Error) -> InterlockError:
             expected=f"an intact {path}",
             fix="copy the folder aside, run `interlock verify`, restore from a copy",
         )
+    if primary == sqlite3.SQLITE_ERROR and "no such" in str(error):
+        return IntegrityError(
+            "the ledger database lacks its tables",
+            code="ledger-corrupt",
+            got=got,
+            expected=f"the tables Interlock made in {path}",
+            fix="copy the folder aside, restore it from a copy",
+        )
     if primary == sqlite3.SQLITE_FULL:
         return StorageError(
             "the disk is full; the entry was not recorded",
@@ -276,8 +284,7 @@ class SqliteStore:
         while True:
             values = (start,) if event is None else (event, start)
             page = self._read(sql, values)
-            for row in page:
-                yield row  # type: ignore[misc]
+            yield from page  # type: ignore[misc]
             if len(page) < _PAGE:
                 return
             start = int(str(page[-1][0])) + 1

@@ -123,9 +123,7 @@ class SubjectKeys:
                 self._readers.clear()
             self._readers[key_id, session] = cipher
         try:
-            return cipher.decrypt(
-                b"\0\0\0\0" + stored[17:_HEAD], stored[_HEAD:], key_id.encode()
-            )
+            return cipher.decrypt(b"\0\0\0\0" + stored[17:_HEAD], stored[_HEAD:], key_id.encode())
         except InvalidTag as error:
             raise _damaged("a ciphertext that does not authenticate") from error
 

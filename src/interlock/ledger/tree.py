@@ -47,7 +47,7 @@ class Frontier:
 
     Example:
         >>> f = Frontier()
-        >>> for data in (b"", b"\\x00"):
+        >>> for data in (b"", bytes(1)):
         ...     f.append(leaf_hash(data))
         >>> f.size, f.root().hex()[:16]
         (2, 'fac54203e7cc696c')

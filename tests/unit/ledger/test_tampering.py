@@ -1,0 +1,166 @@
+"""Each way of changing a ledger is found, and named."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from interlock.cli import main
+from interlock.errors import IntegrityError
+from interlock.ledger import Ledger, audit
+from interlock.ledger.tree import leaf_hash
+
+Tamper = Callable[[Path, str], None]
+
+
+def test_an_untouched_ledger_has_no_fault(filled: Path) -> None:
+    report = audit(filled)
+    assert report.ok
+    assert (report.size, report.signed_size, report.checkpoints) == (20, 20, 4)
+
+
+RENAME = "CAST(replace(CAST(header AS TEXT), 'j7', 'j8') AS BLOB)"
+CHANGES = {
+    "UPDATE entries SET payload = x'00' WHERE idx = 7": ("edited", "entry 7"),
+    "UPDATE entries SET event = 'deny' WHERE idx = 7": ("edited", "entry 7"),
+    f"UPDATE entries SET header = {RENAME} WHERE idx = 7": ("edited", "entry 7"),
+    "DELETE FROM entries WHERE idx = 19": ("newest-deleted", "entries 19 to 19"),
+    """DELETE FROM entries WHERE idx >= 10;
+    DELETE FROM checkpoints WHERE size > 10""": ("newest-deleted", "entries 10 to 19"),
+    "DELETE FROM entries; DELETE FROM checkpoints": ("newest-deleted", "entries 0 to 19"),
+    "DELETE FROM entries WHERE idx = 7": ("deleted", "entry 7"),
+    """DELETE FROM entries WHERE idx IN (7, 8);
+    UPDATE entries SET idx = idx - 2 WHERE idx > 8""": ("deleted", "entries 7 to 8"),
+    """UPDATE entries SET idx = -1 WHERE idx = 7;
+    UPDATE entries SET idx = 7 WHERE idx = 8;
+    UPDATE entries SET idx = 8 WHERE idx = -1""": ("reordered", "entry 8"),
+    """INSERT INTO entries
+    SELECT 20, event, leaf, header, payload FROM entries WHERE idx = 7""": (
+        "duplicated",
+        "entry 20",
+    ),
+    "UPDATE meta SET value = 'x' WHERE name = 'origin'": ("swapped", "ledger.db"),
+    """UPDATE checkpoints SET
+    note = replace(note, char(10) || '20' || char(10), char(10) || '21' || char(10))
+    WHERE size = 20""": ("checkpoint-forged", "head of 20 entries"),
+}
+
+
+@pytest.mark.parametrize("script", CHANGES)
+def test_a_change_in_the_database_is_named(filled: Path, tamper: Tamper, script: str) -> None:
+    tamper(filled, script)
+    assert CHANGES[script] in {(fault.kind, fault.where) for fault in audit(filled).faults}
+
+
+def test_an_entry_rewritten_with_its_hash_is_found_by_the_signed_head(
+    filled: Path, tamper: Tamper
+) -> None:
+    with Ledger.open(filled) as ledger:
+        _, _, _, header, payload = ledger._store.row(12) or pytest.fail("no row")
+    changed = header.replace(b"j12", b"j99")
+    leaf = leaf_hash(changed + hashlib.sha256(payload).digest())
+    tamper(
+        filled,
+        f"UPDATE entries SET header = x'{changed.hex()}', leaf = x'{leaf.hex()}' WHERE idx = 12",
+    )
+    report = audit(filled)
+    assert [(f.kind, f.where) for f in report.faults] == [("rewritten", "entries 10 to 19")]
+
+
+def test_an_inserted_entry_with_a_new_history_after_it_is_a_fork(filled: Path) -> None:
+    copy = filled.with_name("copy")
+    shutil.copytree(filled, copy)
+    for home, word in ((filled, "one"), (copy, "two")):
+        with Ledger.open(home) as ledger:
+            ledger.append("a", {"branch": word}, {}).wait()
+            ledger.append("a", {"branch": word}, {}).wait()
+    shutil.copy(next((copy / "checkpoints").glob("*22.note")), filled / "checkpoints" / "99.note")
+    assert [fault.kind for fault in audit(filled).faults] == ["forked"]
+
+
+def test_a_clock_set_back_is_found_even_when_signed(home: Path, tamper: Tamper) -> None:
+    now = [1_800_000_000_000_000_000]
+    with Ledger.open(home, clock=lambda: now[0]) as ledger:
+        ledger.append("a", {}, {}).wait()
+        ledger._sequencer._last_ns = 0
+        ledger._sequencer._checked_time = lambda _last, _size: now[0] - 10**12  # type: ignore[method-assign]
+        ledger.append("a", {}, {}).wait()
+    assert [(f.kind, f.where) for f in audit(home).faults] == [("clock-back", "entry 1")]
+
+
+@pytest.mark.parametrize("keep", [0, 100, 4096, 9000])
+def test_a_cut_file_is_found(filled: Path, keep: int) -> None:
+    path = filled / "ledger.db"
+    path.write_bytes(path.read_bytes()[:keep])
+    assert not audit(filled).ok
+    with pytest.raises(IntegrityError):
+        Ledger.open(filled)
+
+
+def test_another_ledgers_database_is_found(filled: Path, tmp_path: Path) -> None:
+    with Ledger.open(tmp_path / "other") as other:
+        for _ in range(20):
+            other.append("a", {}, {}).wait()
+    shutil.copy(tmp_path / "other" / "ledger.db", filled / "ledger.db")
+    assert "swapped" in {fault.kind for fault in audit(filled).faults}
+    with pytest.raises(IntegrityError) as caught:
+        Ledger.open(filled)
+    assert caught.value.code == "ledger-swapped"
+
+
+def test_an_old_copy_of_the_database_is_found_and_not_written_to(home: Path) -> None:
+    with Ledger.open(home) as ledger:
+        ledger.append("a", {}, {}).wait()
+    old = (home / "ledger.db").read_bytes()
+    with Ledger.open(home) as ledger:
+        ledger.append("a", {}, {}).wait()
+    (home / "ledger.db").write_bytes(old)
+    assert [f.kind for f in audit(home).faults] == ["newest-deleted"]
+    with pytest.raises(IntegrityError) as caught:
+        Ledger.open(home)
+    assert caught.value.code == "ledger-truncated"
+    (home / "ledger.db").unlink()
+    with pytest.raises(IntegrityError):
+        Ledger.open(home)
+    assert not (home / "ledger.db").exists()
+
+
+def test_a_ledger_cut_while_open_takes_nothing_more(home: Path, tamper: Tamper) -> None:
+    ledger = Ledger.open(home)
+    for _ in range(3):
+        ledger.append("a", {}, {}).wait()
+    tamper(home, "DELETE FROM entries WHERE idx = 2")
+    for _ in range(2):
+        with pytest.raises(IntegrityError) as caught:
+            ledger.append("a", {}, {}).wait()
+        assert caught.value.code == "ledger-truncated"
+    with pytest.raises(IntegrityError):
+        ledger.checkpoint()
+    with pytest.raises(IntegrityError):
+        ledger.close()
+
+
+def test_a_home_replaced_whole_is_found_only_with_keys_from_elsewhere(
+    filled: Path, tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept.vkeys"
+    shutil.copy(filled / "ledger.vkeys", kept)
+    shutil.rmtree(filled)
+    with Ledger.open(filled) as ledger:
+        ledger.append("a", {}, {}).wait()
+    assert main(["verify", "--home", str(filled)]) == 0
+    assert main(["verify", "--home", str(filled), "--keys", str(kept)]) == 7
+
+
+def test_the_command_prints_faults_and_exits_7(
+    filled: Path, tamper: Tamper, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", "--home", str(filled)]) == 0
+    assert "OK: no change found" in capsys.readouterr().out
+    tamper(filled, "DELETE FROM entries WHERE idx = 19")
+    assert main(["verify", "--home", str(filled), "--json"]) == 7
+    assert json.loads(capsys.readouterr().out)["faults"][0]["kind"] == "newest-deleted"
+    assert main(["verify", "--home", str(filled / "nothing")]) == 4

@@ -7,7 +7,7 @@ of other libraries do not leave the package.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 __all__ = [
     "BackendError",
@@ -18,6 +18,7 @@ __all__ = [
     "InterlockError",
     "InternalError",
     "PolicyError",
+    "RefusedError",
     "SetupError",
     "StorageError",
     "UsageError",
@@ -127,13 +128,22 @@ class BackendError(InterlockError):
     exit_code = 8
 
 
-class DeniedError(InterlockError):
-    """The guarded path refused the job."""
+class RefusedError(InterlockError):
+    """The guarded path did not release the job.
+
+    Attributes:
+        receipt: the `Receipt` of the refusal; `interlock explain` takes its id.
+    """
 
     exit_code = 10
+    receipt: Any = None
 
 
-class HeldError(InterlockError):
+class DeniedError(RefusedError):
+    """The guarded path refused the job."""
+
+
+class HeldError(RefusedError):
     """The guarded path waits for a person's approval."""
 
     exit_code = 11

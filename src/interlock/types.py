@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, TypeAlias
 
 __all__ = [
@@ -22,8 +21,6 @@ __all__ = [
 
 #: What a control learnt: plain JSON values only, so that it can be recorded and replayed.
 Evidence: TypeAlias = Mapping[str, Any]
-
-_EMPTY: Evidence = MappingProxyType({})
 
 
 class Decision(enum.IntEnum):
@@ -97,7 +94,7 @@ class Verdict:
 
     decision: Decision
     findings: tuple[Finding, ...] = ()
-    evidence: Evidence = field(default=_EMPTY)
+    evidence: Evidence = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

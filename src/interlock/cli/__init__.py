@@ -14,6 +14,12 @@ __all__ = ["main"]
 
 #: command -> one line of help. Each lives in `interlock.cli.<command>` as `command`. Keep sorted.
 COMMANDS: dict[str, str] = {
+    "explain": "Say why a job was released or refused, with its whole lineage.",
+    "policy": "Make, check and show policies.",
+    "replay": "Decide every recorded job again; name any difference.",
+    "resume": "Lift the stop.",
+    "run": "Run a program with every quantum call guarded.",
+    "stop": "Stop everything: nothing is admitted, nothing released.",
     "verify": "Check a ledger offline: every entry and every signed head.",
     "version": "Print the version.",
 }

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from interlock.guard.policy import Bound, Policy
 
 __all__ = [
+    "ABSENT",
     "BASELINE",
     "BASELINE_STAGES",
     "QUANTUM",
@@ -97,6 +98,14 @@ class Trace:
         return self.stages[-1].stage
 
     @property
+    def fell_back(self) -> Finding | None:
+        """Why the quantum branch was left for the baseline, or None."""
+        for record in self.stages:
+            if record.branch == QUANTUM and record.decision is Decision.FALLBACK:
+                return record.findings[0] if record.findings else None
+        return None
+
+    @property
     def cause(self) -> Finding | None:
         """The first finding of the stage that kept the job from being released, or None."""
         for record in reversed(self.stages):
@@ -105,7 +114,14 @@ class Trace:
         return None
 
 
-def _fault(stage: str, control: str, rule: str, message: str, got: str, fix: str) -> Verdict:
+#: The evidence on record for a control that gave none.
+ABSENT: Evidence = {"absent": True}
+
+
+def _fault(
+    stage: str, control: str, rule: str, got: str, evidence: Evidence | None = None
+) -> Verdict:
+    message, fix = _FAULTS[rule]
     finding = Finding(
         rule=f"{stage}.{control}.{rule}",
         message=message,
@@ -113,38 +129,39 @@ def _fault(stage: str, control: str, rule: str, message: str, got: str, fix: str
         expected="a verdict; no verdict means DENY",
         fix=fix,
     )
-    return Verdict(decision=Decision.DENY, findings=(finding,))
+    return Verdict(decision=Decision.DENY, findings=(finding,), evidence=evidence or ABSENT)
+
+
+_FAULTS = {
+    "empty": ("the policy has no control for this stage", "add a control under the stage's key"),
+    "failed": ("the control failed", "mend what it reports, then run the job again"),
+    "missing": (
+        "the control the policy names is not installed",
+        "install the package that brings it, or take it out of the policy",
+    ),
+    "no-evidence": ("the control gathered no evidence", "see the log of the control"),
+    "no-verdict": (
+        "the control returned something else than a verdict",
+        "mend the control, then run the job again",
+    ),
+}
 
 
 def _decide_control(bound: Bound, stage: str, job: Job, evidence: Evidence | None) -> Verdict:
     if bound.control is None:
-        return _fault(
-            stage, bound.id, "missing", "the control the policy names is not installed", bound.id,
-            "install the package that brings it, or take it out of the policy",
-        )  # fmt: skip
+        return _fault(stage, bound.id, "missing", bound.id)
     if evidence is None:
-        return _fault(
-            stage, bound.id, "no-evidence", "the control gathered no evidence", "nothing",
-            "see the log of the control",
-        )  # fmt: skip
+        return _fault(stage, bound.id, "no-evidence", "nothing")
     if "error" in evidence:
-        return _fault(
-            stage, bound.id, "failed", "the control failed while gathering evidence",
-            str(evidence["error"]), "mend what it reports, then run the job again",
-        )  # fmt: skip
+        return _fault(stage, bound.id, "failed", str(evidence["error"]), evidence)
     try:
         verdict: object = bound.control.decide(job, bound.settings, evidence)
     except Exception as error:  # noqa: BLE001 - whatever a control raises, the job is denied
-        return _fault(
-            stage, bound.id, "failed", "the control failed while deciding",
-            f"{type(error).__name__}: {error}", "mend the control, then run the job again",
-        )  # fmt: skip
+        return _fault(stage, bound.id, "failed", f"{type(error).__name__}: {error}", evidence)
     if not isinstance(verdict, Verdict):
-        return _fault(
-            stage, bound.id, "no-verdict", "the control returned something else than a verdict",
-            type(verdict).__name__, "mend the control, then run the job again",
-        )  # fmt: skip
-    return verdict
+        return _fault(stage, bound.id, "no-verdict", type(verdict).__name__, evidence)
+    # What is recorded is what was decided on, whatever the control put into its verdict.
+    return Verdict(decision=verdict.decision, findings=verdict.findings, evidence=evidence)
 
 
 def decide_stage(
@@ -154,10 +171,7 @@ def decide_stage(
     bound = policy.controls(stage)
     records: list[ControlRecord] = []
     if not bound:
-        verdict = _fault(
-            stage, "policy", "empty", "the policy has no control for this stage", "no control",
-            f"add a control under `{stage}:` in the policy",
-        )  # fmt: skip
+        verdict = _fault(stage, "policy", "empty", "no control")
         records.append(ControlRecord(control="policy", version=1, verdict=verdict))
     for phase in sorted({b.phase for b in bound}):
         members = [b for b in bound if b.phase == phase]

@@ -1,8 +1,8 @@
 """Counters that all processes of one home share: budgets, releases, and the stop file.
 
 SQLite in WAL mode; every reservation is one immediate transaction, so that two processes cannot
-both take the last of a budget. A reservation that is never settled (its process died) goes on
-counting until its window has passed: the device may have charged for it.
+both take the last of a budget. A reservation whose process died goes on counting until its window
+has passed: the device may have charged for it.
 """
 
 from __future__ import annotations
@@ -10,23 +10,27 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from interlock.errors import StorageError
 
-__all__ = ["Cap", "State", "Usage"]
+__all__ = ["STOP_FILE", "Cap", "State", "Usage", "resume", "stop"]
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS use (
-  job TEXT NOT NULL, scope TEXT NOT NULL, unit TEXT NOT NULL, at REAL NOT NULL,
-  amount REAL NOT NULL, settled INTEGER NOT NULL DEFAULT 0,
-  PRIMARY KEY (job, scope, unit)
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS use_at ON use (scope, unit, at, amount);
-"""
+STOP_FILE = "STOP"
+
+_SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS total ("
+    "scope TEXT NOT NULL, unit TEXT NOT NULL, start REAL NOT NULL, amount REAL NOT NULL,"
+    " PRIMARY KEY (scope, unit, start)) WITHOUT ROWID"
+)
+
+#: A window is kept in this many slices; use leaves it slice by slice, at most 1/64 of it late.
+SLICES = 64
+#: Seconds to wait for another process's transaction.
+BUSY_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,12 +83,12 @@ class State:
         except OSError as error:
             raise _storage(self.path, error) from error
         with self._transaction() as db:
-            db.executescript("COMMIT;" + _SCHEMA + "BEGIN;")
+            db.execute(_SCHEMA)
 
     def _connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = sqlite3.connect(self.path, timeout=10.0, isolation_level=None)
+            connection = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None)
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")
             self._local.connection = connection
@@ -113,53 +117,35 @@ class State:
             raise _storage(self.path, error) from error
 
     def reserve(
-        self, job: str, caps: tuple[Cap, ...], now: float, *, durable: bool = False
+        self, caps: tuple[Cap, ...], now: float, *, durable: bool = False
     ) -> tuple[Usage, ...]:
         """Take all caps at once if every one fits, else none of them.
 
         Args:
-            job: id of the job; reserving the same job again replaces its amounts.
             caps: what to take.
             now: seconds since the epoch.
             durable: wait until the reservation is on disk; for jobs that cost money.
         """
         with self._transaction(durable=durable) as db:
-            usage = tuple(self._usage(db, job, cap, now) for cap in caps)
+            usage = tuple(_usage(db, cap, now) for cap in caps)
             if all(u.fits for u in usage):
-                db.executemany(
-                    "INSERT OR REPLACE INTO use (job, scope, unit, at, amount) VALUES (?,?,?,?,?)",
-                    [(job, c.scope, c.unit, now, c.amount) for c in caps],
-                )
+                _add(db, caps, now, 1.0)
         return usage
 
-    @staticmethod
-    def _usage(db: sqlite3.Connection, job: str, cap: Cap, now: float) -> Usage:
-        # A clock set back must not free anything: rows "in the future" count too.
-        (used,) = db.execute(
-            "SELECT coalesce(sum(amount), 0) FROM use"
-            " WHERE scope = ? AND unit = ? AND at > ? AND job <> ?",
-            (cap.scope, cap.unit, now - cap.window_s, job),
-        ).fetchone()
-        return Usage(unit=cap.unit, used=float(used), amount=cap.amount, limit=cap.limit)
-
-    def settle(self, job: str, scope: str, actual: Mapping[str, float]) -> None:
-        """Replace what was reserved by what was used; units left out keep the reservation."""
+    def release(self, caps: tuple[Cap, ...], now: float) -> None:
+        """Give back what `reserve` took with the same caps and the same `now`."""
         with self._transaction() as db:
-            db.executemany(
-                "UPDATE use SET amount = ?, settled = 1 WHERE job = ? AND scope = ? AND unit = ?",
-                [(amount, job, scope, unit) for unit, amount in actual.items()],
-            )
+            _add(db, caps, now, -1.0)
 
-    def used(self, scope: str, unit: str, now: float, window_s: float) -> float:
-        """Return what the rolling window holds."""
-        cap = Cap(scope=scope, unit=unit, amount=0.0, limit=None, window_s=window_s)
+    def used(self, cap: Cap, now: float) -> float:
+        """Return what the window of a cap holds."""
         with self._transaction() as db:
-            return self._usage(db, "", cap, now).used
+            return _usage(db, cap, now).used
 
     @property
     def stop_file(self) -> Path:
         """The file that stops everything while it exists."""
-        return self.home / "STOP"
+        return self.home / STOP_FILE
 
     def stopped(self) -> str | None:
         """Return the reason given when everything was stopped, or None.
@@ -177,6 +163,33 @@ class State:
         except (ValueError, KeyError, TypeError):
             return text.strip() or "no reason given"
         return str(reason)
+
+
+def _usage(db: sqlite3.Connection, cap: Cap, now: float) -> Usage:
+    # A clock set back must not free anything: slices "in the future" count too.
+    oldest = now - cap.window_s * (1 + 1 / SLICES)
+    (used,) = db.execute(
+        "SELECT coalesce(sum(amount), 0) FROM total WHERE scope = ? AND unit = ? AND start > ?",
+        (cap.scope, cap.unit, oldest),
+    ).fetchone()
+    return Usage(unit=cap.unit, used=float(used), amount=cap.amount, limit=cap.limit)
+
+
+def _add(db: sqlite3.Connection, caps: tuple[Cap, ...], now: float, sign: float) -> None:
+    for cap in caps:
+        width = cap.window_s / SLICES
+        start = now // width * width
+        row = (cap.scope, cap.unit, start, sign * cap.amount)
+        fresh = db.execute(
+            "INSERT INTO total VALUES (?,?,?,?) ON CONFLICT (scope, unit, start)"
+            " DO UPDATE SET amount = amount + excluded.amount RETURNING amount = ?",
+            (*row, row[3]),
+        ).fetchone()[0]
+        if fresh:
+            db.execute(
+                "DELETE FROM total WHERE scope = ? AND unit = ? AND start < ?",
+                (cap.scope, cap.unit, now - 2 * cap.window_s),
+            )
 
 
 def _storage(path: Path, error: Exception) -> StorageError:
@@ -197,3 +210,33 @@ def _storage(path: Path, error: Exception) -> StorageError:
         expected=f"a readable and writable SQLite database at {path}",
         fix=fix,
     )
+
+
+def stop(home: Path, reason: str) -> Path:
+    """Stop everything in this home. Needs no database, so it works when nothing else does.
+
+    Raises:
+        StorageError: the stop file cannot be written.
+    """
+    path = home / STOP_FILE
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.write_text(json.dumps({"reason": reason}), "utf-8")
+    except OSError as error:
+        raise _storage(path, error) from error
+    return path
+
+
+def resume(home: Path) -> bool:
+    """Lift the stop; return whether there was one.
+
+    Raises:
+        StorageError: the stop file cannot be removed.
+    """
+    try:
+        (home / STOP_FILE).unlink()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise _storage(home / STOP_FILE, error) from error
+    return True

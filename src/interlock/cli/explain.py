@@ -1,0 +1,82 @@
+"""`interlock explain RECEIPT`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from interlock import config
+from interlock.cli.show import COLOURS
+
+
+@click.command()
+@click.argument("receipt")
+@click.option("--home", type=click.Path(), help="Folder of ledger, state and keys.")
+@click.option("--json", "as_json", is_flag=True, help="Everything, as one JSON object.")
+def command(receipt: str, home: str | None, as_json: bool) -> int:
+    """Say why RECEIPT was released or refused: every stage, control, finding and link."""
+    from interlock.guard.explain import explain
+    from interlock.guard.record import recorded
+
+    with recorded(config.home(home)) as ledger:
+        story = explain(ledger, receipt)
+    if as_json:
+        click.echo(json.dumps(story, indent=2))
+    else:
+        _print(story)
+    return 1 if story["missing"] else 0
+
+
+def _print(story: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    job = story["job"]
+    style = COLOURS.get(story["outcome"], "")
+    console.print(f"[{style}]{story['outcome']}[/]  receipt {story['receipt']}")
+    who = job.get("principal", {})
+    console.print(
+        f"job {job.get('id')}, {job.get('mode')}, by {who.get('id')} ({who.get('kind')}) on"
+        f" {job.get('backend')}, {job.get('submitted_at')}, seed {job.get('seed')}",
+        markup=False,
+    )
+    for circuit in job.get("circuits", ()):
+        console.print(
+            f"circuit {circuit['sha256'][:16]}: {circuit['num_qubits']} qubits, depth"
+            f" {circuit['depth']}, {circuit['size']} operations, {circuit['bindings']} parameter"
+            f" set(s), {circuit['shots']} shots",
+            markup=False,
+        )
+    table = Table("stage", "control", "decision", "what it found", expand=True)
+    for stage in story["stages"]:
+        for control in stage["controls"]:
+            what = "\n".join(_finding(f) for f in control["findings"]) or _short(control)
+            name = stage["stage"] + (" (baseline)" if stage["branch"] == "baseline" else "")
+            table.add_row(name, control["control"], control["decision"], what)
+    console.print(table)
+    session = story["session"]
+    if session:
+        versions = ", ".join(f"{k} {v}" for k, v in session["versions"].items())
+        console.print(
+            f"policy {session['policy']['name']} {session['policy']['sha256'][:16]}; {versions}",
+            markup=False,
+        )
+    place = story["ledger"]
+    console.print(f"ledger entry {place['index']}, leaf {place['leaf_sha256']}", markup=False)
+    for link in story["missing"]:
+        console.print(f"missing: {link}", style="red", markup=False)
+
+
+def _finding(finding: dict[str, Any]) -> str:
+    lines = [f"{finding['rule']}: {finding['message']}"]
+    labels = ("location", "got", "expected", "fix")
+    lines += [f"  {label}: {finding[label]}" for label in labels if finding.get(label)]
+    return "\n".join(lines)
+
+
+def _short(control: dict[str, Any]) -> str:
+    text = json.dumps(control["evidence"], separators=(", ", ": "))
+    return text if len(text) <= 160 else text[:157] + "..."

@@ -1,0 +1,126 @@
+"""What a guarded program tells whoever runs it: one JSON line a job, appended to a file.
+
+`interlock run` gives the file, the policy, the home and the fallback in the environment, and reads
+the lines while the program runs. The ledger, not this file, is the record.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from interlock.guard.service import Guard, JobEvent
+
+__all__ = ["EVENTS", "FALLBACK", "POLICY", "job_line", "run_fallback", "run_guard", "unguarded"]
+
+EVENTS = "INTERLOCK_EVENTS"
+FALLBACK = "INTERLOCK_FALLBACK"
+PIPELINE = "INTERLOCK_PIPELINE"
+POLICY = "INTERLOCK_POLICY"
+
+_lock = threading.Lock()
+_guard: Guard | None = None
+
+
+def run_guard() -> Guard:
+    """Return the one guard of this guarded program."""
+    global _guard
+    if _guard is None:
+        _guard = Guard(
+            policy=os.environ.get(POLICY) or None,
+            pipeline=os.environ.get(PIPELINE) or "default",
+            observers=[lambda event: emit(job_line(event))],
+        )
+    return _guard
+
+
+def run_fallback() -> Any:
+    """Return the fallback `interlock run --fallback module:function` names, or None.
+
+    Raises:
+        InterlockError: it cannot be imported.
+    """
+    name = os.environ.get(FALLBACK)
+    if not name:
+        return None
+    from importlib import import_module
+
+    from interlock.errors import UsageError
+
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(
+            "the fallback cannot be imported",
+            code="fallback-import",
+            got=f"{name}: {error}",
+            expected="module:function",
+            fix="check the name; the module must be importable from the program's folder",
+        ) from error
+
+
+def job_line(event: JobEvent) -> dict[str, Any]:
+    """Return the public facts of a finished job: what the line, the JSON and the report show."""
+    receipt = event.receipt
+    evidence = {
+        f"{s.stage}.{c.control}": c.verdict.evidence for s in event.trace.stages for c in s.controls
+    }
+    fidelity = evidence.get("health.fidelity", {})
+    calibration = evidence.get("health.calibration", {})
+    interval = evidence.get("validate.interval", {})
+    executed = "execute.run" in evidence
+    return {
+        "event": "job",
+        "outcome": receipt.outcome,
+        "mode": receipt.mode,
+        "rule": receipt.rule,
+        "reason": receipt.reason,
+        "job": receipt.job,
+        "receipt": receipt.id,
+        "backend": event.job.backend,
+        "circuits": len(event.job.circuits),
+        "shots": event.job.total_shots,
+        "cost_usd": evidence.get("admit.budget", {}).get("cost_usd", 0.0),
+        "executed": executed,
+        "predicted_fidelity": fidelity.get("predicted"),
+        "calibration_age_h": calibration.get("age_h"),
+        "interval": interval.get("headline"),
+        "seconds": round(event.seconds, 6),
+        "execution_seconds": round(event.execution_seconds, 6),
+    }
+
+
+def unguarded(what: str, where: str) -> None:
+    """Record that something reached a device without going the guarded path."""
+    from interlock.guard.hooks.autoguard import INSIDE
+
+    token = INSIDE.set(True)
+    try:
+        entry = (
+            run_guard()
+            .ledger.append("unguarded", {"outcome": "UNGUARDED"}, {"what": what, "where": where})
+            .wait(30.0)
+        )
+    finally:
+        INSIDE.reset(token)
+    emit({"event": "unguarded", "what": what, "where": where, "receipt": entry.id})
+
+
+def emit(line: dict[str, Any]) -> None:
+    """Append one event; a program that nobody listens to says it on standard error."""
+    path = os.environ.get(EVENTS)
+    text = json.dumps(line, separators=(",", ":")) + "\n"
+    if not path:
+        sys.stderr.write(text)
+        return
+    with _lock:
+        fd = os.open(Path(path), os.O_WRONLY | os.O_APPEND)
+        try:
+            os.write(fd, text.encode())
+        finally:
+            os.close(fd)

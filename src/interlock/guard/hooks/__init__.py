@@ -1,0 +1,125 @@
+"""Guarded drop-ins for the SDKs' own objects. One adapter a file, registered by SDK name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from interlock import plugins
+from interlock.errors import InputError, SetupError
+from interlock.guard.policy import Policy
+from interlock.guard.service import Guard
+from interlock.types import Principal
+
+__all__ = ["Adapter", "Options", "adapter_for", "guard"]
+
+GROUP = "interlock.hooks"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a guarded drop-in needs to know besides the object it wraps.
+
+    Attributes:
+        guard: takes the jobs along the path.
+        fallback: the classical baseline in the SDK's own idiom, or None.
+        decode: turns the SDK's result into named fields for the filter, or None.
+        labels: data labels of everything submitted.
+    """
+
+    guard: Guard
+    fallback: Any = None
+    decode: Callable[[Any], Mapping[str, Any]] | None = None
+    labels: tuple[str, ...] = ()
+
+
+class Adapter(Protocol):
+    """What the module behind an entry point of `interlock.hooks` offers."""
+
+    def wrap(self, target: Any, options: Options) -> Any:
+        """Return a guarded object of the same kind as `target`."""
+        ...
+
+
+def adapter_for(target: Any) -> Adapter:
+    """Find the adapter of the SDK an object belongs to, by the modules of its base classes.
+
+    Raises:
+        InputError: no adapter knows the object.
+        SetupError: the adapter is there, but the SDK is not.
+    """
+    known = plugins.installed(GROUP)
+    for cls in type(target).__mro__:
+        root = cls.__module__.split(".")[0]
+        if root in known:
+            adapter: Adapter = plugins.load(GROUP, root)
+            return adapter
+    raise InputError(
+        f"cannot guard a {type(target).__module__}.{type(target).__qualname__}",
+        code="guard-unknown-object",
+        got=type(target).__qualname__,
+        expected="a sampler, estimator, backend or device of: " + ", ".join(known),
+        fix="wrap the object that submits the jobs, not a circuit or a result",
+    )
+
+
+def guard(
+    target: T,
+    *,
+    policy: Policy | Mapping[str, Any] | str | Path | None = None,
+    fallback: Any = None,
+    decode: Callable[[Any], Mapping[str, Any]] | None = None,
+    home: str | Path | None = None,
+    principal: Principal | None = None,
+    pipeline: str = "default",
+    labels: tuple[str, ...] = (),
+) -> T:
+    """Return a drop-in of the same kind as `target` whose every job goes the guarded path.
+
+    Results are the SDK's own; the receipt is in their metadata under `interlock`. A job the path
+    refuses raises `DeniedError` or `HeldError`.
+
+    Args:
+        target: a sampler, estimator, backend or device.
+        policy: a policy file, mapping or `Policy`; the shipped starter policy by default.
+        fallback: the deterministic classical baseline: another primitive of the same kind, or a
+            function from the circuits to a result.
+        decode: turns the SDK's result into named fields that the filter and the governor look at.
+        home: folder of ledger, state and keys; `$INTERLOCK_HOME` or `~/.interlock` by default.
+        principal: who submits; the operating system's user by default.
+        pipeline: name under which releases are counted and governed.
+        labels: data labels of everything submitted.
+
+    Raises:
+        InputError: no adapter knows the object.
+        PolicyError: the policy is wrong.
+        SetupError: an extra is missing; the message names it.
+        StorageError: the home cannot be used.
+    """
+    if isinstance(target, type):
+        raise InputError(
+            "cannot guard a class",
+            code="guard-unknown-object",
+            got=target.__qualname__,
+            expected="an object",
+            fix=f"pass {target.__qualname__}(...) instead",
+        )
+    if getattr(target, "interlock_guarded", False):
+        raise SetupError(
+            "this object is guarded already",
+            code="guard-twice",
+            got=type(target).__qualname__,
+            expected="an object that is not guarded",
+            fix="guard it once",
+        )
+    options = Options(
+        guard=Guard(policy=policy, home=home, principal=principal, pipeline=pipeline),
+        fallback=fallback,
+        decode=decode,
+        labels=labels,
+    )
+    guarded: T = adapter_for(target).wrap(target, options)
+    return guarded

@@ -1,0 +1,255 @@
+"""Guarding an unchanged script: SDK classes are wrapped as they are imported.
+
+Every `run` that a sampler, estimator or backend class defines goes through one guard. A contextvar
+says "inside the guard", and thread pools carry it along, so that what a primitive itself submits to
+its backend is not guarded twice. Below that stand trip wires on the functions that really hand work
+to a simulator or a provider: what reaches one from outside the guard went round it, and is recorded
+as UNGUARDED.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import functools
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
+from typing import Any
+
+from interlock.guard import events
+
+__all__ = ["INSIDE", "install"]
+
+#: True while the guard itself is calling the SDK.
+INSIDE: contextvars.ContextVar[bool] = contextvars.ContextVar("interlock_inside", default=False)
+#: True below a trip wire that has reported already.
+_REPORTED: contextvars.ContextVar[bool] = contextvars.ContextVar(
+    "interlock_reported", default=False
+)
+
+#: module -> (class, method) that submits; the class's subclasses are wrapped as they are defined.
+GUARDED: dict[str, tuple[str, str]] = {
+    "qiskit.primitives.base.base_sampler": ("BaseSamplerV2", "run"),
+    "qiskit.primitives.base.base_estimator": ("BaseEstimatorV2", "run"),
+    "qiskit.providers.backend": ("BackendV2", "run"),
+}
+
+#: module -> (class, method) that hands work to a simulator or a provider.
+TRIP_WIRES: dict[str, tuple[tuple[str, str], ...]] = {
+    "qiskit_aer.backends.aerbackend": (
+        ("AerBackend", "_run_circuits"),
+        ("AerBackend", "_execute_circuits_job"),
+    ),
+    "qiskit.primitives.statevector_sampler": (("StatevectorSampler", "_run_pub"),),
+    "qiskit.primitives.statevector_estimator": (("StatevectorEstimator", "_run_pub"),),
+    "qiskit.providers.basic_provider.basic_simulator": (("BasicSimulator", "_run_job"),),
+    "qiskit_ibm_runtime.api.rest.runtime": (("Runtime", "program_run"),),
+    "http.client": (("HTTPConnection", "putrequest"),),
+}
+
+#: Hosts of providers whose job submissions are watched, whatever library sends them.
+PROVIDER_HOSTS = (
+    "quantum.ibm.com", "quantum-computing.ibm.com", "quantum.cloud.ibm.com", "ionq.co",
+    "quantinuum.com", "quantum.azure.com", "cloud.dwavesys.com", "rigetti.com", "pasqal.cloud",
+    "pasqal.com", "iqm.fi", "resonance.meetiqm.com", "xanadu.ai", "quandela.com",
+    "oxfordquantumcircuits.com", "quera.com",
+)  # fmt: skip
+_JOB_PATHS = ("/jobs", "/quantum-task", "/tasks", "/programs", "/problems", "/sessions")
+
+_lock = threading.Lock()
+
+
+def install() -> None:
+    """Guard the SDKs as they are imported; called once at start-up by `interlock run`."""
+    names = set(GUARDED) | set(TRIP_WIRES)
+    sys.meta_path.insert(0, _Finder(names))
+    for name in names & set(sys.modules):
+        _patch(sys.modules[name])
+    _carry_context_into_pools()
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Lets the normal import happen, then patches the module."""
+
+    def __init__(self, names: set[str]) -> None:
+        self._names = names
+        self._busy = threading.local()
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if name not in self._names or getattr(self._busy, "name", None) == name:
+            return None
+        self._busy.name = name
+        try:
+            spec: importlib.machinery.ModuleSpec | None = importlib.util.find_spec(name)
+        finally:
+            self._busy.name = None
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Loader(spec.loader)
+        return spec
+
+
+class _Loader(importlib.abc.Loader):
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+        created: ModuleType | None = self._inner.create_module(spec)
+        return created
+
+    def exec_module(self, module: ModuleType) -> None:
+        self._inner.exec_module(module)
+        _patch(module)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+def _patch(module: ModuleType) -> None:
+    name = module.__name__
+    if name in GUARDED:
+        cls_name, method = GUARDED[name]
+        _wrap_subclasses(getattr(module, cls_name), method)
+    for cls_name, method in TRIP_WIRES.get(name, ()):
+        cls = getattr(module, cls_name, None)
+        if cls is not None and hasattr(cls, method):
+            _trip_wire(cls, method)
+
+
+def _wrap_subclasses(base: type, method: str) -> None:
+    """Wrap the method in every subclass that defines it, present and future."""
+    own = base.__dict__.get("__init_subclass__")
+
+    def init_subclass(cls: Any, /, **options: Any) -> None:
+        if own is not None:
+            own.__func__(cls, **options)
+        else:
+            super(base, cls).__init_subclass__(**options)  # type: ignore[arg-type]
+        _wrap_method(cls, method)
+
+    setattr(base, "__init_subclass__", classmethod(init_subclass))  # noqa: B010 - mypy
+    pending: list[type] = list(base.__subclasses__())
+    while pending:
+        cls = pending.pop()
+        _wrap_method(cls, method)
+        pending += cls.__subclasses__()
+
+
+def _wrap_method(cls: type, method: str) -> None:
+    original = cls.__dict__.get(method)
+    if original is None or cls.__dict__.get("interlock_guarded"):
+        return
+    if getattr(original, "interlock_wrapper", False) or not callable(original):
+        return
+
+    @functools.wraps(original)
+    def run(self: Any, *args: Any, **options: Any) -> Any:
+        if INSIDE.get():
+            return original(self, *args, **options)
+        return _guarded(self, original).run(*args, **options)
+
+    del run.__wrapped__
+    run.interlock_wrapper = True  # type: ignore[attr-defined]
+    setattr(cls, method, run)
+
+
+class _Original:
+    """Stands for an SDK object and calls its own, unwrapped method as the guard's."""
+
+    def __init__(self, target: Any, method: Callable[..., Any]) -> None:
+        self.__dict__["_target"] = target
+        self.__dict__["_method"] = method
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        return type(self._target)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._target, name)
+
+    def run(self, *args: Any, **options: Any) -> Any:
+        token = INSIDE.set(True)
+        try:
+            return self._method(self._target, *args, **options)
+        finally:
+            INSIDE.reset(token)
+
+
+_ATTRIBUTE = "_interlock_guarded"
+
+
+def _guarded(target: Any, original: Callable[..., Any]) -> Any:
+    """Return the guarded drop-in of an object, made once and kept with it."""
+    with _lock:
+        found = getattr(target, "__dict__", {}).get(_ATTRIBUTE)
+        # A copy of the object brings the attribute along; it must not submit to the first.
+        if found is not None and found[0] is target and found[1] is original:
+            return found[2]
+        token = INSIDE.set(True)
+        try:
+            from interlock.guard.hooks import Options, adapter_for
+
+            options = Options(guard=events.run_guard(), fallback=events.run_fallback())
+            made = adapter_for(target).wrap(_Original(target, original), options)
+        finally:
+            INSIDE.reset(token)
+        with contextlib.suppress(AttributeError, TypeError):
+            target.__dict__[_ATTRIBUTE] = (target, original, made)
+        return made
+
+
+def _trip_wire(cls: type, method: str) -> None:
+    original = getattr(cls, method)
+
+    @functools.wraps(original)
+    def watched(self: Any, *args: Any, **options: Any) -> Any:
+        if INSIDE.get() or _REPORTED.get() or not _submits(self, method, args):
+            return original(self, *args, **options)
+        events.unguarded(f"{cls.__module__}.{cls.__qualname__}.{method}", _caller())
+        token = _REPORTED.set(True)
+        try:
+            return original(self, *args, **options)
+        finally:
+            _REPORTED.reset(token)
+
+    setattr(cls, method, watched)
+
+
+def _submits(connection: Any, method: str, args: tuple[Any, ...]) -> bool:
+    if method != "putrequest":
+        return True
+    host, verb, path = str(getattr(connection, "host", "")), *(str(a) for a in args[:2])
+    watched = any(host == h or host.endswith("." + h) for h in PROVIDER_HOSTS) or (
+        host.startswith("braket.") and host.endswith(".amazonaws.com")
+    )
+    return watched and verb in ("POST", "PUT") and any(p in path for p in _JOB_PATHS)
+
+
+def _caller() -> str:
+    """Return where the user's own code was, as `file:line`."""
+    packages = (os.sep + "site-packages" + os.sep, os.sep + "interlock" + os.sep)
+    for frame in reversed(traceback.extract_stack()):
+        if not any(p in frame.filename for p in packages) and "lib/python3" not in frame.filename:
+            return f"{frame.filename}:{frame.lineno}"
+    return "(library code)"
+
+
+def _carry_context_into_pools() -> None:
+    submit: Any = ThreadPoolExecutor.submit
+
+    @functools.wraps(submit)
+    def carrying(self: Any, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        if INSIDE.get() or _REPORTED.get():
+            return submit(self, contextvars.copy_context().run, fn, *args, **kwargs)
+        return submit(self, fn, *args, **kwargs)
+
+    setattr(ThreadPoolExecutor, "submit", carrying)  # noqa: B010 - mypy

@@ -1,0 +1,179 @@
+"""Running somebody's program with every quantum call guarded, and reading what it tells."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from interlock.errors import UsageError
+from interlock.guard import events
+
+__all__ = ["Program", "Tally"]
+
+POLL_S = 0.05
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of a run, and what was saved by stopping jobs before the device.
+
+    Attributes:
+        outcomes: outcome -> number of jobs.
+        stopped: jobs that never reached the device.
+        saved_shots: shots these would have taken.
+        saved_usd: what these would have cost.
+        shots: shots that did run.
+        cost_usd: what they cost.
+        seconds: total time of all jobs.
+        execution_seconds: the part of it that the devices took.
+        unguarded: submissions that went round the guard.
+        receipts: receipt ids in order.
+    """
+
+    outcomes: dict[str, int] = field(default_factory=dict)
+    stopped: int = 0
+    saved_shots: int = 0
+    saved_usd: float = 0.0
+    shots: int = 0
+    cost_usd: float = 0.0
+    seconds: float = 0.0
+    execution_seconds: float = 0.0
+    unguarded: int = 0
+    receipts: list[str] = field(default_factory=list)
+
+    def add(self, line: Mapping[str, Any]) -> None:
+        """Count one event."""
+        if line["event"] == "unguarded":
+            self.unguarded += 1
+            return
+        self.outcomes[line["outcome"]] = self.outcomes.get(line["outcome"], 0) + 1
+        self.receipts.append(line["receipt"])
+        self.seconds += line["seconds"]
+        self.execution_seconds += line["execution_seconds"]
+        if line["executed"]:
+            self.shots += line["shots"]
+            self.cost_usd += line["cost_usd"]
+        else:
+            self.stopped += 1
+            self.saved_shots += line["shots"]
+            self.saved_usd += line["cost_usd"]
+
+    @property
+    def jobs(self) -> int:
+        """All jobs."""
+        return sum(self.outcomes.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the tally as plain values."""
+        return {
+            "event": "summary",
+            "jobs": self.jobs,
+            "outcomes": self.outcomes,
+            "unguarded": self.unguarded,
+            "shots": self.shots,
+            "cost_usd": round(self.cost_usd, 6),
+            "saved": {
+                "jobs": self.stopped,
+                "shots": self.saved_shots,
+                "cost_usd": round(self.saved_usd, 6),
+            },
+            "seconds": round(self.seconds, 3),
+            "execution_seconds": round(self.execution_seconds, 3),
+        }
+
+
+class Program:
+    """A program that runs guarded.
+
+    Args:
+        command: the program and its arguments.
+        home: folder of ledger, state and keys.
+        policy: policy file, or None for the starter policy.
+        fallback: `module:function` of the classical baseline, or None.
+        pipeline: name under which its releases are counted.
+        stdout: where its standard output goes, or None to leave it.
+
+    Raises:
+        UsageError: the program cannot be started.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        home: Path,
+        policy: str | None = None,
+        fallback: str | None = None,
+        pipeline: str | None = None,
+        stdout: Any = None,
+    ) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="interlock-run-")
+        self._events = Path(self._folder.name) / "events.ndjson"
+        self._events.touch(mode=0o600)
+        site = str(Path(__file__).parent / "hooks" / "site")
+        environment = dict(os.environ)
+        paths = [site, *filter(None, [environment.get("PYTHONPATH")])]
+        environment |= {
+            "PYTHONPATH": os.pathsep.join(paths),
+            "INTERLOCK_RUN": "1",
+            "INTERLOCK_HOME": str(home),
+            events.EVENTS: str(self._events),
+        }
+        named = ((events.POLICY, policy), (events.FALLBACK, fallback), (events.PIPELINE, pipeline))
+        for key, value in named:
+            environment.pop(key, None)
+            if value:
+                environment[key] = value
+        if policy:
+            environment[events.POLICY] = str(Path(policy).absolute())
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - running it is what was asked for
+                list(command), env=environment, stdout=stdout
+            )
+        except OSError as error:
+            self._folder.cleanup()
+            raise UsageError(
+                f"cannot start {command[0]!r}",
+                code="run-cannot-start",
+                got=f"{type(error).__name__}: {error}",
+                expected="a program, for instance: interlock run -- python train.py",
+                fix="check the name and the path",
+            ) from error
+
+    def lines(self) -> Iterator[dict[str, Any] | None]:
+        """Yield events as they come, and None while there are none, until the program has ended."""
+        with self._events.open(encoding="utf-8") as stream:
+            rest = ""
+            while True:
+                ended = self._process.poll() is not None
+                chunk = stream.read()
+                rest += chunk
+                *whole, rest = rest.split("\n")
+                for text in whole:
+                    yield json.loads(text)
+                if ended and not chunk:
+                    return
+                if not chunk:
+                    try:
+                        self._process.wait(POLL_S)
+                    except subprocess.TimeoutExpired:
+                        yield None
+
+    def close(self) -> int:
+        """Wait for the program, remove what it left, and return its exit code."""
+        code = self._process.wait()
+        self._folder.cleanup()
+        return code if code >= 0 else 128 - code
+
+
+def python_command(command: Sequence[str]) -> list[str]:
+    """Return the command with a bare `python` replaced by the interpreter that runs Interlock."""
+    first, *rest = command
+    return [sys.executable if first in ("python", "python3") else first, *rest]

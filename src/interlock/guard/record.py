@@ -1,0 +1,158 @@
+"""What the ledger keeps of a job, and how it is read back."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from interlock import plugins
+from interlock.errors import InputError
+from interlock.guard.pipeline import Trace
+from interlock.ledger import Ledger
+from interlock.types import Job
+
+if TYPE_CHECKING:
+    from interlock.guard.policy import Policy
+
+__all__ = ["FORMAT", "Receipt", "job_from", "job_payload", "session_payload", "trace_payload"]
+
+#: Version of the records of a job.
+FORMAT = 1
+
+_PACKAGES = (
+    "interlock", "numpy", "msgspec", "cryptography", "qiskit", "qiskit-aer", "qiskit-ibm-runtime",
+    "cirq-core", "pennylane", "amazon-braket-sdk", "torch",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """What the user gets with a result, and what the ledger can be asked for.
+
+    Attributes:
+        id: receipt id; `interlock explain <id>` tells the whole story.
+        job: id of the job.
+        outcome: RELEASE, FALLBACK, HOLD or DENY.
+        mode: ADVISORY or ENFORCED.
+        rule: the rule that kept the job from being released, or None.
+        reason: its message, or None.
+        policy_sha256: identity of the policy that decided.
+        index: position in the ledger.
+        leaf_sha256: hash of the ledger entry.
+    """
+
+    id: str
+    job: str
+    outcome: str
+    mode: str
+    rule: str | None
+    reason: str | None
+    policy_sha256: str
+    index: int
+    leaf_sha256: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the receipt as plain values."""
+        plain: dict[str, Any] = msgspec.to_builtins(self)
+        return plain
+
+
+@cache
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def session_payload(policy: Policy) -> dict[str, Any]:
+    """Return what all jobs under one policy share: the policy itself, plugins, versions."""
+    loaded = [
+        msgspec.to_builtins(plugins.source_of(f"interlock.{stage}", b.id))
+        for stage, controls in policy.bound.items()
+        for b in controls
+        if b.control is not None and b.id in plugins.installed(f"interlock.{stage}")
+    ]
+    return {
+        "format": FORMAT,
+        "policy": {"name": policy.name, "sha256": policy.sha256, "document": policy.document},
+        "plugins": loaded,
+        "versions": _versions(),
+        "platform": {"system": platform.system(), "machine": platform.machine()},
+    }
+
+
+def session_id(payload: Mapping[str, Any]) -> str:
+    """Return the identity of a session payload: equal sessions are recorded once."""
+    return hashlib.sha256(msgspec.json.encode(payload, order="deterministic")).hexdigest()
+
+
+def job_payload(job: Job) -> dict[str, Any]:
+    """Return a job as plain values."""
+    plain: dict[str, Any] = msgspec.to_builtins(job)
+    return plain
+
+
+def job_from(payload: Mapping[str, Any]) -> Job:
+    """Read a job back.
+
+    Raises:
+        msgspec.ValidationError: the payload is not a job.
+    """
+    return msgspec.convert(payload, Job)
+
+
+def trace_payload(trace: Trace) -> dict[str, Any]:
+    """Return a trace as plain values; decisions by name."""
+    return {
+        "outcome": trace.outcome.value,
+        "stages": [
+            {
+                "stage": stage.stage,
+                "branch": stage.branch,
+                "decision": stage.decision.name,
+                "controls": [
+                    {
+                        "control": c.control,
+                        "version": c.version,
+                        "decision": c.verdict.decision.name,
+                        "findings": [msgspec.to_builtins(f) for f in c.verdict.findings],
+                        "evidence": c.verdict.evidence,
+                    }
+                    for c in stage.controls
+                ],
+            }
+            for stage in trace.stages
+        ],
+    }
+
+
+@contextmanager
+def recorded(home: Path) -> Iterator[Ledger]:
+    """Open the ledger of a home that has one; a reader must not make a new one.
+
+    Raises:
+        InputError: there is no ledger.
+    """
+    if not (home / "ledger.db").exists():
+        raise InputError(
+            "there is no ledger here",
+            code="ledger-absent",
+            got=str(home),
+            expected="a folder with ledger.db",
+            fix="give --home, or set INTERLOCK_HOME, to where the jobs were recorded",
+        )
+    with Ledger.open(home) as ledger:
+        yield ledger

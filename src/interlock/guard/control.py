@@ -40,6 +40,7 @@ class Program:
         values: one row for each parameter set; empty when the circuit has no free parameters.
         shots: shots for each parameter set; 0 for estimates.
         observables: for estimates, the observables as text, else empty.
+        bounds: for estimates, the largest absolute value each observable can have.
         precision: for estimates, the target standard error.
     """
 
@@ -49,6 +50,7 @@ class Program:
     values: Sequence[Sequence[float]] = ()
     shots: int = 0
     observables: tuple[str, ...] = ()
+    bounds: tuple[float, ...] = ()
     precision: float | None = None
 
 
@@ -63,6 +65,7 @@ class Request:
         execute: runs the programs on the device and returns the result.
         baseline: computes the classical answer for the same programs, or None.
         decode: turns a result into named fields for the filter, or None for the default.
+        isolation: level of isolation that what executes the programs offers.
         home: folder of the ledger, state and keys.
         state: counters shared by all processes.
         now: wall-clock seconds since the epoch.
@@ -77,6 +80,7 @@ class Request:
     execute: Callable[[], Result]
     baseline: Callable[[], Result] | None
     decode: Callable[[Result], Mapping[str, Any]] | None
+    isolation: str = "none"
     home: Path
     state: State
     now: Callable[[], float]

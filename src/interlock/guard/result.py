@@ -49,7 +49,7 @@ class Result:
         native: the SDK's own result object, handed to the user only on release.
         seconds: time the execution took.
         seed: the seed the device was given, or None.
-        level: isolation level reached, for instance `in-process` or `confined`.
+        level: isolation level it ran at, from `none` (the program's own process) to `confined`.
         extra: anything else worth recording, plain JSON values.
     """
 
@@ -57,5 +57,5 @@ class Result:
     native: Any = None
     seconds: float = 0.0
     seed: int | None = None
-    level: str = "in-process"
+    level: str = "none"
     extra: Mapping[str, Any] = field(default_factory=dict)

@@ -121,6 +121,7 @@ class Guard:
         decode: Callable[[Result], Mapping[str, Any]] | None = None,
         seed: int | None = None,
         labels: Sequence[str] = (),
+        isolation: str = "none",
     ) -> Released:
         """Take one job along the path.
 
@@ -138,6 +139,7 @@ class Guard:
             execute=execute,
             baseline=baseline,
             decode=decode,
+            isolation=isolation,
             home=self._home,
             state=self.state,
             now=self.clock,

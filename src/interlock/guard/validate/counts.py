@@ -1,0 +1,110 @@
+"""Is the result well-formed, and could it be physics at all?"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from interlock.guard.control import Control, Program, Request, Settings, verdict
+from interlock.guard.result import Estimates, Result, Samples
+from interlock.types import Decision, Evidence, Finding, Job, Verdict
+
+__all__ = ["CountsControl", "faults"]
+
+#: A simulated estimate may exceed its bound by shot noise; more than this is no shot noise.
+SIGMAS = 6.0
+
+
+class CountsSettings(Settings, frozen=True, kw_only=True):
+    """Settings of `counts`.
+
+    Attributes:
+        on_fault: what a result that cannot be right leads to.
+    """
+
+    on_fault: Literal["fallback", "deny"] = "fallback"
+
+
+class CountsControl(Control):
+    """Checks shots, widths and bit strings of counts, and physical bounds of estimates."""
+
+    id = "counts"
+    stage = "validate"
+    Settings = CountsSettings
+
+    def gather(self, request: Request, settings: Any) -> Evidence:
+        """Look for anything that cannot be right."""
+        if request.result is None:
+            return {"faults": [{"rule": "no-result", "got": "nothing", "expected": "a result"}]}
+        return {"faults": faults(request.result, request.programs)}
+
+    def decide(self, job: Job, settings: CountsSettings, evidence: Evidence) -> Verdict:
+        """Any fault means that the result is not used."""
+        findings = [
+            Finding(
+                rule=f"validate.counts.{fault['rule']}",
+                message="the result cannot be right",
+                got=fault["got"],
+                expected=fault["expected"],
+                fix="ask the provider; keep the receipt as evidence",
+                location=fault.get("where"),
+            )
+            for fault in evidence["faults"]
+        ]
+        return verdict(evidence, findings, Decision[settings.on_fault.upper()])
+
+
+def faults(result: Result, programs: tuple[Program, ...]) -> list[dict[str, str]]:
+    """Return what cannot be right, one entry a circuit at most."""
+    if len(result.items) != len(programs):
+        got = f"{len(result.items)} results"
+        return [{"rule": "items", "got": got, "expected": f"{len(programs)} results"}]
+    found = []
+    for index, (item, program) in enumerate(zip(result.items, programs, strict=True)):
+        fault = _samples(item, program) if isinstance(item, Samples) else _estimates(item, program)
+        if fault is not None:
+            found.append(fault | {"where": f"circuit {index}"})
+    return found
+
+
+def _fault(rule: str, got: str, expected: str) -> dict[str, str]:
+    return {"rule": rule, "got": got, "expected": expected}
+
+
+def _samples(item: Samples, program: Program) -> dict[str, str] | None:
+    rows = max(len(program.values), 1)
+    width = sum(item.widths.values())
+    if width != program.circuit.num_clbits:
+        return _fault("width", f"{width} bits", f"{program.circuit.num_clbits} bits")
+    for name, counts_of in item.registers.items():
+        if len(counts_of) != rows:
+            return _fault("rows", f"{len(counts_of)} sets of counts", f"{rows} sets of counts")
+        for counts in counts_of:
+            if any(isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in counts.values()):
+                return _fault("count", f"register {name}: {counts!r:.120}", "whole numbers >= 0")
+            total = sum(counts.values())
+            if total != program.shots:
+                return _fault("shots", f"register {name}: {total} shots", f"{program.shots} shots")
+            for bits in counts:
+                if len(bits) != item.widths[name] or bits.strip("01"):
+                    expected = f"{item.widths[name]} characters of 0 and 1"
+                    return _fault("bits", f"register {name}: {bits!r:.80}", expected)
+    if not item.registers and width:
+        return _fault("registers", "no register", f"{width} bits of counts")
+    return None
+
+
+def _estimates(item: Estimates, program: Program) -> dict[str, str] | None:
+    if len(item.values) != math.prod(item.shape) or len(item.values) != len(item.errors):
+        got = f"{len(item.values)} values, {len(item.errors)} errors, shape {item.shape}"
+        return _fault("shape", got, "one error a value, as the shape says")
+    if not item.values:
+        return _fault("empty", "no value", "at least one value")
+    bound = max(program.bounds, default=math.inf)
+    for value, error in zip(item.values, item.errors, strict=True):
+        if not math.isfinite(value) or not math.isfinite(error) or error < 0:
+            return _fault("finite", f"{value!r} +- {error!r}", "finite numbers")
+        slack = SIGMAS * max(error, program.precision or 0.0) * max(bound, 1.0)
+        if abs(value) > bound + slack:
+            return _fault("bound", f"{value:.6g}", f"between {-bound:.6g} and {bound:.6g}")
+    return None

@@ -20,7 +20,12 @@ from interlock.cli.show import COLOURS, job_line, unguarded_line
 @click.option("--fallback", metavar="MODULE:FUNCTION", help="The classical baseline.")
 @click.option("--pipeline", default="default", help="Name under which releases are counted.")
 @click.option("--home", type=click.Path(), help="Folder of ledger, state and keys.")
-@click.option("--report", type=click.Path(), default="interlock-report.html", show_default=True)
+@click.option(
+    "--report",
+    type=click.Path(),
+    default="interlock-report.html",
+    help="Where the HTML report goes.",
+)
 @click.option("--no-report", is_flag=True, help="Write no HTML report.")
 @click.option("--json", "as_json", is_flag=True, help="Events as JSON lines on standard output.")
 @click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED)

@@ -19,7 +19,12 @@ Amount = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a backend charges, in US dollars."""
+    """What a backend charges, in US dollars.
+
+    Attributes:
+        per_task_usd: for each circuit with each parameter set.
+        per_shot_usd: for each shot.
+    """
 
     per_task_usd: Amount = 0.0
     per_shot_usd: Amount = 0.0

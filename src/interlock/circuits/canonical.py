@@ -1,0 +1,436 @@
+"""The canonical form of a circuit: flat, immutable, versioned, with a SHA-256 identity.
+
+The identity is that of the circuit, not of the way it was written down. Operations that share no
+wire may be listed in any order, spacing and names of a single register do not count, a parameter
+expression counts in its normal form, and the global phase, which no measurement can see, is left
+out. Everything else counts: barriers, delays, bit numbers, and angles to the last bit.
+
+Format: `docs/reference/circuit-format.md`; schema: `circuit-v1.schema.json` beside this module.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import msgspec
+
+from interlock.circuits.expression import Param, substitute, symbols
+from interlock.errors import InputError
+from interlock.types import CircuitFacts
+
+__all__ = ["VERSION", "Circuit", "Control", "Operation", "Register"]
+
+VERSION = 1
+_DOMAIN = b"interlock-circuit-v1\n"
+_BARRIERS = frozenset({"barrier", "break_loop", "continue_loop"})
+_SHIFT = 40
+
+#: A classical expression or a loop's values as nested JSON lists.
+Json: TypeAlias = Any
+
+
+class Control(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The classical part of a control-flow operation.
+
+    Attributes:
+        condition: what is tested, as nested lists: `["bit", 3]`, `["bits", [0, 1]]`,
+            `["value", 5, width]`, `["==", left, right]`, ... For a `for_loop` the values it takes,
+            `["range", start, stop, step]` or `["set", [..]]`.
+        blocks: the bodies, on the same bit numbers as the circuit.
+        cases: for `switch_case`, the labels of each block; an empty tuple is the default.
+        symbol: for `for_loop`, the parameter the loop sets, or "".
+    """
+
+    condition: Json
+    blocks: tuple[tuple[Operation, ...], ...]
+    cases: tuple[tuple[int, ...], ...] = ()
+    symbol: str = ""
+
+
+class Operation(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """One instruction.
+
+    Attributes:
+        name: from the vocabulary in `circuits.gates`, `unitary`, or a control-flow name.
+        params: numbers, or canonical expression text; of `unitary` the matrix, row by row, each
+            entry as real and imaginary part.
+        qubits: bit numbers in the order the gate takes them.
+        clbits: bit numbers written (`measure`) or used.
+        control: condition and blocks of a control-flow operation.
+    """
+
+    name: str
+    params: tuple[Param, ...] = ()
+    qubits: tuple[int, ...] = ()
+    clbits: tuple[int, ...] = ()
+    control: Control | None = None
+
+    def __str__(self) -> str:
+        params = ", ".join(p if isinstance(p, str) else f"{p:.6g}" for p in self.params[:8])
+        wires = ", ".join(f"q[{q}]" for q in self.qubits[:8])
+        more = ", ..." if len(self.qubits) > 8 else ""
+        bits = " -> " + ", ".join(f"c[{c}]" for c in self.clbits[:8]) if self.clbits else ""
+        return f"{self.name}{f'({params})' if params else ''} {wires}{more}{bits}".rstrip()
+
+
+class Register(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A named classical register: the bit numbers it holds, least significant first."""
+
+    name: str
+    clbits: tuple[int, ...]
+
+
+class _Summary(msgspec.Struct, frozen=True):
+    order: tuple[int, ...]
+    depth: int
+    size: int
+    two_qubit_ops: int
+    bounded: bool
+
+
+class Circuit(msgspec.Struct, frozen=True, dict=True, kw_only=True, forbid_unknown_fields=True):
+    """A circuit in canonical form.
+
+    Attributes:
+        num_qubits: width.
+        num_clbits: classical bits.
+        operations: instructions in the order of the source.
+        registers: named classical registers.
+        global_phase: kept for exact unitaries, not part of the identity.
+        version: of this format.
+        lines: (line, column) of each operation in the source text, or empty. Not persisted.
+
+    Example:
+        >>> bell = Circuit(num_qubits=2, num_clbits=2, operations=(
+        ...     Operation("h", (), (0,)), Operation("cx", (), (0, 1)),
+        ...     Operation("measure", (), (0,), (0,)), Operation("measure", (), (1,), (1,))))
+        >>> bell.depth, bell.two_qubit_ops, bell.sha256[:12]
+        (3, 1, 'X')
+        >>> Circuit.from_json(bell.to_json()) == bell
+        True
+    """
+
+    num_qubits: int
+    num_clbits: int = 0
+    operations: tuple[Operation, ...] = ()
+    registers: tuple[Register, ...] = ()
+    global_phase: Param = 0.0
+    version: int = VERSION
+    lines: tuple[tuple[int, int], ...] = ()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Circuit):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in _PERSISTED)
+
+    def __hash__(self) -> int:
+        return hash(self.sha256)
+
+    @cached_property
+    def _summary(self) -> _Summary:
+        return _summarise(self.operations, [0] * (self.num_qubits + self.num_clbits), self.num_qubits)
+
+    @property
+    def depth(self) -> int:
+        """Longest chain of operations that share wires; barriers align and count nothing.
+
+        A block counts with its own depth, times the number of rounds of a `for_loop`.
+        """
+        return self._summary.depth
+
+    @property
+    def size(self) -> int:
+        """Number of operations without barriers, blocks written out, `for_loop` rounds counted."""
+        return self._summary.size
+
+    @property
+    def two_qubit_ops(self) -> int:
+        """Gates on two or more qubits, counted as `size` counts."""
+        return self._summary.two_qubit_ops
+
+    @property
+    def bounded(self) -> bool:
+        """Whether it ends for sure: no `while_loop`."""
+        return self._summary.bounded
+
+    @cached_property
+    def used_qubits(self) -> frozenset[int]:
+        """Qubits that something other than a barrier acts on."""
+        return frozenset(
+            q for op in self.walk() if op.name not in _BARRIERS for q in op.qubits
+        )
+
+    @cached_property
+    def used_edges(self) -> frozenset[tuple[int, int]]:
+        """Pairs of qubits that a two-qubit gate acts on, in the order the gate takes them."""
+        return frozenset(
+            (op.qubits[0], op.qubits[1])
+            for op in self.walk()
+            if len(op.qubits) == 2 and op.control is None and op.name not in _BARRIERS
+        )
+
+    @cached_property
+    def measured(self) -> tuple[tuple[int, int], ...]:
+        """(qubit, clbit) of each measurement, in order, blocks included."""
+        return tuple(
+            pair for op in self.walk() if op.name == "measure" for pair in zip(op.qubits, op.clbits)
+        )
+
+    @property
+    def measured_clbits(self) -> frozenset[int]:
+        """Classical bits that a measurement writes."""
+        return frozenset(c for _, c in self.measured)
+
+    @cached_property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of the free parameters, sorted. Symbols that a loop sets are not free."""
+        return tuple(sorted(_free(self.operations) | _symbols_of(self.global_phase)))
+
+    def walk(self) -> Iterator[Operation]:
+        """Yield every operation, those in blocks after the operation that holds them."""
+        stack = [iter(self.operations)]
+        while stack:
+            for op in stack[-1]:
+                yield op
+                if op.control is not None:
+                    stack.append(op2 for block in op.control.blocks for op2 in block)
+                    break
+            else:
+                stack.pop()
+
+    @cached_property
+    def sha256(self) -> str:
+        """Identity: hex SHA-256 of `identity_bytes`."""
+        return hashlib.sha256(self.identity_bytes()).hexdigest()
+
+    def identity_bytes(self) -> bytes:
+        """Return what the identity is the hash of: domain line, then compact JSON."""
+        ops = self.operations
+        ordered = [
+            op if op.control is None and op.name not in _BARRIERS else _ordered(op, self.num_qubits)
+            for op in map(ops.__getitem__, self._summary.order)
+        ]
+        names = self.registers if len(self.registers) > 1 else ()
+        body = (self.num_qubits, self.num_clbits, ordered, sorted(names, key=lambda r: r.clbits))
+        return _DOMAIN + msgspec.json.encode(body)
+
+    def facts(
+        self, *, bindings: int = 1, shots: int = 0, precision: float | None = None
+    ) -> CircuitFacts:
+        """Return what the record keeps of this circuit."""
+        s = self._summary
+        return CircuitFacts(
+            sha256=self.sha256,
+            num_qubits=self.num_qubits,
+            num_clbits=self.num_clbits,
+            size=s.size,
+            depth=s.depth,
+            two_qubit_ops=s.two_qubit_ops,
+            bindings=bindings,
+            shots=shots,
+            precision=precision,
+        )
+
+    def bind(self, values: Mapping[str, float]) -> Circuit:
+        """Return the circuit with parameters set; all of them must have a value.
+
+        Raises:
+            InputError: code `circuit-expression`; a value is missing.
+        """
+        return msgspec.structs.replace(
+            self,
+            operations=_bind(self.operations, values, frozenset()),
+            global_phase=_value(self.global_phase, values, frozenset()),
+        )
+
+    def to_json(self) -> bytes:
+        """Return the persisted form: compact JSON."""
+        return msgspec.json.encode({name: getattr(self, name) for name in _PERSISTED})
+
+    @classmethod
+    def from_json(cls, data: bytes | str) -> Circuit:
+        """Read the persisted form and check it.
+
+        Raises:
+            InputError: code `circuit-json` or `circuit-invalid`.
+        """
+        try:
+            circuit = msgspec.json.decode(data, type=cls)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+            raise InputError(
+                "the text is not a circuit in canonical form",
+                code="circuit-json",
+                got=str(error),
+                expected=f"the JSON of docs/reference/circuit-format.md, version {VERSION}",
+                fix="write it with Circuit.to_json()",
+            ) from error
+        from interlock.circuits.validate import validate
+
+        circuit = msgspec.structs.replace(circuit, lines=())
+        validate(circuit)
+        return circuit
+
+
+_PERSISTED = ("version", "num_qubits", "num_clbits", "registers", "global_phase", "operations")
+
+
+def finite_or_text(value: float) -> Param:
+    """Return a number fit for JSON: NaN and the infinities become text, -0.0 becomes 0.0."""
+    if value - value == 0.0:
+        return value + 0.0
+    return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
+
+
+def _symbols_of(param: Param) -> frozenset[str]:
+    return symbols(param) if isinstance(param, str) else frozenset()
+
+
+def _free(operations: Sequence[Operation]) -> set[str]:
+    out: set[str] = set()
+    for op in operations:
+        for param in op.params:
+            if isinstance(param, str):
+                out |= symbols(param)
+        if op.control is not None:
+            for block in op.control.blocks:
+                out |= _free(block) - {op.control.symbol}
+    return out
+
+
+def _value(param: Param, values: Mapping[str, float], kept: frozenset[str]) -> Param:
+    if not isinstance(param, str):
+        return param
+    names = symbols(param)
+    missing = names - values.keys() - kept
+    if missing:
+        raise InputError(
+            "a parameter has no value",
+            code="circuit-unbound",
+            got=", ".join(sorted(values)) or "no values",
+            expected="a value for " + ", ".join(sorted(missing)),
+            fix="give every free parameter a number",
+        )
+    if not names:
+        return param
+    return substitute(param, {n: v for n, v in values.items() if n in names and n not in kept})
+
+
+def _bind(
+    operations: Sequence[Operation], values: Mapping[str, float], kept: frozenset[str]
+) -> tuple[Operation, ...]:
+    out: list[Operation] = []
+    for op in operations:
+        params = op.params
+        if any(isinstance(p, str) for p in params):
+            params = tuple(_value(p, values, kept) for p in params)
+        control = op.control
+        if control is not None:
+            inner = kept | {control.symbol} if control.symbol else kept
+            control = msgspec.structs.replace(
+                control, blocks=tuple(_bind(b, values, inner) for b in control.blocks)
+            )
+        out.append(Operation(op.name, params, op.qubits, op.clbits, control))
+    return tuple(out)
+
+
+def _rounds(op: Operation) -> int:
+    """How often the blocks of an operation run."""
+    control = op.control
+    if op.name != "for_loop" or control is None:
+        return 1
+    kind, *rest = control.condition
+    return len(range(*rest)) if kind == "range" else len(rest[0])
+
+
+def _summarise(
+    operations: Sequence[Operation], levels: list[int] | dict[int, int], num_qubits: int
+) -> _Summary:
+    """Level every operation by the wires it waits for, in one pass.
+
+    A level is `depth << 40 | barriers since`, so that barriers take a place in the order without
+    adding to the depth. Operations of one level share no wire.
+
+    Args:
+        operations: the operations of a circuit or a block.
+        levels: zero for every wire; classical bits follow the qubits.
+        num_qubits: number of the first classical wire.
+    """
+    base = len(levels) + num_qubits + 1
+    keys: list[int] = []
+    size = two = 0
+    bounded = True
+    one = 1 << _SHIFT
+    mask = -one
+    for op in operations:
+        qubits = op.qubits
+        if op.control is None and not op.clbits and op.name not in _BARRIERS:
+            if len(qubits) == 1:
+                first = qubits[0]
+                levels[first] = level = (levels[first] & mask) + one
+                keys.append(level * base + first)
+                size += 1
+                continue
+            if len(qubits) == 2:
+                first, other = qubits
+                start = levels[first]
+                if levels[other] > start:
+                    start = levels[other]
+                levels[first] = levels[other] = level = (start & mask) + one
+                keys.append(level * base + first)
+                size += 1
+                two += 1
+                continue
+        touched: Sequence[int] = [*qubits, *[num_qubits + c for c in op.clbits]]
+        touched = touched or (list(levels) if isinstance(levels, dict) else range(len(levels)))
+        start = max([levels[w] for w in touched], default=0)
+        if op.name in _BARRIERS:
+            level = start + 1
+        elif op.control is None:
+            level = (start & mask) + one
+            size += 1
+            two += len(qubits) > 1
+        else:
+            parts = [
+                _summarise(block, dict.fromkeys(touched, 0), num_qubits)
+                for block in op.control.blocks
+            ]
+            rounds = _rounds(op)
+            bounded = bounded and op.name != "while_loop" and all(p.bounded for p in parts)
+            level = (start & mask) + one * max(1, rounds * max([p.depth for p in parts], default=1))
+            size += 1 + rounds * sum(p.size for p in parts)
+            two += rounds * sum(p.two_qubit_ops for p in parts)
+        for w in touched:
+            levels[w] = level
+        keys.append(level * base + (min(touched) if touched else 0))
+    ends = levels.values() if isinstance(levels, dict) else levels
+    return _Summary(
+        order=tuple(sorted(range(len(keys)), key=keys.__getitem__)),
+        depth=max(ends, default=0) >> _SHIFT,
+        size=size,
+        two_qubit_ops=two,
+        bounded=bounded,
+    )
+
+
+def _ordered(op: Operation, num_qubits: int) -> Operation:
+    """Return the operation as the identity sees it: wires and blocks in canonical order."""
+    control = op.control
+    if control is None:
+        if op.name == "barrier":
+            return Operation(op.name, op.params, tuple(sorted(op.qubits)), op.clbits)
+        return op
+    wires = [*op.qubits, *[num_qubits + c for c in op.clbits]]
+    blocks = []
+    for block in control.blocks:
+        order = _summarise(block, dict.fromkeys(wires, 0), num_qubits).order
+        blocks.append(tuple(_ordered(block[i], num_qubits) for i in order))
+    return Operation(
+        op.name,
+        op.params,
+        tuple(sorted(op.qubits)),
+        tuple(sorted(op.clbits)),
+        Control(control.condition, tuple(blocks), control.cases, control.symbol),
+    )

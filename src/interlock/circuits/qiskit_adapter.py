@@ -1,0 +1,297 @@
+"""Qiskit: `QuantumCircuit` to the canonical form and back.
+
+Gates Qiskit itself defines are taken by name only after their class says that they are what the
+name says; every other gate is written out by its definition, so that a custom gate called `cx`
+cannot pass for one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from interlock.circuits.canonical import Circuit, Control, Operation, Register, finite_or_text
+from interlock.circuits.expression import Param, linear, normalise, quote
+from interlock.circuits.gates import ALIASES, GATES
+from interlock.errors import InputError
+
+if TYPE_CHECKING:
+    from qiskit import QuantumCircuit
+
+__all__ = ["Reader", "from_qiskit", "to_qiskit"]
+
+MAX_OPERATIONS = 1_000_000
+MAX_NESTING = 64
+_NAMES = {**{name: name for name in GATES}, **ALIASES}
+_UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "ps": 1e-12}
+
+
+def from_qiskit(circuit: QuantumCircuit) -> Circuit:
+    """Return the canonical form of a circuit.
+
+    Args:
+        circuit: any circuit of Qiskit 2; composite gates are written out.
+
+    Raises:
+        InputError: `circuit-unsupported` for what the form cannot say, `circuit-too-large` for a
+            circuit that grows beyond bounds when written out.
+
+    Example:
+        >>> from qiskit import QuantumCircuit
+        >>> qc = QuantumCircuit(2)
+        >>> _ = qc.h(0), qc.cx(0, 1)
+        >>> [str(op) for op in from_qiskit(qc).operations]
+        ['h q[0]', 'cx q[0], q[1]']
+    """
+    reader = Reader()
+    qubits = {bit: i for i, bit in enumerate(circuit.qubits)}
+    clbits = {bit: i for i, bit in enumerate(circuit.clbits)}
+    operations: list[Operation] = []
+    if circuit.num_vars or circuit.num_stretches:
+        raise _unsupported(
+            "a classical variable", f"{circuit.num_vars} variables", "use classical registers"
+        )
+    reader.read(circuit, qubits, clbits, operations, 0)
+    return Circuit(
+        num_qubits=len(qubits),
+        num_clbits=len(clbits),
+        operations=tuple(operations),
+        registers=tuple(
+            Register(reg.name, tuple([clbits[bit] for bit in reg])) for reg in circuit.cregs
+        ),
+        global_phase=reader.param(circuit.global_phase),
+    )
+
+
+def _unsupported(what: str, got: str, fix: str) -> InputError:
+    return InputError(
+        f"{what} has no canonical form",
+        code="circuit-unsupported",
+        got=got,
+        expected="gates, measure, reset, barrier, delay and control flow on classical bits",
+        fix=fix,
+    )
+
+
+def _too_large(got: str) -> InputError:
+    return InputError(
+        "the circuit is too large when its gates are written out",
+        code="circuit-too-large",
+        got=got,
+        expected=f"at most {MAX_OPERATIONS} operations, nested at most {MAX_NESTING} deep",
+        fix="split the circuit, or remove the nested gate definitions",
+    )
+
+
+class Reader:
+    """Reads one circuit; keeps the expressions seen and the number of operations."""
+
+    def __init__(self) -> None:
+        self.cache: dict[Any, Param] = {}
+        self.count = 0
+
+    def read(
+        self,
+        circuit: QuantumCircuit,
+        qubits: Mapping[Any, int],
+        clbits: Mapping[Any, int],
+        out: list[Operation],
+        level: int,
+    ) -> None:
+        """Append the operations of `circuit`, on the given bit numbers, to `out`."""
+        if level > MAX_NESTING:
+            raise _too_large(f"definitions nested over {MAX_NESTING} deep")
+        self.count += len(circuit.data)
+        if self.count > MAX_OPERATIONS:
+            raise _too_large(f"over {MAX_OPERATIONS} operations")
+        names = _NAMES
+        append = out.append
+        for item in circuit.data:
+            wires = tuple([qubits[q] for q in item.qubits])
+            if item.is_standard_gate():
+                name = names.get(item.name)
+                if name is not None:
+                    params = item.params
+                    append(
+                        Operation(
+                            name,
+                            tuple([
+                                p + 0.0 if type(p) is float and p - p == 0.0 else self.param(p)
+                                for p in params
+                            ]) if params else (),
+                            wires,
+                        )
+                    )  # fmt: skip
+                    continue
+            self.other(item, wires, tuple([clbits[c] for c in item.clbits]), clbits, out, level)
+
+    def param(self, value: Any) -> Param:
+        """Return a number, or the normal form of a parameter expression."""
+        if isinstance(value, (int, float)):
+            return finite_or_text(float(value))
+        from qiskit.circuit import Parameter, ParameterExpression
+
+        if isinstance(value, Parameter):
+            return quote(value.name)
+        if not isinstance(value, ParameterExpression):
+            return self.number(value)
+        found = self.cache.get(value)
+        if found is None:
+            found = self.cache[value] = self.expression(value)
+        return found
+
+    @staticmethod
+    def number(value: Any) -> Param:
+        try:
+            return finite_or_text(float(value))
+        except (TypeError, ValueError, OverflowError) as error:
+            raise _unsupported(
+                "a parameter", f"{type(value).__name__}: {value!r}"[:80], "bind it to a real number"
+            ) from error
+
+    def expression(self, value: Any) -> Param:
+        from qiskit.circuit import Parameter
+
+        names = sorted(value.parameters, key=lambda p: p.name)
+        if not names:
+            return self.number(value.numeric())
+        slopes: dict[str, float] = {}
+        for symbol in names:
+            slope = value.gradient(symbol)
+            if not isinstance(slope, (int, float)):
+                break
+            slopes[symbol.name] = float(slope)
+        else:
+            constant = value.bind(dict.fromkeys(names, 0.0)).numeric()
+            if isinstance(constant, complex):
+                raise _unsupported("a complex parameter", str(value), "use real parameters")
+            return linear(float(constant), slopes)
+        plain = {symbol: Parameter(f"p{i}") for i, symbol in enumerate(names)}
+        text = str(value.subs(plain))
+        back = {f"p{i}": quote(symbol.name) for i, symbol in enumerate(names)}
+        found = normalise(_rename(text, back))
+        _agree(value, names, found)
+        return found
+
+    def other(
+        self,
+        item: Any,
+        qubits: tuple[int, ...],
+        clbits: tuple[int, ...],
+        outer: Mapping[Any, int],
+        out: list[Operation],
+        level: int,
+    ) -> None:
+        """Append what is no standard gate."""
+        from qiskit.circuit import Barrier, Delay, Measure, Reset
+        from qiskit.circuit.library import UnitaryGate
+
+        op = item.operation
+        kind = op.base_class if hasattr(op, "base_class") else type(op)
+        if kind is Measure:
+            out.append(Operation("measure", (), qubits, clbits))
+        elif kind is Barrier:
+            out.append(Operation("barrier", (), qubits))
+        elif kind is Reset:
+            out.append(Operation("reset", (), qubits))
+        elif kind is Delay:
+            out.append(self.delay(op, qubits))
+        elif kind is UnitaryGate:
+            matrix = op.params[0]
+            flat = [finite_or_text(float(x)) for z in matrix.ravel() for x in (z.real, z.imag)]
+            out.append(Operation("unitary", tuple(flat), qubits))
+        elif item.is_control_flow():
+            from interlock.circuits import qiskit_control
+
+            out.append(qiskit_control.read(self, op, qubits, clbits, outer, level))
+        elif item.is_standard_gate() and item.name == "mcx" and len(qubits) in (4, 5):
+            out.append(Operation(f"c{len(qubits) - 1}x", (), qubits))
+        else:
+            self.definition(op, qubits, clbits, out, level)
+
+    def delay(self, op: Any, qubits: tuple[int, ...]) -> Operation:
+        value = self.param(op.duration)
+        if op.unit == "dt":
+            return Operation("delay_dt", (value,), qubits)
+        if op.unit not in _UNITS:
+            raise _unsupported(f"a delay in {op.unit!r}", str(op.duration), "use s, ms, us, ns, dt")
+        unit = _UNITS[op.unit]
+        scaled = normalise(f"{unit!r}*({value})") if isinstance(value, str) else value * unit
+        return Operation("delay", (scaled,), qubits)
+
+    def definition(
+        self,
+        op: Any,
+        qubits: tuple[int, ...],
+        clbits: tuple[int, ...],
+        out: list[Operation],
+        level: int,
+    ) -> None:
+        try:
+            inner = getattr(op, "definition", None)
+        except Exception as error:
+            raise _unsupported(
+                f"the gate {op.name!r}", f"{type(error).__name__}: {error}", "mend its definition"
+            ) from error
+        if inner is None:
+            raise _unsupported(
+                f"the opaque instruction {op.name!r}",
+                f"{type(op).__name__} without a definition",
+                "give it a definition in terms of known gates",
+            )
+        if len(inner.qubits) != len(qubits) or len(inner.clbits) != len(clbits):
+            raise _unsupported(
+                f"the gate {op.name!r}", "a definition of another width", "mend its definition"
+            )
+        self.read(
+            inner,
+            dict(zip(inner.qubits, qubits, strict=True)),
+            dict(zip(inner.clbits, clbits, strict=True)),
+            out,
+            level + 1,
+        )
+
+
+def _rename(text: str, names: Mapping[str, str]) -> str:
+    import re
+
+    return re.sub(r"\bp\d+\b", lambda m: names[m[0]], text)
+
+
+def _agree(value: Any, names: Iterable[Any], found: Param) -> None:
+    """Hold the normal form to the expression it was made from, at three points.
+
+    Raises:
+        InputError: they differ, so the text of the expression did not say all of it.
+    """
+    import cmath
+
+    from interlock.circuits.expression import evaluate
+
+    for seed in (0.371, 0.642, 0.885):
+        at = {p: seed + 0.137 * i % 0.1 for i, p in enumerate(names)}
+        try:
+            want = complex(value.bind(at).numeric())
+        except (TypeError, ValueError, ZeroDivisionError):
+            continue
+        got = (
+            evaluate(found, {p.name: v for p, v in at.items()}) if isinstance(found, str) else found
+        )
+        if not cmath.isclose(want, got, rel_tol=1e-9, abs_tol=1e-12):
+            raise _unsupported("a parameter expression", str(value)[:80], "simplify or bind it")
+
+
+def to_qiskit(circuit: Circuit) -> QuantumCircuit:
+    """Return a Qiskit circuit with the same identity.
+
+    Raises:
+        InputError: `circuit-unsupported` for a name that Qiskit has no gate for.
+
+    Example:
+        >>> from interlock.circuits.canonical import Circuit, Operation
+        >>> to_qiskit(Circuit(num_qubits=1, operations=(Operation("h", (), (0,)),))).count_ops()
+        OrderedDict({'h': 1})
+    """
+    from interlock.circuits.qiskit_writer import write
+
+    return write(circuit)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from interlock.circuits.canonical import Circuit, Control, Operation, Register, finite_or_text
+from interlock.circuits.canonical import Circuit, Operation, Register, finite_or_text
 from interlock.circuits.expression import Param, linear, normalise, quote
 from interlock.circuits.gates import ALIASES, GATES
 from interlock.errors import InputError
@@ -142,6 +142,7 @@ class Reader:
 
     @staticmethod
     def number(value: Any) -> Param:
+        """Return anything that is a real number as one."""
         try:
             return finite_or_text(float(value))
         except (TypeError, ValueError, OverflowError) as error:
@@ -150,6 +151,7 @@ class Reader:
             ) from error
 
     def expression(self, value: Any) -> Param:
+        """Return the normal form of an expression: from its slopes where it is linear."""
         from qiskit.circuit import Parameter
 
         names = sorted(value.parameters, key=lambda p: p.name)
@@ -183,8 +185,8 @@ class Reader:
         level: int,
     ) -> None:
         """Append what is no standard gate."""
-        from qiskit.circuit import Barrier, Delay, Measure, Reset
-        from qiskit.circuit.library import UnitaryGate
+        from qiskit.circuit import Barrier, BreakLoopOp, ContinueLoopOp, Delay, Measure, Reset
+        from qiskit.circuit.library import C3XGate, C4XGate, UnitaryGate
 
         op = item.operation
         kind = op.base_class if hasattr(op, "base_class") else type(op)
@@ -200,16 +202,19 @@ class Reader:
             matrix = op.params[0]
             flat = [finite_or_text(float(x)) for z in matrix.ravel() for x in (z.real, z.imag)]
             out.append(Operation("unitary", tuple(flat), qubits))
+        elif kind in (BreakLoopOp, ContinueLoopOp):
+            out.append(Operation(item.name, (), qubits, clbits))
         elif item.is_control_flow():
             from interlock.circuits import qiskit_control
 
             out.append(qiskit_control.read(self, op, qubits, clbits, outer, level))
-        elif item.is_standard_gate() and item.name == "mcx" and len(qubits) in (4, 5):
+        elif kind in (C3XGate, C4XGate):
             out.append(Operation(f"c{len(qubits) - 1}x", (), qubits))
         else:
             self.definition(op, qubits, clbits, out, level)
 
     def delay(self, op: Any, qubits: tuple[int, ...]) -> Operation:
+        """Return a delay in seconds or in device cycles."""
         value = self.param(op.duration)
         if op.unit == "dt":
             return Operation("delay_dt", (value,), qubits)
@@ -227,6 +232,7 @@ class Reader:
         out: list[Operation],
         level: int,
     ) -> None:
+        """Append what a composite gate is defined as."""
         try:
             inner = getattr(op, "definition", None)
         except Exception as error:
@@ -289,8 +295,8 @@ def to_qiskit(circuit: Circuit) -> QuantumCircuit:
 
     Example:
         >>> from interlock.circuits.canonical import Circuit, Operation
-        >>> to_qiskit(Circuit(num_qubits=1, operations=(Operation("h", (), (0,)),))).count_ops()
-        OrderedDict({'h': 1})
+        >>> to_qiskit(Circuit(num_qubits=1, operations=(Operation("h", (), (0,)),))).size()
+        1
     """
     from interlock.circuits.qiskit_writer import write
 

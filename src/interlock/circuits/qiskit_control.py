@@ -57,8 +57,6 @@ def read(
         level: nesting so far.
     """
     name = op.name
-    if name in ("break_loop", "continue_loop"):
-        return Operation(name, (), qubits, clbits)
     cases: tuple[tuple[int, ...], ...] = ()
     symbol = ""
     blocks = list(op.blocks)

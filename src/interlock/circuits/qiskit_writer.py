@@ -113,7 +113,9 @@ class _Writer:
         for op in operations:
             out._append(
                 CircuitInstruction(
-                    self.operation(op), [qubits[q] for q in op.qubits], [clbits[c] for c in op.clbits]
+                    self.operation(op),
+                    [qubits[q] for q in op.qubits],
+                    [clbits[c] for c in op.clbits],
                 )
             )
 
@@ -194,7 +196,7 @@ class _Writer:
             return circuit.ForLoopOp(indices, symbol, blocks[0])
         if op.name == "switch_case":
             pairs = [
-                (circuit.CASE_DEFAULT if not labels else labels, block)
+                (labels or circuit.CASE_DEFAULT, block)
                 for labels, block in zip(control.cases, blocks, strict=True)
             ]
             return circuit.SwitchCaseOp(condition, pairs)

@@ -181,10 +181,17 @@ def _indices(values: Any, where: str) -> None:
     if isinstance(values, list) and len(values) == 4 and values[0] == "range":
         if all(_is_int(v) for v in values[1:]) and values[3] != 0:
             return
-    elif isinstance(values, list) and len(values) == 2 and values[0] == "set":
-        if isinstance(values[1], list) and all(_is_int(v) for v in values[1]):
-            return
-    raise _bad(f"{where} has no loop values", values, '["range", start, stop, step] or ["set", [..]]')
+    elif (
+        isinstance(values, list)
+        and len(values) == 2
+        and values[0] == "set"
+        and isinstance(values[1], list)
+        and all(_is_int(v) for v in values[1])
+    ):
+        return
+    raise _bad(
+        f"{where} has no loop values", values, '["range", start, stop, step] or ["set", [..]]'
+    )
 
 
 def _condition(node: Any, clbits: frozenset[int], where: str, level: int) -> None:

@@ -18,7 +18,7 @@ import msgspec
 from interlock.types import Decision, Evidence, Finding, Job, Outcome, Verdict
 
 if TYPE_CHECKING:
-    from interlock.circuits.canonical import Circuit  # type: ignore[import-not-found]
+    from interlock.circuits.canonical import Circuit
     from interlock.guard.result import Result
     from interlock.guard.state import State
 

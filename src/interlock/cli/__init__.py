@@ -14,7 +14,9 @@ __all__ = ["main"]
 
 #: command -> one line of help. Each lives in `interlock.cli.<command>` as `command`. Keep sorted.
 COMMANDS: dict[str, str] = {
+    "erase": "Destroy the data keys of a subject; proofs stay valid.",
     "explain": "Say why a job was released or refused, with its whole lineage.",
+    "ledger": "Heads, proofs, exports, witnesses, time-stamps, rotation of keys.",
     "policy": "Make, check and show policies.",
     "replay": "Decide every recorded job again; name any difference.",
     "resume": "Lift the stop.",
@@ -22,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "stop": "Stop everything: nothing is admitted, nothing released.",
     "verify": "Check a ledger offline: every entry and every signed head.",
     "version": "Print the version.",
+    "witness": "Serve a witness that cosigns only consistent checkpoints.",
 }
 
 

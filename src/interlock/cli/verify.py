@@ -13,16 +13,19 @@ from interlock.config import home as home_folder
 @click.command()
 @click.option("--home", type=click.Path(path_type=Path), help="Folder of the ledger.")
 @click.option("--keys", type=click.Path(path_type=Path), help="Public keys to trust (vkeys file).")
+@click.option("--policy", type=click.Path(path_type=Path), help="Witness policy for the head.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(home: Path | None, keys: Path | None, as_json: bool) -> int:
+def command(home: Path | None, keys: Path | None, policy: Path | None, as_json: bool) -> int:
     """Check a ledger offline: every entry and every signed head.
 
     Needs no network and no private key. Exit code 0 when all fits, 7 when something was changed.
     """
     from interlock.ledger import audit
+    from interlock.ledger.check import read_policy
     from interlock.ledger.identity import read_vkeys
 
-    report = audit(home_folder(home), read_vkeys(keys) if keys else None)
+    trusted = read_vkeys(keys) if keys else None
+    report = audit(home_folder(home), trusted, read_policy(policy) if policy else None)
     if as_json:
         click.echo(json.dumps(report.as_dict(), indent=1))
         return 0 if report.ok else 7

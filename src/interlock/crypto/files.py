@@ -22,7 +22,10 @@ __all__ = [
     "write_private",
 ]
 
+#: A lock file's lock belongs to the open file, not to the thread: what this process holds is kept
+#: here, guarded by one lock for all threads.
 _threads = threading.RLock()
+_held: set[Path] = set()
 
 
 def storage_error(path: Path, error: OSError) -> StorageError:
@@ -136,14 +139,22 @@ def sync_dir(path: Path) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock shared by all threads and processes that name the same file."""
+    """Hold a lock shared by all threads and processes that name the same file.
+
+    The thread that holds it may take it again.
+    """
     with _threads:
+        if path in _held:
+            yield
+            return
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise storage_error(path, error) from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
+            _held.add(path)
             yield
         finally:
+            _held.discard(path)
             os.close(fd)

@@ -6,6 +6,7 @@ far as the evidence tells; the docs say for each what a witness adds.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,9 @@ from interlock.errors import InputError, IntegrityError, InterlockError
 from interlock.ledger.entry import header_fields
 from interlock.ledger.heads import Heads
 from interlock.ledger.identity import read_vkeys
-from interlock.ledger.note import Checkpoint, NoteKey, verify_checkpoint
+from interlock.ledger.note import Checkpoint, NoteKey, parse_note, verify_checkpoint
+from interlock.ledger.policy import WitnessPolicy
+from interlock.ledger.rotation import ROTATED, KeyHistory
 from interlock.ledger.sqlite import database_error
 from interlock.ledger.store import Row
 from interlock.ledger.tree import EMPTY_ROOT, Frontier, leaf_hash
@@ -35,7 +38,8 @@ class Fault:
 
     Attributes:
         kind: `edited`, `deleted`, `newest-deleted`, `reordered`, `duplicated`, `rewritten`,
-            `forked`, `swapped`, `clock-back`, `checkpoint-forged`, `damaged` or `unreadable`.
+            `forked`, `swapped`, `clock-back`, `checkpoint-forged`, `rotation-forged`,
+            `unwitnessed`, `damaged` or `unreadable`.
         where: the entry, head or file.
         got: what was found.
         expected: what would have been right.
@@ -94,13 +98,18 @@ class _Head:
     checkpoint: Checkpoint
 
 
-def audit(home: Path, keys: Sequence[NoteKey] | None = None) -> Report:
+def audit(
+    home: Path,
+    keys: Sequence[NoteKey] | None = None,
+    policy: WitnessPolicy | None = None,
+) -> Report:
     """Check the ledger of a home.
 
     Args:
         home: its folder.
         keys: the public keys to trust; by default those published in the home, which whoever
             can replace the whole home can replace as well.
+        policy: witnesses that must have cosigned the newest head.
 
     Raises:
         InputError: there is no ledger.
@@ -124,9 +133,12 @@ def audit(home: Path, keys: Sequence[NoteKey] | None = None) -> Report:
         )
     origin = keys[0].name if keys else ""
     report.origin = origin
-    signed = list(_read_heads(report, heads, keys, origin))
+    history = KeyHistory(keys)
+    notes = [(f"checkpoints/{file.name}", note) for file, note in heads.notes()]
     try:
-        _check_database(report, path, keys, origin, signed)
+        _check_database(report, path, history, origin, notes)
+        if policy is not None:
+            _check_witnesses(report, policy, notes)
     except sqlite3.Error as error:
         problem = database_error(path, error)
         if not isinstance(problem, IntegrityError) and not _wrong_tables(error):
@@ -135,57 +147,82 @@ def audit(home: Path, keys: Sequence[NoteKey] | None = None) -> Report:
     return report
 
 
+def _check_witnesses(report: Report, policy: WitnessPolicy, notes: list[tuple[str, str]]) -> None:
+    sized = [
+        (Checkpoint.parse(parse_note(note)[0]).size, note)
+        for _, note in notes
+        if _sizes([("", note)])
+    ]
+    newest = max((size for size, _ in sized), default=0)
+    best: InterlockError | None = None
+    for note in [note for size, note in sized if size == newest]:
+        try:
+            seen = policy.check(note)
+        except InterlockError as error:
+            best = error
+        else:
+            report.notes.append(f"witnesses of the newest head: {', '.join(seen) or 'none'}")
+            return
+    if best is not None:
+        where = f"head of {newest} entries"
+        report.add("unwitnessed", where, best.got or "", best.expected or "")
+
+
 def _wrong_tables(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
 
 
-def _read_heads(
-    report: Report, heads: Heads, keys: Sequence[NoteKey], origin: str
-) -> Iterator[_Head]:
-    for path, note in heads.notes():
-        where = f"checkpoints/{path.name}"
-        if checkpoint := _valid(report, where, note, keys, origin):
-            yield _Head(where, checkpoint)
-
-
 def _valid(
-    report: Report, where: str, note: str, keys: Sequence[NoteKey], origin: str
-) -> Checkpoint | None:
-    try:
-        checkpoint, _ = verify_checkpoint(note, keys, origin=origin)
-    except InterlockError as error:
-        kind = "swapped" if error.code == "checkpoint-origin" else "checkpoint-forged"
-        report.add(kind, where, error.got or error.message, error.expected or "")
-        return None
-    report.checkpoints += 1
-    report.signed_size = max(report.signed_size, checkpoint.size)
-    return checkpoint
+    report: Report, notes: list[tuple[str, str]], history: KeyHistory, origin: str
+) -> list[_Head]:
+    """Return the heads that the keys in force at their size have signed."""
+    found = []
+    for where, note in notes:
+        try:
+            size = Checkpoint.parse(parse_note(note)[0]).size
+            checkpoint, _ = verify_checkpoint(note, history.at(size), origin=origin)
+        except InterlockError as error:
+            kind = "swapped" if error.code == "checkpoint-origin" else "checkpoint-forged"
+            report.add(kind, where, error.got or error.message, error.expected or "")
+        else:
+            report.checkpoints += 1
+            report.signed_size = max(report.signed_size, checkpoint.size)
+            found.append(_Head(where, checkpoint))
+    return found
+
+
+def _sizes(notes: list[tuple[str, str]]) -> set[int]:
+    sizes = set()
+    for _, note in notes:
+        with contextlib.suppress(InterlockError):
+            sizes.add(Checkpoint.parse(parse_note(note)[0]).size)
+    return sizes
 
 
 def _check_database(
-    report: Report, path: Path, keys: Sequence[NoteKey], origin: str, signed: list[_Head]
+    report: Report,
+    path: Path,
+    history: KeyHistory,
+    origin: str,
+    notes: list[tuple[str, str]],
 ) -> None:
-    if not path.exists():
-        report.add("newest-deleted", path.name, "no database", f"{report.signed_size} entries")
-        return
-    connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
-    try:
-        connection.execute("BEGIN")
-        for (line,) in connection.execute("PRAGMA quick_check(5)"):
-            if line != "ok":
-                report.add("damaged", path.name, str(line), "an intact database")
-        meta = dict(connection.execute("SELECT name, value FROM meta"))
-        if meta.get("origin") != origin:
-            report.add("swapped", path.name, str(meta.get("origin")), origin)
-        rows = connection.execute("SELECT size, note FROM checkpoints WHERE note IS NOT NULL")
-        for size, note in rows.fetchall():
-            where = f"head of {size} entries"
-            if checkpoint := _valid(report, where, str(note), keys, origin):
-                signed.append(_Head(where, checkpoint))
-        roots, following = _walk(report, connection, {h.checkpoint.size for h in signed})
-    finally:
-        connection.close()
-    _compare(report, signed, roots, following)
+    roots, following = {0: EMPTY_ROOT}, 0
+    if path.exists():
+        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+        try:
+            connection.execute("BEGIN")
+            for (line,) in connection.execute("PRAGMA quick_check(5)"):
+                if line != "ok":
+                    report.add("damaged", path.name, str(line), "an intact database")
+            meta = dict(connection.execute("SELECT name, value FROM meta"))
+            if meta.get("origin") != origin:
+                report.add("swapped", path.name, str(meta.get("origin")), origin)
+            rows = connection.execute("SELECT size, note FROM checkpoints WHERE note IS NOT NULL")
+            notes += [(f"head of {size} entries", str(note)) for size, note in rows.fetchall()]
+            roots, following = _walk(report, connection, history, _sizes(notes))
+        finally:
+            connection.close()
+    _compare(report, _valid(report, notes, history, origin), roots, following)
 
 
 class _Places:
@@ -233,7 +270,7 @@ def _ranges(numbers: list[int]) -> Iterator[tuple[int, int]]:
 
 
 def _walk(
-    report: Report, connection: sqlite3.Connection, sizes: set[int]
+    report: Report, connection: sqlite3.Connection, history: KeyHistory, sizes: set[int]
 ) -> tuple[dict[int, bytes], int]:
     """Check the entries one by one; return the root at each of the sizes, and the next index."""
     frontier, places = Frontier(), _Places(report)
@@ -250,6 +287,8 @@ def _walk(
                 expected = f"at or after {last_time}"
                 report.add("clock-back", f"entry {row[0]}", fields["time"], expected)
             last_time = max(fields["time"], last_time)
+            if fields["event"] == ROTATED:
+                _rotate(report, history, row[0], fields["header"])
         frontier.append(leaf)
         if frontier.size in sizes:
             roots[frontier.size] = frontier.root()
@@ -257,6 +296,13 @@ def _walk(
     report.size = frontier.size
     report.root = frontier.root().hex()
     return roots, places.next
+
+
+def _rotate(report: Report, history: KeyHistory, index: int, header: dict[str, Any]) -> None:
+    try:
+        history.add(index, header)
+    except InterlockError as error:
+        report.add("rotation-forged", f"entry {index}", error.got or "", error.expected or "")
 
 
 def _check_row(report: Report, row: Row) -> tuple[bytes, dict[str, Any] | None]:

@@ -20,22 +20,20 @@ class Identity:
     """The origin and the signing keys of one ledger.
 
     The origin is derived from the first Ed25519 key, so that it cannot be claimed without it.
+    `ledger.vkeys` holds the public keys of the first generation: all that a reader has to keep.
     """
 
     def __init__(self, home: Path, store: KeyStore) -> None:
-        pairs = [(store.signing_key(name, algorithm), kind) for name, algorithm, kind in _KEYS]
-        first = pairs[0][0].public_key().public_bytes_raw()
+        self._store = store
+        first = store.signing_key("log-ed25519", "ed25519").public_key().public_bytes_raw()
         short = base64.b32encode(hashlib.sha256(first).digest()[:10]).decode().lower()
         self.origin = f"interlock.local/{short}"
-        self.signers = [
-            NoteSigner(NoteKey(self.origin, kind, key.public_key().public_bytes_raw()), key)
-            for key, kind in pairs
-        ]
+        self.first = [signer.key for signer in self.signers(0)]
         path = home / "ledger.vkeys"
-        text = "".join(f"{signer.key}\n" for signer in self.signers)
+        text = "".join(f"{key}\n" for key in self.first)
         if not path.exists():
             files.write_private(path, text.encode(), mode=0o644)
-        elif read_vkeys(path) != self.keys:
+        elif read_vkeys(path) != self.first:
             raise IntegrityError(
                 "the published keys are not those of the key store",
                 code="ledger-vkeys",
@@ -44,10 +42,15 @@ class Identity:
                 fix="find out who changed the file; restore it or the keys from a copy",
             )
 
-    @property
-    def keys(self) -> list[NoteKey]:
-        """The public keys; each of them signs every head."""
-        return [signer.key for signer in self.signers]
+    def signers(self, generation: int) -> list[NoteSigner]:
+        """Return the signing keys of a generation, making them the first time."""
+        suffix = f".{generation}" if generation else ""
+        signers = []
+        for name, algorithm, kind in _KEYS:
+            private = self._store.signing_key(name + suffix, algorithm)
+            key = NoteKey(self.origin, kind, private.public_key().public_bytes_raw())
+            signers.append(NoteSigner(key, private))
+        return signers
 
 
 def read_vkeys(path: Path) -> list[NoteKey]:
@@ -56,7 +59,7 @@ def read_vkeys(path: Path) -> list[NoteKey]:
         lines = path.read_text().split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise IntegrityError(
-            "the public keys of the ledger cannot be read",
+            "the public keys cannot be read",
             code="ledger-vkeys",
             got=f"{path}: {error}",
             expected="one verifier key a line",

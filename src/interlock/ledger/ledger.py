@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import hashlib
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,23 +18,35 @@ from interlock.crypto import files
 from interlock.crypto.keys import KeyStore
 from interlock.errors import InputError, IntegrityError, InterlockError, StorageError
 from interlock.ledger import entry as entries
+from interlock.ledger.anchor import Anchor, fetch, roots_from
 from interlock.ledger.audit import Report, audit
+from interlock.ledger.cosign import ask
 from interlock.ledger.entry import Draft, Entry, HeaderValue
 from interlock.ledger.heads import Heads
 from interlock.ledger.identity import Identity
-from interlock.ledger.note import Checkpoint, sign_checkpoint, verify_checkpoint
+from interlock.ledger.note import (
+    Checkpoint,
+    NoteKey,
+    parse_note,
+    sign_checkpoint,
+    verify_checkpoint,
+)
 from interlock.ledger.proof import Proof
-from interlock.ledger.sequencer import LINGER_S, Pending, Sequencer, extend, truncated
+from interlock.ledger.rotation import ROTATED, KeyHistory, endorse
+from interlock.ledger.sequencer import LINGER_S, Pending, Sequencer, extend, gap, truncated
 from interlock.ledger.sqlite import SqliteStore
 from interlock.ledger.store import Store
-from interlock.ledger.subjects import SubjectKeys
+from interlock.ledger.subjects import Scope, SubjectKeys
 from interlock.ledger.tree import Frontier, Tree
 
-__all__ = ["Ledger"]
+__all__ = ["Ledger", "existing"]
 
 _CHECKPOINT_S = 5.0
 _QUIET_S = 1.0
 _TURN_S = 10.0
+#: The event of a destroyed data key.
+ERASED = "ledger.erased"
+_OWN = Scope("interlock:ledger")
 
 
 class Ledger:
@@ -56,6 +70,8 @@ class Ledger:
         self.home = home
         self.origin = identity.origin
         self._store = store
+        self._keys = keys
+        self._history = KeyHistory(identity.first)
         self._identity = identity
         self._clock = clock
         self._subjects = SubjectKeys(keys)
@@ -110,7 +126,7 @@ class Ledger:
         signed = self._store.last_checkpoint()
         frontier = Frontier()
         if signed is not None and signed.note is not None:
-            head, _ = verify_checkpoint(signed.note, self._identity.keys, origin=self.origin)
+            head = self.check_note(signed.note)
             frontier = Frontier.from_bytes(signed.size, signed.frontier)
             if head.size != signed.size or head.root != frontier.root():
                 raise IntegrityError(
@@ -128,9 +144,22 @@ class Ledger:
         finally:
             self._store.rollback()
         if newest is not None and newest[0].size > frontier.size:
-            verify_checkpoint(newest[1], self._identity.keys, origin=self.origin)
+            self.check_note(newest[1])
             raise truncated(frontier.size, newest[0].size)
         return frontier
+
+    def history(self) -> KeyHistory:
+        """Return the generations of signing keys that the entries so far put in force."""
+        known = self._history.generation
+        for row in islice(self._store.rows(0, ROTATED), known, None):
+            self._history.add(row[0], entries.header_fields(row[3])["header"])
+        return self._history
+
+    def check_note(self, note: str) -> Checkpoint:
+        """Raise unless a note is a head signed by the keys in force at its size."""
+        size = Checkpoint.parse(parse_note(note)[0]).size
+        head, _ = verify_checkpoint(note, self.history().at(size), origin=self.origin)
+        return head
 
     def append(
         self,
@@ -139,6 +168,7 @@ class Ledger:
         payload: Mapping[str, Any],
         *,
         subject: str = "local",
+        label: str = "",
     ) -> Pending:
         """Hand in an entry; it is recorded when `wait` on the result returns.
 
@@ -149,6 +179,7 @@ class Ledger:
             header: flat, in the clear, kept for ever: no personal data.
             payload: JSON values, encrypted under the subject's data key.
             subject: whom the payload is about; `erase` works by subject.
+            label: data label; `expire` ends the retention of a label, month by month.
 
         Raises:
             InputError: a value cannot be recorded exactly.
@@ -161,8 +192,29 @@ class Ledger:
                 expected="an open ledger",
                 fix="append before `close`, or open it again",
             )
+        if event.startswith("ledger."):
+            raise InputError(
+                "this event is the ledger's own",
+                code="ledger-entry",
+                got=event,
+                expected="an event that does not begin with `ledger.`",
+                fix="choose another name",
+            )
+        scope = Scope(subject, label, self._month() if label else "")
+        return self._append(event, header, payload, scope)
+
+    def _month(self) -> str:
+        return entries.format_time(self._clock())[:7]
+
+    def _append(
+        self,
+        event: str,
+        header: Mapping[str, HeaderValue],
+        payload: Mapping[str, Any],
+        scope: Scope = _OWN,
+    ) -> Pending:
         fields, data = entries.draft(event, header, payload)
-        key, stored = self._subjects.encrypt(subject, data)
+        key, stored = self._subjects.encrypt(scope, data)
         pending = self._sequencer.submit(Draft(event, fields, payload, key, stored))
         if not self.wake.is_set():
             self._start()
@@ -213,14 +265,14 @@ class Ledger:
         earlier one. Without new entries the last note is returned again.
         """
         self._sequencer.flush(_TURN_S)
-        frontier, new = self._sequencer.head(_TURN_S)
+        frontier, new, generation = self._sequencer.head(_TURN_S)
         self._signed, self._signed_at = frontier.size, time.monotonic()
         last = self._store.last_checkpoint()
         if not new and last is not None and last.note is not None:
             return last.note
         head = Checkpoint(self.origin, frontier.size, frontier.root())
         time_s = self._clock() // 1_000_000_000
-        signatures = sign_checkpoint(head, self._identity.signers, time_s)
+        signatures = sign_checkpoint(head, self._identity.signers(generation), time_s)
         note = head.text() + "\n" + "".join(s.line() for s in signatures)
         self._sequencer.put_note(frontier, note, _TURN_S)
         self._heads.add(head, note)
@@ -229,12 +281,128 @@ class Ledger:
     def prove(self, index: int) -> Proof:
         """Return a proof that entry `index` is in the ledger, against the newest signed head."""
         note = self.checkpoint()
-        head, _ = verify_checkpoint(note, self._identity.keys, origin=self.origin)
+        head = self.check_note(note)
+        path = self._grown_tree().inclusion(index, head.size)
+        row = self._store.row(index)
+        extra = row[3] + hashlib.sha256(row[4]).digest() if row else None
+        return Proof(index=index, path=tuple(path), note=note, extra=extra)
+
+    def prove_consistency(self, old: int, size: int) -> list[bytes]:
+        """Return the proof that the first `old` entries are the beginning of the first `size`."""
+        return self._grown_tree().consistency(old, size)
+
+    def _grown_tree(self) -> Tree:
         with self._tree_lock:
-            for row in self._store.rows(len(self._tree)):
-                self._tree.append(row[2])
-            path = self._tree.inclusion(index, head.size)
-        return Proof(index=index, path=tuple(path), note=note)
+            for index, leaf in self._store.leaves(len(self._tree)):
+                if index != len(self._tree):
+                    raise gap(index, len(self._tree))
+                self._tree.append(leaf)
+            return self._tree
+
+    def rotate(self) -> int:
+        """Make new signing keys, endorsed by the old ones in an entry; return their generation.
+
+        Heads from that entry on are signed by the new keys. The old private keys are kept: they
+        open nothing, and other processes may be signing a last head with them.
+        """
+        with files.locked(self._keys.lock_path()):
+            generation = self.history().generation + 1
+            old = self._identity.signers(generation - 1)
+            new = [signer.key for signer in self._identity.signers(generation)]
+            self._append(ROTATED, endorse(generation, new, old), {}).wait(_TURN_S)
+        text = "".join(f"{key}\n" for key in new)
+        files.write_private(self.home / f"ledger.vkeys.{generation}", text.encode(), mode=0o644)
+        self.checkpoint()
+        return generation
+
+    def erase(self, subject: str) -> list[Entry]:
+        """Destroy the data keys of a subject and record it; return the receipts.
+
+        What was recorded about the subject can then be read by nobody, here or in any copy of the
+        database, while every proof still holds. Copies of the `keys` folder are out of reach of
+        this call: keep none, or let them expire.
+        """
+        self._subjects.destroy(lambda scope: scope.subject == subject)
+        return self._record_destroyed("erase")
+
+    def expire(self, label: str, months: int) -> list[Entry]:
+        """End the retention of a label: destroy the keys of months that ended `months` ago.
+
+        Args:
+            label: the data label.
+            months: how many whole months are kept beside the present one.
+        """
+        year, month = map(int, self._month().split("-"))
+        oldest = year * 12 + month - 1 - months
+        keep = f"{oldest // 12:04d}-{oldest % 12 + 1:02d}"
+        self._subjects.destroy(lambda scope: scope.label == label and scope.period < keep)
+        return self._record_destroyed("retention")
+
+    def _record_destroyed(self, reason: str) -> list[Entry]:
+        """Record each destroyed key that has no receipt yet, those of a crash before included."""
+        done = {entry.header["key"] for entry in self.entries(ERASED)}
+        pending = [
+            self._append(ERASED, {"key": key_id, "reason": reason}, {})
+            for key_id in self._subjects.destroyed()
+            if key_id not in done
+        ]
+        return [one.wait(_TURN_S) for one in pending]
+
+    def cosign(self, url: str, keys: Sequence[NoteKey], *, timeout_s: float = 10.0) -> str:
+        """Have a witness cosign the newest head; return the head with all its signatures.
+
+        Raises:
+            BackendError: the witness cannot be reached or refuses.
+            IntegrityError: the witness knows another history of this ledger.
+        """
+        note = self.checkpoint()
+        head = self.check_note(note)
+        tree = self._grown_tree()
+        lines = ask(
+            url, note, keys, lambda old: tree.consistency(old, head.size), timeout_s=timeout_s
+        )
+        present = set(note.splitlines())
+        note += "".join(f"{line}\n" for line in lines.splitlines() if line not in present)
+        row = self._store.last_checkpoint()
+        if row is not None and row.size == head.size:
+            frontier = Frontier.from_bytes(row.size, row.frontier)
+            self._sequencer.put_note(frontier, note, _TURN_S)
+        self._heads.add(head, note)
+        return note
+
+    @property
+    def public_keys(self) -> list[NoteKey]:
+        """The first generation of public keys: what a reader has to keep."""
+        return list(self._identity.first)
+
+    def heads(self) -> list[tuple[int, str]]:
+        """Return size and note of every signed head."""
+        rows = self._store.checkpoints()
+        return [(row.size, row.note) for row in rows if row.note is not None]
+
+    def raw_entries(self, size: int) -> Iterator[tuple[Entry, bytes, bytes]]:
+        """Yield the first `size` entries with their header and stored payload as bytes."""
+        for row in islice(self._store.rows(), size):
+            yield self._entry(row[2], row[3], row[4]), row[3], row[4]
+
+    def entry_key(self, key_id: str, stored: bytes) -> bytes:
+        """Return the key that opens one payload and no other."""
+        return self._subjects.entry_key(key_id, stored) or b""
+
+    def anchor(self, url: str, roots: Path, *, timeout_s: float = 15.0) -> Anchor:
+        """Have an RFC 3161 authority stamp the newest head; keep its answer in `anchors/`.
+
+        Raises:
+            BackendError: no answer.
+            IntegrityError: the answer is not a time-stamp of this head under these roots.
+        """
+        note = self.checkpoint()
+        size = self.check_note(note).size
+        stamped = fetch(url, note, roots_from(roots), timeout_s=timeout_s)
+        folder = files.private_dir(self.home / "anchors")
+        files.write_private(folder / f"{size:020d}.note", note.encode())
+        files.write_private(folder / f"{size:020d}.tsr", stamped.response)
+        return stamped
 
     def verify(self) -> Report:
         """Check every entry and every head against each other; see `interlock.ledger.audit`."""
@@ -284,6 +452,23 @@ class Ledger:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def existing(home: Path) -> Path:
+    """Return a home that has a ledger, so that a mistyped path makes no new one.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not (home / "ledger.db").exists() and Heads(home / "checkpoints").newest() is None:
+        raise InputError(
+            "there is no ledger here",
+            code="ledger-missing",
+            got=str(home),
+            expected="a folder with ledger.db",
+            fix="give --home, or set INTERLOCK_HOME",
+        )
+    return home
 
 
 _open_ledgers: weakref.WeakSet[Ledger] = weakref.WeakSet()

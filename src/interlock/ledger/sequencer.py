@@ -23,6 +23,7 @@ from interlock.ledger.entry import (
     parse_time,
     receipt_id,
 )
+from interlock.ledger.rotation import ROTATED
 from interlock.ledger.store import CheckpointRow, Row, Store
 from interlock.ledger.tree import Frontier
 
@@ -215,8 +216,11 @@ class Sequencer:
             )
         return max(now_ns, last_ns)
 
-    def head(self, timeout_s: float) -> tuple[Frontier, bool]:
-        """Store the present tree head as about to be signed; return it and whether it is new.
+    def head(self, timeout_s: float) -> tuple[Frontier, bool, int]:
+        """Store the present tree head as about to be signed.
+
+        Returns:
+            The head, whether it is new, and the generation of keys in force there.
 
         The head is derived from the tree this process has followed since its last verified
         checkpoint, so it can never contradict one that has been signed.
@@ -231,6 +235,7 @@ class Sequencer:
                 if known is not None and known.size > frontier.size:
                     raise truncated(frontier.size, known.size)
                 new = known is None or known.size < frontier.size
+                generation = self._store.count(ROTATED)
                 if new:
                     self._store.put_checkpoint(head_row(frontier, None))
             except BaseException:
@@ -238,7 +243,7 @@ class Sequencer:
                 raise
             self._store.commit()
             self._frontier, self._last_ns = frontier, last_ns
-            return frontier.copy(), new
+            return frontier.copy(), new, generation
 
     def put_note(self, frontier: Frontier, note: str, timeout_s: float) -> None:
         """Store the signed note of a head."""
@@ -265,15 +270,20 @@ def extend(store: Store, frontier: Frontier, size: int) -> Frontier:
         raise truncated(size, frontier.size)
     for index, leaf in store.leaves_since(frontier.size):
         if index != frontier.size:
-            raise IntegrityError(
-                "entries are missing from the middle of the ledger",
-                code="ledger-gap",
-                got=f"entry {index}",
-                expected=f"entry {frontier.size}",
-                fix="run `interlock verify`; keep this copy as evidence; restore another",
-            )
+            raise gap(index, frontier.size)
         frontier.append(leaf)
     return frontier
+
+
+def gap(got: int, expected: int) -> IntegrityError:
+    """Return the error of a ledger with entries missing."""
+    return IntegrityError(
+        "entries are missing from the middle of the ledger",
+        code="ledger-gap",
+        got=f"entry {got}",
+        expected=f"entry {expected}",
+        fix="run `interlock verify`; keep this copy as evidence; restore another",
+    )
 
 
 def truncated(got: int, expected: int) -> IntegrityError:

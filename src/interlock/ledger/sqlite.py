@@ -91,6 +91,7 @@ class SqliteStore:
 
     def __init__(self, path: Path, *, origin: str | None = None) -> None:
         self._path = path
+        self._name = str(path.resolve())
         self._pid = os.getpid()
         self._local = threading.local()
         self._readers: list[sqlite3.Connection] = []
@@ -165,7 +166,7 @@ class SqliteStore:
             raise database_error(self._path, error) from error
 
     def _turn(self, deadline: float) -> None:
-        name = str(self._path.resolve())
+        name = self._name
         with _turns_guard:
             if name not in _turns:
                 fd = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
@@ -222,6 +223,14 @@ class SqliteStore:
         return self._write_query(
             "SELECT idx, leaf FROM entries WHERE idx >= ? ORDER BY idx", (start,)
         )
+
+    def count(self, event: str) -> int:
+        """Return how many entries of an event there are, inside the transaction."""
+        try:
+            sql = "SELECT count(*) FROM entries WHERE event = ?"
+            return int(self._writer.execute(sql, (event,)).fetchone()[0])
+        except sqlite3.Error as error:
+            raise database_error(self._path, error) from error
 
     def _write_query(self, sql: str, values: tuple[object, ...] = ()) -> list[tuple[int, bytes]]:
         try:
@@ -287,6 +296,14 @@ class SqliteStore:
             yield from page  # type: ignore[misc]
             if len(page) < _PAGE:
                 return
+            start = int(str(page[-1][0])) + 1
+
+    def leaves(self, start: int = 0, end: int | None = None) -> Iterator[tuple[int, bytes]]:
+        """Yield index and leaf hash of committed entries in order, a page at a time."""
+        last = end if end is not None else 1 << 62
+        sql = "SELECT idx, leaf FROM entries WHERE idx >= ? AND idx < ? ORDER BY idx LIMIT 10000"
+        while page := self._read(sql, (start, last)):
+            yield from page  # type: ignore[misc]
             start = int(str(page[-1][0])) + 1
 
     def row(self, index: int) -> Row | None:

@@ -52,6 +52,9 @@ class Store(Protocol):
     def rollback(self) -> None:
         """Forget everything since `begin`."""
 
+    def count(self, event: str) -> int:
+        """Return how many entries of an event there are, inside the transaction."""
+
     def checkpoints(self) -> Sequence[CheckpointRow]:
         """Return the tree heads by size."""
 
@@ -63,6 +66,9 @@ class Store(Protocol):
 
     def rows(self, start: int = 0, event: str | None = None) -> Iterator[Row]:
         """Yield the entries in order."""
+
+    def leaves(self, start: int = 0, end: int | None = None) -> Iterator[tuple[int, bytes]]:
+        """Yield index and leaf hash of committed entries in order."""
 
     def row(self, index: int) -> Row | None:
         """Return one entry."""

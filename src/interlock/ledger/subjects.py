@@ -1,19 +1,30 @@
 """One data key a subject: payloads are encrypted under it, and erased by destroying it.
 
 A leaf carries a key id, never the subject's name: the id is HMAC-SHA-256 of the name under a
-secret of this home, so it cannot be guessed by hashing names. Each process that writes derives a
-fresh AES-256-GCM key from the data key and a random session id and counts its nonces, so that no
-(key, nonce) pair can repeat. Stored form: `0x01 || session (16) || counter (8) || ciphertext`.
+secret of this home, so it cannot be guessed by hashing names. Payloads with a data label have a
+key for each subject, label and month, so that a label's retention can end without the rest.
+
+Each process that writes draws a random session id and counts its entries; every entry has an
+AES-256-GCM key of its own, derived from data key, session and count, so no key is used twice and
+one entry can be disclosed alone. Stored form:
+`0x01 || session (16) || counter (8) || commitment (32) || ciphertext`. The commitment is a hash of
+the entry's key: without it one ciphertext could be opened to two texts (AES-GCM does not commit to
+its key).
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import hmac
 import itertools
+import json
 import os
 import struct
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -25,28 +36,52 @@ from interlock.crypto import files
 from interlock.crypto.keys import KeyStore, seal, unseal
 from interlock.errors import IntegrityError
 
-__all__ = ["SubjectKeys"]
+__all__ = ["Scope", "SubjectKeys", "commitment", "open_payload"]
 
+#: Not `Path.exists`: this runs for every entry.
+_exists = os.path.exists
 _FORMAT = b"\x01"
 _HEAD = 1 + 16 + 8
+_BODY = _HEAD + 32
+_NONCE = bytes(12)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What one data key is for.
+
+    Attributes:
+        subject: whom the payloads are about.
+        label: data label, or empty.
+        period: month (`2026-11`) for labelled data, or empty.
+    """
+
+    subject: str
+    label: str = ""
+    period: str = ""
 
 
 class _Writer:
-    """The key a process writes with, for one subject."""
+    """The secret a process writes with, for one scope."""
 
-    __slots__ = ("cipher", "counter", "id", "path", "session")
+    __slots__ = ("counter", "id", "path", "secret", "session")
 
     def __init__(self, key_id: str, path: Path, data_key: bytes) -> None:
         self.id = key_id
-        self.path = path
+        self.path = str(path)
         self.session = os.urandom(16)
-        self.cipher = AESGCM(_session_key(data_key, self.session))
+        self.secret = _session_key(data_key, self.session)
         self.counter = itertools.count()
 
 
 def _session_key(data_key: bytes, session: bytes) -> bytes:
     info = b"interlock/ledger/payload/v1" + session
     return HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(data_key)
+
+
+def commitment(entry_key: bytes) -> bytes:
+    """Return what binds a stored payload to the one key that opens it."""
+    return hashlib.sha256(b"interlock/ledger/commit/v1" + entry_key).digest()
 
 
 class SubjectKeys:
@@ -57,49 +92,59 @@ class SubjectKeys:
         self._dir = files.private_dir(store.path / "subjects")
         self._index = store.secret("subject-index") or b""
         self._wrap = store.secret("subject-wrap") or b""
-        self._writers: dict[str, _Writer] = {}
-        self._readers: dict[tuple[str, bytes], AESGCM] = {}
+        self._writers: dict[Scope, _Writer] = {}
+        self._readers: dict[tuple[str, bytes], bytes] = {}
         self._lock = threading.Lock()
 
-    def ids(self, subject: str) -> list[str]:
-        """Return the key ids a subject has had, oldest first; the last one is current."""
-        found = []
-        for generation in itertools.count():
-            key_id = self._id(subject, generation)
-            if (self._dir / f"{key_id}.erased").exists():
-                found.append(key_id)
-                continue
-            return [*found, key_id]
-        raise AssertionError("unreachable")
-
-    def _id(self, subject: str, generation: int) -> str:
-        message = f"{generation}:{subject}".encode()
-        return hmac.digest(self._index, message, "sha256")[:16].hex()
-
-    def encrypt(self, subject: str, plaintext: bytes) -> tuple[str, bytes]:
+    def encrypt(self, scope: Scope, plaintext: bytes) -> tuple[str, bytes]:
         """Return the key id and the stored form of a payload."""
-        writer = self._writers.get(subject)
-        if writer is None or not writer.path.exists():
-            writer = self._open(subject)
+        writer = self._writers.get(scope)
+        if writer is None or not _exists(writer.path):
+            writer = self._open(scope)
         count = struct.pack(">Q", next(writer.counter))
-        sealed = writer.cipher.encrypt(b"\0\0\0\0" + count, plaintext, writer.id.encode())
-        return writer.id, b"".join((_FORMAT, writer.session, count, sealed))
+        key = hmac.digest(writer.secret, count, "sha256")
+        sealed = AESGCM(key).encrypt(_NONCE, plaintext, writer.id.encode())
+        return writer.id, b"".join((_FORMAT, writer.session, count, commitment(key), sealed))
 
-    def _open(self, subject: str) -> _Writer:
+    def _current_id(self, scope: Scope) -> str:
+        for generation in itertools.count():
+            message = json.dumps([generation, scope.subject, scope.label, scope.period])
+            key_id = hmac.digest(self._index, message.encode(), "sha256")[:16].hex()
+            if not (self._dir / f"{key_id}.erased").exists():
+                return key_id
+        raise AssertionError("unreachable: the count does not end")
+
+    def _open(self, scope: Scope) -> _Writer:
         with self._lock, files.locked(self._store.lock_path()):
-            key_id = self.ids(subject)[-1]
-            path = self._dir / f"{key_id}.key"
+            key_id = self._current_id(scope)
             data_key = self._data_key(key_id)
             if data_key is None:
                 data_key = os.urandom(32)
-                files.write_private(path, seal(self._wrap, data_key, key_id))
-            writer = _Writer(key_id, path, data_key)
-            self._writers[subject] = writer
+                record = {
+                    "key": base64.b64encode(data_key).decode(),
+                    "subject": scope.subject,
+                    "label": scope.label,
+                    "period": scope.period,
+                }
+                sealed = seal(self._wrap, json.dumps(record).encode(), key_id)
+                files.write_private(self._path(key_id), sealed)
+            writer = _Writer(key_id, self._path(key_id), data_key)
+            self._writers[scope] = writer
             return writer
 
+    def _path(self, key_id: str) -> Path:
+        return self._dir / f"{key_id}.key"
+
+    def _record(self, key_id: str) -> dict[str, str] | None:
+        raw = files.read_private(self._path(key_id))
+        if raw is None:
+            return None
+        record: dict[str, str] = json.loads(unseal(self._wrap, raw, key_id))
+        return record
+
     def _data_key(self, key_id: str) -> bytes | None:
-        raw = files.read_private(self._dir / f"{key_id}.key")
-        return None if raw is None else unseal(self._wrap, raw, key_id)
+        record = self._record(key_id)
+        return None if record is None else base64.b64decode(record["key"])
 
     def decrypt(self, key_id: str, stored: bytes) -> bytes | None:
         """Return the payload, or None when its key has been destroyed.
@@ -107,50 +152,83 @@ class SubjectKeys:
         Raises:
             IntegrityError: the stored form is not what was written.
         """
-        if stored[:1] != _FORMAT or len(stored) < _HEAD + 16:
+        key = self.entry_key(key_id, stored)
+        return None if key is None else open_payload(key, key_id, stored)
+
+    def entry_key(self, key_id: str, stored: bytes) -> bytes | None:
+        """Return the key that opens this one payload and no other, None when erased."""
+        if stored[:1] != _FORMAT or len(stored) < _BODY + 16 or not key_id.isalnum():
             raise _damaged(f"{len(stored)} B, format 0x{stored[:1].hex()}")
         session = stored[1:17]
-        if not (self._dir / f"{key_id}.key").exists():
+        if not _exists(self._path(key_id)):
             self._readers.pop((key_id, session), None)
             return None
-        cipher = self._readers.get((key_id, session))
-        if cipher is None:
+        secret = self._readers.get((key_id, session))
+        if secret is None:
             data_key = self._data_key(key_id)
             if data_key is None:
                 return None
-            cipher = AESGCM(_session_key(data_key, session))
+            secret = _session_key(data_key, session)
             if len(self._readers) > 4096:
                 self._readers.clear()
-            self._readers[key_id, session] = cipher
-        try:
-            return cipher.decrypt(b"\0\0\0\0" + stored[17:_HEAD], stored[_HEAD:], key_id.encode())
-        except InvalidTag as error:
-            raise _damaged("a ciphertext that does not authenticate") from error
+            self._readers[key_id, session] = secret
+        return hmac.digest(secret, stored[17:_HEAD], "sha256")
 
-    def erase(self, subject: str) -> str | None:
-        """Destroy the current data key of a subject; return its id, None when there was none."""
+    def scopes(self) -> dict[str, Scope]:
+        """Return key id and scope of every data key there is."""
+        found = {}
+        for path in sorted(self._dir.glob("*.key")):
+            if record := self._record(path.stem):
+                found[path.stem] = Scope(record["subject"], record["label"], record["period"])
+        return found
+
+    def destroyed(self) -> list[str]:
+        """Return the ids of the keys that have been destroyed."""
+        return sorted(path.stem for path in self._dir.glob("*.erased"))
+
+    def destroy(self, choose: Callable[[Scope], bool]) -> list[str]:
+        """Destroy the data keys of the scopes chosen; return their ids.
+
+        The marker that a key is erased is on the disk before the key is overwritten and removed,
+        so that a crash in between leaves nothing that would be used again.
+        """
         with self._lock, files.locked(self._store.lock_path()):
-            key_id = self.ids(subject)[-1]
-            path = self._dir / f"{key_id}.key"
-            self._writers.pop(subject, None)
-            for reader in [r for r in self._readers if r[0] == key_id]:
-                del self._readers[reader]
-            if not path.exists():
-                return None
-            files.write_private(self._dir / f"{key_id}.erased", b"")
-            try:
-                with path.open("r+b") as handle:
-                    size = handle.seek(0, os.SEEK_END)
-                    handle.seek(0)
-                    handle.write(os.urandom(size))
-                    handle.flush()
-                    os.fsync(handle.fileno())
-                with contextlib.suppress(FileNotFoundError):
-                    path.unlink()
-                files.sync_dir(self._dir)
-            except OSError as error:
-                raise files.storage_error(path, error) from error
-            return key_id
+            chosen = [key_id for key_id, scope in self.scopes().items() if choose(scope)]
+            for key_id in chosen:
+                files.write_private(self._dir / f"{key_id}.erased", b"")
+                _overwrite(self._path(key_id))
+            self._writers = {s: w for s, w in self._writers.items() if w.id not in chosen}
+            self._readers = {r: s for r, s in self._readers.items() if r[0] not in chosen}
+        return chosen
+
+
+def _overwrite(path: Path) -> None:
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            with path.open("r+b") as handle:
+                size = handle.seek(0, os.SEEK_END)
+                handle.seek(0)
+                handle.write(os.urandom(size))
+                handle.flush()
+                os.fsync(handle.fileno())
+            path.unlink()
+        files.sync_dir(path.parent)
+    except OSError as error:
+        raise files.storage_error(path, error) from error
+
+
+def open_payload(key: bytes, key_id: str, stored: bytes) -> bytes:
+    """Decrypt one payload with its own key.
+
+    Raises:
+        IntegrityError: it is another entry's key, or the bytes were changed.
+    """
+    if not hmac.compare_digest(commitment(key), stored[_HEAD:_BODY]):
+        raise _damaged("a key that is not this entry's")
+    try:
+        return AESGCM(key).decrypt(_NONCE, stored[_BODY:], key_id.encode())
+    except InvalidTag as error:
+        raise _damaged("a ciphertext that does not authenticate") from error
 
 
 def _damaged(got: str) -> IntegrityError:

@@ -1,0 +1,122 @@
+"""Asking witnesses for cosignatures. A witness that lies, lags or hangs costs only its own line."""
+
+from __future__ import annotations
+
+import http.client
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from interlock.errors import BackendError, IntegrityError, InterlockError
+from interlock.ledger.note import Checkpoint, NoteKey, parse_note, verify_checkpoint
+from interlock.ledger.witness import request_body
+
+__all__ = ["ask"]
+
+_MAX_ANSWER = 1 << 18
+
+
+def ask(
+    url: str,
+    note: str,
+    keys: Sequence[NoteKey],
+    prove: Callable[[int], Sequence[bytes]],
+    *,
+    timeout_s: float = 10.0,
+) -> str:
+    """Return the signature lines with which a witness cosigns a note.
+
+    Args:
+        url: the witness's submission prefix.
+        note: the signed checkpoint.
+        keys: the witness's keys; lines by other keys are dropped.
+        prove: gives the consistency proof from an older size.
+        timeout_s: how long to wait for each answer.
+
+    Raises:
+        BackendError: no answer, or a refusal.
+        IntegrityError: the witness has cosigned another history, or its signature is wrong.
+    """
+    checkpoint = Checkpoint.parse(parse_note(note)[0])
+    old, status, text = 0, 409, ""
+    for _ in range(3):
+        path = prove(old) if 0 < old < checkpoint.size else ()
+        status, text = _post(url, request_body(old, path, note), timeout_s)
+        if status != 409:
+            break
+        size = text.strip()
+        if not size.isdigit() or len(size) > 19:
+            raise _refused(url, status, text)
+        if int(size) > checkpoint.size or int(size) == old:
+            raise IntegrityError(
+                "the witness has cosigned a history that this ledger does not continue",
+                code="witness-conflict",
+                got=f"{size} entries at {url}",
+                expected=f"a prefix of these {checkpoint.size} entries",
+                fix="this ledger was cut or forked: keep it, and compare with other copies",
+            )
+        old = int(size)
+    if status != 200:
+        raise _refused(url, status, text)
+    return _accepted(url, note, text, keys)
+
+
+def _accepted(url: str, note: str, text: str, keys: Sequence[NoteKey]) -> str:
+    body = note.rpartition("\n\n")[0] + "\n\n" + text
+    try:
+        signatures = parse_note(body)[1]
+        verify_checkpoint(body, keys)
+    except InterlockError as error:
+        raise IntegrityError(
+            "the witness's answer is not a cosignature by its keys",
+            code="witness-answer",
+            got=f"{url}: {error.message}",
+            expected="a line by each of the witness's keys",
+            fix="check the witness's keys; do not count this witness",
+        ) from error
+    known = {(key.name, key.id) for key in keys}
+    return "".join(s.line() for s in signatures if (s.name, s.key_id) in known)
+
+
+def _post(url: str, body: str, timeout_s: float) -> tuple[int, str]:
+    if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
+        raise _refused(url, 0, "not an http or https address")
+    request = urllib.request.Request(  # noqa: S310 (scheme checked above)
+        url.rstrip("/") + "/add-checkpoint", data=body.encode(), method="POST"
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=timeout_s) as answer:  # noqa: S310 (scheme checked above)
+            return answer.status, _read(answer, timeout_s)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, _read(error, timeout_s)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise BackendError(
+            "the witness cannot be reached",
+            code="witness-unreachable",
+            got=f"{url}: {error}",
+            expected=f"an answer within {timeout_s} s",
+            fix="check the address, start the witness, or go on with the others of the quorum",
+        ) from error
+
+
+def _read(answer: Any, timeout_s: float) -> str:
+    deadline, data = time.monotonic() + timeout_s, b""
+    while chunk := answer.read1(1 << 16):
+        data += chunk
+        if len(data) > _MAX_ANSWER or time.monotonic() > deadline:
+            raise ValueError("an answer that is too long or too slow")
+    return data.decode("utf-8", "replace")
+
+
+def _refused(url: str, status: int, text: str) -> BackendError:
+    return BackendError(
+        "the witness did not cosign",
+        code="witness-refused",
+        got=f"{url}: {status} {text.strip()[:200]!r}",
+        expected="200 and signature lines",
+        fix="give the witness this ledger's origin and keys (ledger.vkeys)",
+    )

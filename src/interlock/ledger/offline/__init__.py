@@ -1,0 +1,1 @@
+"""What goes into an export: the verifier that needs no Interlock, and its instructions."""

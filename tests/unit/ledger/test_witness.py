@@ -1,0 +1,217 @@
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from interlock.errors import BackendError, InputError, IntegrityError
+from interlock.ledger import Ledger, audit
+from interlock.ledger.identity import read_vkeys
+from interlock.ledger.note import Checkpoint, NoteKey, parse_note, verify_checkpoint
+from interlock.ledger.policy import WitnessPolicy
+from interlock.ledger.tree import Tree, leaf_hash
+from interlock.ledger.witness import Witness, request_body, serve, start
+
+pytestmark = pytest.mark.enable_socket
+
+
+@pytest.fixture
+def witness(tmp_path: Path, ledger: Ledger) -> Witness:
+    return Witness(tmp_path / "w", "witness.test/w1", {ledger.origin: ledger.public_keys})
+
+
+@pytest.fixture
+def url(witness: Witness) -> Iterator[str]:
+    server = serve(witness, "127.0.0.1", 0)
+    start(server)
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+def fill(ledger: Ledger, count: int = 5) -> None:
+    for _ in range(count):
+        ledger.append("a", {}, {}).wait()
+
+
+def keys_of(witness: Witness) -> list[NoteKey]:
+    return [signer.key for signer in witness.signers]
+
+
+def test_a_growing_ledger_is_cosigned_each_time(ledger: Ledger, witness: Witness, url: str) -> None:
+    for size in (5, 10, 15):
+        fill(ledger)
+        note = ledger.cosign(url, keys_of(witness))
+        head, times = verify_checkpoint(note, keys_of(witness), origin=ledger.origin)
+        assert head.size == size
+        assert all(times.values())
+        assert witness.latest(ledger.origin)[0] == size
+    assert ledger.checkpoint() == note
+    policy = WitnessPolicy.parse(f"witness w {keys_of(witness)[1]}\nquorum w")
+    assert audit(ledger.home, policy=policy).ok
+    fill(ledger, 1)
+    ledger.checkpoint()
+    assert [f.kind for f in audit(ledger.home, policy=policy).faults] == ["unwitnessed"]
+
+
+def test_a_rewritten_ledger_is_not_cosigned(
+    home: Path, tmp_path: Path, ledger: Ledger, witness: Witness, url: str
+) -> None:
+    """Somebody with the keys writes another history: only the witness notices."""
+    from interlock.crypto.keys import KeyStore
+    from interlock.ledger.identity import Identity
+    from interlock.ledger.note import sign_checkpoint
+
+    fill(ledger)
+    ledger.cosign(url, keys_of(witness))
+    signers = Identity(home, KeyStore(home / "keys")).signers(0)
+
+    def forged(leaves: list[bytes]) -> tuple[str, Tree]:
+        tree = Tree(map(leaf_hash, leaves))
+        head = Checkpoint(ledger.origin, len(tree), tree.root())
+        lines = [s.line() for s in sign_checkpoint(head, signers, 1)]
+        return head.text() + "\n" + "".join(lines), tree
+
+    longer, tree = forged([b"%d" % n for n in range(8)])
+    assert witness.add_checkpoint(request_body(5, tree.consistency(5), longer)).status == 422
+    same, _ = forged([b"%d" % n for n in range(5)])
+    assert witness.add_checkpoint(request_body(5, (), same)).status == 409
+    shorter, _ = forged([b"1"])
+    assert witness.add_checkpoint(request_body(0, (), shorter)).status == 409
+    assert witness.latest(ledger.origin)[0] == 5
+
+
+def test_requests_that_are_wrong_get_the_status_of_the_protocol(
+    ledger: Ledger, witness: Witness, tmp_path: Path
+) -> None:
+    fill(ledger)
+    note = ledger.checkpoint()
+    with Ledger.open(tmp_path / "other") as other:
+        fill(other)
+        foreign = other.checkpoint()
+    unsigned = note.replace(note.split("\n")[4], note.split("\n")[5])
+    assert witness.add_checkpoint("nonsense").status == 400
+    assert witness.add_checkpoint(request_body(9, (), note)).status == 400
+    assert witness.add_checkpoint(request_body(0, (), foreign)).status == 404
+    assert witness.add_checkpoint(request_body(0, (), unsigned)).status == 403
+    assert witness.add_checkpoint(request_body(3, (), note)).status == 409
+    assert witness.add_checkpoint(request_body(0, [bytes(32)], note)).status == 422
+    assert witness.add_checkpoint(request_body(0, [bytes(32)] * 64, note)).status == 400
+    assert witness.add_checkpoint(request_body(0, (), note)).status == 200
+
+
+def test_state_is_kept_over_a_restart(tmp_path: Path, ledger: Ledger, witness: Witness) -> None:
+    fill(ledger)
+    assert witness.add_checkpoint(request_body(0, (), ledger.checkpoint())).status == 200
+    again = Witness(tmp_path / "w", "witness.test/w1", {ledger.origin: ledger.public_keys})
+    assert again.latest(ledger.origin) == witness.latest(ledger.origin)
+    assert again.signers[0].key == witness.signers[0].key
+
+
+def test_racing_requests_advance_once(ledger: Ledger, witness: Witness) -> None:
+    fill(ledger)
+    note = ledger.checkpoint()
+    statuses: list[int] = []
+
+    def work() -> None:
+        statuses.append(witness.add_checkpoint(request_body(0, (), note)).status)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(statuses) == [200] + [409] * 7
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [
+        (200, "— witness.test/w1 AAAAAAAA\n", IntegrityError),
+        (200, "not a line", IntegrityError),
+        (409, "999\n", IntegrityError),
+        (409, "many\n", BackendError),
+        (500, "broken", BackendError),
+        (200, "x" * (1 << 19), BackendError),
+    ],
+)
+def test_a_witness_that_lies_is_refused(
+    ledger: Ledger, witness: Witness, status: int, body: str, error: type[Exception]
+) -> None:
+    class Liar(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, *args: object) -> None: ...
+
+    server = HTTPServer(("127.0.0.1", 0), Liar)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    fill(ledger)
+    before = ledger.checkpoint()
+    with pytest.raises(error):
+        ledger.cosign(f"http://127.0.0.1:{server.server_address[1]}", keys_of(witness))
+    server.shutdown()
+    server.server_close()
+    assert ledger.checkpoint() == before
+
+
+def test_a_witness_that_hangs_is_given_up(ledger: Ledger, witness: Witness) -> None:
+    fill(ledger)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(BackendError) as caught:
+            ledger.cosign(address, keys_of(witness), timeout_s=0.2)
+    assert caught.value.code == "witness-unreachable"
+    with pytest.raises(BackendError):
+        ledger.cosign("file:///etc/passwd", keys_of(witness))
+
+
+def vkey(n: int) -> str:
+    return str(NoteKey(f"w{n}", 4, bytes([n]) * 32))
+
+
+def test_a_quorum_of_k_of_n_is_counted() -> None:
+    from tests.unit.ledger.test_note import note, signer
+
+    witnesses = [signer(4, f"w{n}", seed=n) for n in (1, 2, 3)]
+    lines = [f"witness W{n} {w.key}" for n, w in enumerate(witnesses, 1)]
+    policy = WitnessPolicy.parse("\n".join([*lines, "group G 2 W1 W2 W3", "quorum G"]))
+    assert policy.check(note(witnesses[0], witnesses[2])) == ["W1", "W3"]
+    with pytest.raises(IntegrityError, match="too few"):
+        policy.check(note(witnesses[0]))
+    forged = note(witnesses[0], witnesses[1]).replace("\n7\n", "\n8\n")
+    with pytest.raises(IntegrityError, match="not signed"):
+        policy.check(forged)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "quorum X",
+        "quorum none\nquorum none",
+        f"witness none {vkey(1)}\nquorum none",
+        f"witness A {vkey(1)}\nwitness A {vkey(2)}\nquorum none",
+        f"witness A {vkey(1)}\nwitness B {vkey(1)}\nquorum none",
+        f"witness A {vkey(1)}\ngroup G 2 A\nquorum G",
+        f"witness A {vkey(1)}\ngroup G 0 A\nquorum G",
+        f"witness A {vkey(1)}\ngroup G any A\ngroup H any A\nquorum H",
+        "group G any B\nquorum G",
+        "hello",
+        "witness A nonsense\nquorum none",
+    ],
+)
+def test_a_wrong_policy_is_refused(text: str) -> None:
+    with pytest.raises(InputError) as caught:
+        WitnessPolicy.parse(text)
+    assert caught.value.code == "witness-policy"
+
+
+def test_the_witness_publishes_its_keys(tmp_path: Path, witness: Witness) -> None:
+    assert read_vkeys(tmp_path / "w" / "witness.vkeys") == keys_of(witness)
+    assert parse_note

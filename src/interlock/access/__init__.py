@@ -1,0 +1,1 @@
+"""Who asks, what they may do, and who has approved it. Default deny throughout."""

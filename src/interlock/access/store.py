@@ -62,7 +62,7 @@ def open_database(url: str) -> Engine:
         engine = create_engine(
             url,
             poolclass=QueuePool,
-            connect_args={"timeout": 15.0, "check_same_thread": False, "autocommit": True},
+            connect_args={"timeout": 15.0, "check_same_thread": False},
         )
     except (ImportError, ValueError) as error:
         raise _extra(error) from error

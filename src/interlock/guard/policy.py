@@ -18,7 +18,7 @@ from interlock.errors import PolicyError, SetupError
 from interlock.guard.control import Control, Settings
 from interlock.guard.pipeline import STAGES
 
-__all__ = ["Bound", "Policy", "Timeouts", "json_schema", "load_policy"]
+__all__ = ["Bound", "Policy", "Timeouts", "json_schema", "load_policy", "parse_yaml"]
 
 VERSION = 1
 _TOP = ("interlock", "name", "timeouts", *STAGES)
@@ -192,8 +192,8 @@ def load_policy(source: Policy | Mapping[str, Any] | str | Path | None = None) -
     """Load a policy from a file, a mapping, or a starter name.
 
     Args:
-        source: a path to a YAML file, a parsed mapping, a Policy, or None for the shipped
-            `starter` policy.
+        source: a path to a YAML file, a signed `.bundle` or the folder of one, a parsed mapping,
+            a Policy, or None for the shipped `starter` policy.
 
     Raises:
         PolicyError: the file is missing, is not YAML, or has wrong keys or values.
@@ -208,6 +208,11 @@ def load_policy(source: Policy | Mapping[str, Any] | str | Path | None = None) -
     else:
         path = Path(source)
         label = str(path)
+        if path.suffix == ".bundle" or path.is_dir():
+            from interlock import config
+            from interlock.guard.bundle import open_bundle
+
+            return open_bundle(path, config.home()).policy()
         try:
             text = path.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -218,10 +223,10 @@ def load_policy(source: Policy | Mapping[str, Any] | str | Path | None = None) -
                 expected="a readable YAML file",
                 fix="check the path, or make one with `interlock policy init`",
             ) from error
-    return Policy.from_document(_parse_yaml(text, label))
+    return Policy.from_document(parse_yaml(text, label))
 
 
-def _parse_yaml(text: str, label: str) -> Any:
+def parse_yaml(text: str, label: str) -> Any:
     """Parse YAML that has no aliases (they can explode) and no key twice (one would win)."""
     import yaml
 

@@ -54,8 +54,10 @@ def test_nothing_is_permitted_without_a_rule() -> None:
     auth = Authoriser("", [Member(id="a", roles=("r",))])
     for action, kind in ACTIONS.items():
         target = {
-            "Backend": Authoriser.backend("b", ""), "Job": Authoriser.job("j", "local", "a"),
-                  "Stage": Authoriser.stage("s", "local")}.get(kind, Authoriser.tenant("local"))  # fmt: skip
+            "Backend": Authoriser.backend("b", ""),
+            "Job": Authoriser.job("j", "local", "a"),
+            "Stage": Authoriser.stage("s", "local"),
+        }.get(kind, Authoriser.tenant("local"))
         assert not auth.ask(Principal(id="a"), action, target, FACTS).allowed
 
 

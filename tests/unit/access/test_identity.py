@@ -204,7 +204,7 @@ def test_certificates_name_workloads(store: AccessStore) -> None:
     assert auth.authenticate(good).principal == Principal(
         id="trainer", kind="service", tenant="north"
     )
-    for uri in ("https://lab/north/service/x", "spiffe://lab/north/root/x", "spiffe://lab/x",
+    for uri in ("https://lab/north/service/x", "spiffe://lab/north/king/x", "spiffe://lab/x",
                 "spiffe://lab//service/x", "spiffe://lab/a/service/b/c"):  # fmt: skip
         with pytest.raises(UnauthenticatedError):
             auth.authenticate(Credentials(certificate_uri=uri))

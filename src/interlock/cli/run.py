@@ -136,7 +136,11 @@ def _summary(tally: Any, as_json: bool, code: int) -> None:
         return
     counts = ", ".join(f"{n} {o}" for o, n in sorted(tally.outcomes.items()))
     click.echo(f"\n{tally.jobs} jobs: {counts}; mode ADVISORY: user code could go round the guard")
-    click.echo(f"ran {tally.shots} shots for ${tally.cost_usd:.2f}")
+    added = tally.seconds - tally.execution_seconds
+    click.echo(
+        f"ran {tally.shots} shots for ${tally.cost_usd:.2f}, {tally.execution_seconds:.1f} s on"
+        f" devices; the guard added {added:.2f} s, {added / max(tally.jobs, 1) * 1e3:.1f} ms a job"
+    )
     click.echo(
         f"saved: {tally.stopped} jobs stopped before the device,"
         f" {tally.saved_shots} shots, ${tally.saved_usd:.2f}"

@@ -73,6 +73,7 @@ def job_line(event: JobEvent) -> dict[str, Any]:
     fidelity = evidence.get("health.fidelity", {})
     calibration = evidence.get("health.calibration", {})
     interval = evidence.get("validate.interval", {})
+    budget = evidence.get("admit.budget", {})
     executed = "execute.run" in evidence
     return {
         "event": "job",
@@ -84,8 +85,8 @@ def job_line(event: JobEvent) -> dict[str, Any]:
         "receipt": receipt.id,
         "backend": event.job.backend,
         "circuits": len(event.job.circuits),
-        "shots": event.job.total_shots,
-        "cost_usd": evidence.get("admit.budget", {}).get("cost_usd", 0.0),
+        "shots": int(budget.get("shots", event.job.total_shots)),
+        "cost_usd": budget.get("cost_usd", 0.0),
         "executed": executed,
         "predicted_fidelity": fidelity.get("predicted"),
         "calibration_age_h": calibration.get("age_h"),

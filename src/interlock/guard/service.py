@@ -306,7 +306,9 @@ def _refusal(
     kind: type[DeniedError | HeldError], code: str, trace: Trace, receipt: Receipt
 ) -> DeniedError | HeldError:
     cause, first = trace.cause, trace.fell_back
-    where = f" (at {cause.location})" if cause and cause.location else ""
+    where = f" at {cause.location}" if cause and cause.location else ""
+    if cause and cause.got:
+        where += f" (got {cause.got})"
     if first is not None and first is not cause:
         where += f"; it fell back because {first.rule}: {first.message} ({first.got})"
     error = kind(

@@ -1,0 +1,83 @@
+"""Runs the classifier guarded and unguarded and prints what the guard changed, measured.
+
+`make run` calls this. The guarded run is `interlock run -- python train.py`, the script untouched.
+The unguarded run reads the same test set on the same devices with the same weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import baseline
+import data
+import numpy as np
+
+from interlock.guard.validate.interval import wilson
+
+HERE = Path(__file__).parent
+Z95 = 1.959964
+
+
+def run(command: list[str]) -> None:
+    """Run a part and stop when it fails."""
+    done = subprocess.run([sys.executable, *command], cwd=HERE, check=False)  # noqa: S603
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}")
+
+
+def accuracy(answers: Any, truth: Any) -> str:
+    """Return the share of right signs, with its 95 % interval."""
+    right = int(np.sum(np.sign(answers) == np.asarray(truth)))
+    low, high = wilson(right, len(truth), Z95)
+    return f"{right / len(truth):.3f} [{low:.3f}, {high:.3f}]"
+
+
+def main() -> None:
+    """Run both, print the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--iterations", type=int, default=120)
+    parser.add_argument("--home", type=Path, default=None)
+    parser.add_argument("--report", type=Path, default=Path("interlock-report.html"))
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        home = options.home or folder / "home"
+        guarded, raw = folder / "guarded.json", folder / "raw.json"
+        run(["-m", "interlock.cli", "run", "--home", str(home), "--policy", "policy.yaml",
+             "--fallback", "baseline:answer", "--report", str(options.report.absolute()),
+             "--pipeline", "breast-cancer", "--", "python", "train.py", "--out", str(guarded),
+             "--iterations", str(options.iterations)])  # fmt: skip
+        run(["train.py", "--out", str(raw), "--weights", str(guarded)])
+        run(["-m", "interlock.cli", "verify", "--home", str(home)])
+        run(["-m", "interlock.cli", "replay", "--home", str(home)])
+        with_guard, without = (json.loads(p.read_text()) for p in (guarded, raw))
+    table(with_guard, without)
+
+
+def table(guarded: dict[str, Any], raw: dict[str, Any]) -> None:
+    """Print the measured difference."""
+    truth = guarded["truth"]
+    half = len(truth) // 2
+    sets = data.load()
+    classical = 2 * baseline.model().predict_proba(sets.test_x)[:, 1] - 1
+    rows = [
+        ("quantum, unguarded", raw["answers"]),
+        ("classical baseline", classical),
+        ("quantum, guarded", guarded["answers"]),
+    ]
+    print(f"\nAccuracy on {len(truth)} tumours not used for training, 95 % intervals")
+    print(f"{'':22}{'all':24}{'device as calibrated':24}{'device on a bad day':24}")
+    for name, answers in rows:
+        parts = [accuracy(answers, truth), accuracy(answers[:half], truth[:half]),
+                 accuracy(answers[half:], truth[half:])]  # fmt: skip
+        print(f"{name:22}" + "".join(f"{p:24}" for p in parts))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""Qiskit's results and the guard's, turned into each other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from qiskit.primitives import BitArray, DataBin, PrimitiveResult, PubResult
+from qiskit.result import Result as QiskitResult
+from qiskit.result.models import ExperimentResult, ExperimentResultData
+
+from interlock.errors import InputError
+from interlock.guard.control import Program
+from interlock.guard.hooks.qiskit_targets import level_of
+from interlock.guard.result import Estimates, Result, Samples
+
+__all__ = ["fallback_result", "neutral"]
+
+
+def fallback_result(
+    fallback: Any,
+    on: Callable[..., Result],
+    pubs: Sequence[Any],
+    kind: str,
+    programs: Sequence[Program],
+) -> Result:
+    """Compute the classical answer of a job.
+
+    Args:
+        fallback: a primitive or backend of the same kind, or a function from the list of pubs
+            (or circuits) to one answer each.
+        on: runs the job on a primitive or backend.
+        pubs: what the job would have run.
+        kind: sample, estimate or run.
+        programs: the same in the form of no SDK.
+
+    Raises:
+        InputError: the function's answer is of the wrong kind.
+    """
+    if hasattr(fallback, "run"):
+        return on(fallback, baseline=type(fallback).__name__)
+    started = time.perf_counter()
+    native = fallback(list(pubs))
+    if not isinstance(native, PrimitiveResult | QiskitResult):
+        native = _native_answer(native, kind, programs)
+    seconds = time.perf_counter() - started
+    name = getattr(fallback, "__name__", type(fallback).__name__)
+    return neutral(native, kind, programs, seconds, None, None, {"baseline": name})
+
+
+def _native_answer(answers: Any, kind: str, programs: Sequence[Program]) -> Any:
+    """Put the plain answers of a baseline function into the SDK's result.
+
+    A function answers each circuit with its expectation values, or with its counts: a mapping, or
+    one for each parameter set.
+
+    Raises:
+        InputError: there is not one answer a circuit, or an answer is of the wrong kind.
+    """
+    try:
+        answers = list(answers)
+        if len(answers) != len(programs):
+            raise ValueError(f"{len(answers)} answers for {len(programs)} circuits")
+        if kind == "estimate":
+            arrays = [np.asarray(a, dtype=float) for a in answers]
+            bins = [DataBin(evs=a, stds=np.zeros_like(a), shape=a.shape) for a in arrays]
+            return PrimitiveResult([PubResult(b) for b in bins])
+        if kind == "sample":
+            return PrimitiveResult(
+                [PubResult(_counts_bin(a, p)) for a, p in zip(answers, programs, strict=True)]
+            )
+        results = [
+            ExperimentResult(
+                shots=p.shots,
+                success=True,
+                data=ExperimentResultData(counts={hex(int(k, 2)): v for k, v in dict(a).items()}),
+                header={"memory_slots": p.native.num_clbits, "name": p.native.name},
+            )
+            for a, p in zip(answers, programs, strict=True)
+        ]
+        return QiskitResult(results=results, backend_name="baseline", success=True)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            "the fallback's answer is of the wrong kind",
+            code="fallback-answer",
+            got=f"{type(error).__name__}: {error}",
+            expected="for each circuit its expectation values, or its counts",
+            fix="see docs/how-to/fallback.md",
+        ) from error
+
+
+def _counts_bin(answer: Any, program: Program) -> DataBin:
+    rows = [answer] if isinstance(answer, Mapping) else list(answer)
+    shape = () if isinstance(answer, Mapping) else (len(rows),)
+    (register,) = program.native.cregs  # a baseline answers circuits with one register
+    bits = BitArray.from_counts([dict(r) for r in rows], num_bits=register.size)
+    bits = bits.reshape(shape) if shape else bits.reshape(())
+    return DataBin(**{register.name: bits}, shape=shape)
+
+
+def neutral(
+    native: Any,
+    kind: str,
+    programs: Sequence[Program],
+    seconds: float,
+    seed: int | None,
+    target: Any,
+    extra: Mapping[str, Any],
+) -> Result:
+    """Return a native result in the form of no SDK.
+
+    Raises:
+        InputError: the device or the fallback returned something that is no such result.
+    """
+    try:
+        if kind == "run":
+            items: list[Samples | Estimates] = [
+                _backend_item(native, i, p) for i, p in enumerate(programs)
+            ]
+        elif kind == "sample":
+            items = [_samples(native[i], p.shots) for i, p in enumerate(programs)]
+        else:
+            items = [_estimates(native[i]) for i in range(len(programs))]
+        if kind != "run" and len(native) != len(programs):
+            raise IndexError(f"{len(native)} results for {len(programs)} circuits")
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            "what came back is no result for these circuits",
+            code="result-format",
+            got=f"{type(native).__name__}: {type(error).__name__}: {error}",
+            expected="a result with one entry a circuit",
+            fix="return the SDK's own result object, one entry for each circuit",
+        ) from error
+    return Result(
+        items=tuple(items),
+        native=native,
+        seconds=seconds,
+        seed=seed,
+        level=level_of(target),
+        extra=dict(extra),
+    )
+
+
+def _samples(pub: Any, shots: int) -> Samples:
+    registers: dict[str, list[dict[str, int]]] = {}
+    widths: dict[str, int] = {}
+    for name, bits in pub.data.items():
+        if not hasattr(bits, "get_counts"):
+            continue
+        widths[name] = int(bits.num_bits)
+        rows = bits.array.reshape(-1, *bits.array.shape[-2:])
+        registers[name] = [_counts(row, bits.num_bits) for row in rows]
+    return Samples(registers=registers, widths=widths, shots=shots)
+
+
+def _counts(packed: Any, width: int) -> dict[str, int]:
+    """Count the outcomes of one array of packed bits, (shots, bytes), most significant first."""
+    if packed.shape[-1] > 8:
+        outcomes, counts = np.unique(packed, axis=0, return_counts=True)
+        keys = [int.from_bytes(row.tobytes(), "big") for row in outcomes]
+    else:
+        wide = np.zeros((packed.shape[0], 8), np.uint8)
+        wide[:, 8 - packed.shape[1] :] = packed
+        numbers, counts = np.unique(wide.view(">u8").ravel(), return_counts=True)
+        keys = numbers.tolist()
+    return {format(k, f"0{width}b"): c for k, c in zip(keys, counts.tolist(), strict=True)}
+
+
+def _estimates(pub: Any) -> Estimates:
+    values = np.asarray(pub.data.evs, dtype=float)
+    errors = np.asarray(getattr(pub.data, "stds", np.zeros_like(values)), dtype=float)
+    errors = np.broadcast_to(errors, values.shape)
+    return Estimates(
+        values=values.ravel().tolist(), errors=errors.ravel().tolist(), shape=values.shape
+    )
+
+
+def _backend_item(native: QiskitResult, index: int, program: Program) -> Samples:
+    counts = {k.replace(" ", ""): int(v) for k, v in native.get_counts(index).items()}
+    width = program.native.num_clbits
+    return Samples(registers={"c": [counts]}, widths={"c": width}, shots=program.shots)

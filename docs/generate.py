@@ -97,7 +97,7 @@ def policy_page() -> str:
         "",
         "Made by `python docs/generate.py` from the code. A policy is a YAML file: `interlock: 1`,",
         "`name`, `timeouts`, and one section a stage. Every stage needs at least one control.",
-        "`interlock policy init` writes the starter policy, `check` checks one, `show` prints every",
+        "`interlock policy init` writes the starter policy, `check` checks one, `show` prints each",
         "setting in force, `schema` prints the JSON Schema.",
         "",
         "## timeouts",

@@ -1,0 +1,391 @@
+"""Reading a calibration from what devices and simulators offer."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from interlock.backends.calibration import Calibration, Gate, Qubit, clean
+from interlock.errors import BackendError, InputError
+
+__all__ = ["backend_of", "calibration_of", "from_braket", "from_ibm", "from_target"]
+
+_TO_US = {"s": 1e6, "ms": 1e3, "us": 1.0, "µs": 1.0, "μs": 1.0, "ns": 1e-3, "": 1e6}
+_NO_GATE = frozenset({"measure", "reset", "delay", "barrier"})
+
+
+def _seconds(date: Any) -> float | None:
+    """Seconds since the epoch; a time without a zone is taken as UTC."""
+    if isinstance(date, str):
+        try:
+            date = dt.datetime.fromisoformat(date)
+        except ValueError:
+            return None
+    if not isinstance(date, dt.datetime):
+        return None
+    if date.tzinfo is None:
+        date = date.replace(tzinfo=dt.UTC)
+    return float(date.timestamp())
+
+
+class _Ages:
+    """Ages relative to the time a calibration was observed; the oldest of several counts."""
+
+    def __init__(self, observed_at: float) -> None:
+        self._at = observed_at
+        self._dates: list[float] = []
+
+    def add(self, date: Any) -> None:
+        seconds = _seconds(date)
+        if seconds is not None:
+            self._dates.append(seconds)
+
+    @property
+    def oldest(self) -> float | None:
+        return self._at - min(self._dates) if self._dates else None
+
+
+def from_ibm(
+    properties: Mapping[str, Any],
+    *,
+    device: str = "",
+    kind: str = "device",
+    at: float | None = None,
+) -> Calibration:
+    """Read IBM backend properties (the JSON of `BackendProperties`).
+
+    Args:
+        properties: the JSON, dates as ISO text or datetime.
+        device: name; that of the properties by default.
+        kind: `device` or `twin`.
+        at: when it was observed; the vendor's own last update by default.
+
+    Raises:
+        InputError: not such properties (`calibration-invalid`).
+    """
+    try:
+        updated = _seconds(properties["last_update_date"])
+        reference = updated or 0.0
+        qubits = tuple(_ibm_qubit(q, reference) for q in properties["qubits"])
+        gates = tuple(
+            g for g in (_ibm_gate(g, reference) for g in properties["gates"]) if g is not None
+        )
+        name = device or str(properties["backend_name"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            "these are no IBM backend properties",
+            code="calibration-invalid",
+            got=f"{type(error).__name__}: {error}",
+            expected="qubits, gates and last_update_date",
+            fix="pass backend.properties().to_dict()",
+        ) from error
+    return clean(
+        Calibration(
+            device=name,
+            kind=kind,
+            num_qubits=len(qubits),
+            qubits=qubits,
+            gates=gates,
+            observed_at=updated if at is None else at,
+            source=f"ibm properties of {properties['last_update_date']}",
+        )
+    )
+
+
+def _ibm_qubit(values: Iterable[Mapping[str, Any]], reference: float) -> Qubit:
+    ages, found = _Ages(reference), {}
+    for value in values:
+        name = value["name"]
+        scale = _TO_US.get(value.get("unit", ""), 1.0) if name in ("T1", "T2") else 1.0
+        if name == "readout_length":
+            scale = _TO_US.get(value.get("unit", "ns"), 1e-3)
+        found[name] = float(value["value"]) * scale
+        if name in ("T1", "T2", "readout_error", "prob_meas0_prep1", "prob_meas1_prep0"):
+            ages.add(value.get("date"))
+    error = found.get("readout_error")
+    return Qubit(
+        t1_us=found.get("T1"),
+        t2_us=found.get("T2"),
+        p01=found.get("prob_meas1_prep0", error),
+        p10=found.get("prob_meas0_prep1", error),
+        readout_us=found.get("readout_length"),
+        age_s=ages.oldest,
+        operational=found.get("operational", 1.0) != 0.0,
+    )
+
+
+def _ibm_gate(value: Mapping[str, Any], reference: float) -> Gate | None:
+    if value["gate"] in _NO_GATE:
+        return None
+    ages, found = _Ages(reference), {}
+    for parameter in value["parameters"]:
+        name = parameter["name"]
+        scale = _TO_US.get(parameter.get("unit", "ns"), 1e-3) if name == "gate_length" else 1.0
+        found[name] = float(parameter["value"]) * scale
+        if name == "gate_error":
+            ages.add(parameter.get("date"))
+    return Gate(
+        name=str(value["gate"]),
+        qubits=tuple(int(q) for q in value["qubits"]),
+        error=found.get("gate_error"),
+        duration_us=found.get("gate_length"),
+        age_s=ages.oldest,
+    )
+
+
+def from_target(target: Any, *, device: str, at: float | None = None) -> Calibration:
+    """Read a Qiskit `Target`. It has no dates, so ages are unknown unless `at` is given."""
+
+    def us(seconds: float | None) -> float | None:
+        return None if seconds is None else seconds * 1e6
+
+    width = target.num_qubits or 0
+    properties = target.qubit_properties or [None] * width
+    measure = target["measure"] if "measure" in target.operation_names else {}
+    qubits = []
+    for index in range(width):
+        own, readout = properties[index], (measure or {}).get((index,))
+        error = getattr(readout, "error", None)
+        qubits.append(
+            Qubit(
+                t1_us=us(getattr(own, "t1", None)),
+                t2_us=us(getattr(own, "t2", None)),
+                p01=error,
+                p10=error,
+                readout_us=us(getattr(readout, "duration", None)),
+            )
+        )
+    gates = [
+        Gate(
+            name=name,
+            qubits=tuple(where),
+            error=getattr(value, "error", None),
+            duration_us=us(getattr(value, "duration", None)),
+        )
+        for name in sorted(target.operation_names)
+        if name not in _NO_GATE
+        for where, value in (target[name] or {}).items()
+        if where is not None
+    ]
+    return clean(
+        Calibration(
+            device=device,
+            kind="device",
+            num_qubits=width,
+            qubits=tuple(qubits),
+            gates=tuple(gates),
+            observed_at=at,
+            source="qiskit target, no dates",
+        )
+    )
+
+
+def _from_noise_model(model: Any, *, device: str, width: int, now: float) -> Calibration:
+    """Read an Aer noise model: average gate infidelity of each channel, assignment errors."""
+    from qiskit.quantum_info import average_gate_fidelity
+
+    errors: dict[tuple[str, tuple[int, ...]], float] = {}
+    for name, error in model._default_quantum_errors.items():
+        infidelity = 1.0 - float(average_gate_fidelity(error))
+        places = [(q,) for q in range(width)]
+        if error.num_qubits == 2:
+            places = [(a, b) for a in range(width) for b in range(width) if a != b]  # type: ignore[misc]
+        errors |= {(name, place): infidelity for place in places}
+    for name, table in model._local_quantum_errors.items():
+        for place, error in table.items():
+            errors[name, tuple(place)] = 1.0 - float(average_gate_fidelity(error))
+    readout = {
+        tuple(place): error.probabilities for place, error in model._local_readout_errors.items()
+    }
+    default = model._default_readout_error
+    qubits = []
+    for index in range(width):
+        table = readout.get((index,), None if default is None else default.probabilities)
+        p01, p10 = (0.0, 0.0) if table is None else (float(table[0][1]), float(table[1][0]))
+        qubits.append(Qubit(p01=p01, p10=p10, age_s=0.0))
+    gates = tuple(
+        Gate(name=name, qubits=place, error=max(0.0, value), age_s=0.0)
+        for (name, place), value in sorted(errors.items())
+        if name not in _NO_GATE and max(place, default=0) < width
+    )
+    return clean(
+        Calibration(
+            device=device,
+            kind="twin",
+            num_qubits=width,
+            qubits=tuple(qubits),
+            gates=gates,
+            observed_at=now,
+            source="aer noise model",
+        )
+    )
+
+
+def from_braket(properties: Mapping[str, Any], *, device: str) -> Calibration:
+    """Read Braket device properties that have the `standardized` part, as JSON.
+
+    Fidelities become errors; the readout fidelity is taken for both assignment errors.
+
+    Raises:
+        InputError: no standardised part (`calibration-invalid`).
+    """
+
+    def error_of(entries: Iterable[Mapping[str, Any]], *kinds: str) -> float | None:
+        for entry in entries:
+            kind = entry.get("fidelityType")
+            label = kind.get("name") if isinstance(kind, Mapping) else kind
+            if label in kinds:
+                return 1.0 - float(entry["fidelity"])
+        return None
+
+    try:
+        standard = properties["standardized"]
+        one, two = standard["oneQubitProperties"], standard.get("twoQubitProperties", {})
+        names = {label: i for i, label in enumerate(sorted(one, key=int))}
+        updated = _seconds(properties.get("service", {}).get("updatedAt"))
+        qubits, gates = [], []
+        for label, index in names.items():
+            value = one[label]
+            fidelities = value.get("oneQubitFidelity", [])
+            readout = error_of(fidelities, "READOUT", "SYMMETRIZED_READOUT")
+            times = {
+                key: float(value[key]["value"]) * _TO_US[value[key].get("unit", "s").lower()]
+                for key in ("T1", "T2")
+                if key in value
+            }
+            qubits.append(
+                Qubit(t1_us=times.get("T1"), t2_us=times.get("T2"), p01=readout, p10=readout)
+            )
+            error = error_of(
+                fidelities, "RANDOMIZED_BENCHMARKING", "SIMULTANEOUS_RANDOMIZED_BENCHMARKING"
+            )
+            gates.append(Gate(name="1q", qubits=(index,), error=error))
+        for pair, value in two.items():
+            first, second = (names[label] for label in pair.split("-"))
+            gates += [
+                Gate(
+                    name=str(entry["gateName"]).lower(),
+                    qubits=(first, second),
+                    error=1.0 - float(entry["fidelity"]),
+                )
+                for entry in value["twoQubitGateFidelity"]
+            ]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            "these are no standardised Braket device properties",
+            code="calibration-invalid",
+            got=f"{type(error).__name__}: {error}",
+            expected="standardized.oneQubitProperties and twoQubitProperties",
+            fix="pass json.loads(device.properties.json())",
+        ) from error
+    return clean(
+        Calibration(
+            device=device,
+            kind="device",
+            num_qubits=len(qubits),
+            qubits=tuple(qubits),
+            gates=tuple(gates),
+            observed_at=updated,
+            source="braket standardised properties",
+        )
+    )
+
+
+def backend_of(obj: Any) -> Any:
+    """Return the backend behind a sampler or estimator, or the object itself."""
+    seen: set[int] = set()
+    while id(obj) not in seen:
+        seen.add(id(obj))
+        if hasattr(obj, "calibration"):
+            return obj
+        for name in ("backend", "_backend", "_mode", "mode"):
+            inner = getattr(obj, name, None)
+            inner = inner() if callable(inner) and not hasattr(inner, "run") else inner
+            if inner is not None and hasattr(inner, "run"):
+                obj = inner
+                break
+    return obj
+
+
+def _name(backend: Any) -> str:
+    name = getattr(backend, "name", None)
+    return str(name() if callable(name) else name or type(backend).__name__)
+
+
+def calibration_of(obj: Any, *, now: float) -> Calibration | None:
+    """Return the calibration in force of a backend or sampler, or None when it offers none.
+
+    Order: the object's own `calibration`, IBM `properties()`, an Aer noise model, a `target` with
+    errors. An Aer simulator without noise is `ideal`.
+
+    Args:
+        obj: a sampler, an estimator or a backend of any SDK, or a `Calibration`.
+        now: seconds since the epoch.
+
+    Raises:
+        BackendError: the device failed while it was asked (`calibration-unreadable`).
+    """
+    if isinstance(obj, Calibration):
+        return obj
+    backend = backend_of(obj)
+    readers: tuple[Callable[[Any, float], Calibration | None], ...] = (
+        _own, _from_aer, _from_properties, _from_backend_target,
+    )  # fmt: skip
+    try:
+        for reader in readers:
+            found = reader(backend, now)
+            if found is not None:
+                return found
+    except InputError:
+        raise
+    except Exception as error:
+        raise BackendError(
+            "the device's calibration cannot be read",
+            code="calibration-unreadable",
+            got=f"{type(error).__name__}: {error}",
+            expected=f"a calibration of {_name(backend)}",
+            fix="try again later, or pass a calibration file",
+        ) from error
+    return None
+
+
+def _own(backend: Any, _now: float) -> Calibration | None:
+    own = getattr(backend, "calibration", None)
+    own = own() if callable(own) else own
+    return own if isinstance(own, Calibration) else None
+
+
+def _from_properties(backend: Any, _now: float) -> Calibration | None:
+    properties = getattr(backend, "properties", None)
+    if not callable(properties):
+        return None
+    value = properties()
+    to_dict = getattr(value, "to_dict", None)
+    return from_ibm(to_dict(), device=_name(backend)) if callable(to_dict) else None
+
+
+def _from_aer(backend: Any, now: float) -> Calibration | None:
+    options = getattr(backend, "options", None)
+    if not type(backend).__module__.startswith("qiskit_aer") or options is None:
+        return None
+    width = int(getattr(backend, "num_qubits", 0) or 0)
+    model = getattr(options, "noise_model", None)
+    if model is None or model.is_ideal():
+        return Calibration(
+            device=_name(backend), kind="ideal", num_qubits=0, qubits=(), gates=(),
+            observed_at=now, source="simulator without noise",
+        )  # fmt: skip
+    touched = [q + 1 for q in model.noise_qubits]
+    return _from_noise_model(
+        model, device=_name(backend), width=max(touched, default=min(width, 32)), now=now
+    )
+
+
+def _from_backend_target(backend: Any, _now: float) -> Calibration | None:
+    target = getattr(backend, "target", None)
+    if target is None or not getattr(target, "num_qubits", None):
+        return None
+    made = from_target(target, device=_name(backend))
+    known = any(g.error is not None for g in made.gates)
+    return made if known else None

@@ -1,0 +1,129 @@
+"""Device twins against Aer's own device model, and as Qiskit backends."""
+
+import numpy as np
+import pytest
+from qiskit import QuantumCircuit, transpile
+from qiskit.circuit import Parameter
+from qiskit.quantum_info import SparsePauliOp
+
+from interlock.backends import (
+    Twin,
+    TwinEstimator,
+    TwinSampler,
+    TwinSpec,
+    calibration_of,
+    snapshot,
+    twin,
+)
+from interlock.errors import InputError
+
+
+def ghz(width: int) -> QuantumCircuit:
+    circuit = QuantumCircuit(width)
+    circuit.h(0)
+    for qubit in range(width - 1):
+        circuit.cx(qubit, qubit + 1)
+    circuit.measure_all()
+    return circuit
+
+
+def ghz_success(backend: Twin, *, shots: int = 8000, seed: int = 1) -> float:
+    isa = transpile(ghz(4), backend, seed_transpiler=1)
+    counts = TwinSampler(backend, seed=seed).run([isa], shots=shots).result()[0].data.meas
+    found = counts.get_counts()
+    return (found.get("0000", 0) + found.get("1111", 0)) / shots
+
+
+def test_a_twin_agrees_with_the_device_model_of_aer_where_both_model_the_same() -> None:
+    from qiskit_aer import AerSimulator
+    from qiskit_aer.noise import NoiseModel
+    from qiskit_ibm_runtime.fake_provider import FakeManilaV2
+
+    fake = FakeManilaV2()
+    isa = transpile(ghz(4), fake, seed_transpiler=1)
+    theirs = AerSimulator(noise_model=NoiseModel.from_backend(fake, readout_error=False))
+    own = snapshot("manila")
+    import msgspec
+
+    silent = tuple(msgspec.structs.replace(q, p01=0.0, p10=0.0) for q in own.qubits)
+    ours = Twin(TwinSpec(reported=msgspec.structs.replace(own, qubits=silent), idle=False))
+    shots = 20_000
+    a = theirs.run(isa, shots=shots, seed_simulator=1).result().get_counts()
+    b = ours.run(isa, shots=shots, seed_simulator=2).result().get_counts()
+    distance = sum(abs(a.get(k, 0) - b.get(k, 0)) for k in {*a, *b}) / (2 * shots)
+    assert distance < 0.015
+
+
+def test_more_noise_does_worse_and_idling_costs() -> None:
+    calm, loud = ghz_success(twin("lima")), ghz_success(twin("lima", noise_scale=3.0))
+    assert calm > loud + 0.1
+    assert ghz_success(twin("yorktown", idle=False)) > ghz_success(twin("yorktown"))
+
+
+def test_the_seed_decides_the_counts_unless_the_device_ignores_it() -> None:
+    backend = twin("manila")
+    assert ghz_success(backend, seed=5) == ghz_success(backend, seed=5)
+    liar = Twin(TwinSpec(reported=backend.calibration, ignore_seed=True))
+    assert len({ghz_success(liar, seed=5) for _ in range(4)}) > 1
+
+
+def test_parameters_registers_and_wide_devices() -> None:
+    backend = twin("sherbrooke")
+    angle = Parameter("a")
+    circuit = QuantumCircuit(2, 2)
+    circuit.ry(angle, 0)
+    circuit.cx(0, 1)
+    circuit.measure([0, 1], [0, 1])
+    isa = transpile(circuit, backend, seed_transpiler=1)
+    assert isa.num_qubits == 127
+    data = TwinSampler(backend, seed=1).run([(isa, np.array([[0.0], [np.pi]]))]).result()[0].data
+    assert data.c.shape == (2,)
+    assert data.c.get_counts(0)["00"] > 900
+    assert data.c.get_counts(1)["11"] > 850
+
+
+def test_an_estimator_on_a_twin() -> None:
+    backend = twin("manila")
+    circuit = QuantumCircuit(2)
+    circuit.h(0)
+    circuit.cx(0, 1)
+    isa = transpile(circuit, backend, seed_transpiler=1)
+    observable = SparsePauliOp("ZZ").apply_layout(isa.layout)
+    value = TwinEstimator(backend, seed=1).run([(isa, observable)]).result()[0].data.evs
+    assert 0.8 < float(value) < 0.98
+
+
+def test_a_circuit_that_is_not_the_devices_own_is_refused() -> None:
+    backend = twin("manila")
+    with pytest.raises(InputError) as caught:
+        TwinSampler(backend).run([ghz(3)]).result()
+    assert caught.value.code == "circuit-not-isa"
+    far = QuantumCircuit(5, 1)
+    far.cx(0, 4)
+    far.measure(0, 0)
+    with pytest.raises(InputError):
+        backend.run(far)
+
+
+def test_a_twin_is_rebuilt_from_its_json_and_reports_its_calibration() -> None:
+    backend = twin("manila", noise_scale=2.0, now=1e9, age_s=60.0)
+    again = Twin(TwinSpec.from_json(backend.spec.to_json()))
+    assert ghz_success(again, seed=3) == ghz_success(backend, seed=3)
+    found = calibration_of(TwinSampler(again), now=1e9)
+    assert found is not None
+    assert found.observed_at == 1e9 - 60.0
+
+
+def test_the_noise_of_an_aer_simulator_is_its_calibration() -> None:
+    from qiskit_aer import AerSimulator
+    from qiskit_aer.noise import NoiseModel, ReadoutError, depolarizing_error
+    from qiskit_aer.primitives import SamplerV2
+
+    assert calibration_of(SamplerV2(), now=1.0).kind == "ideal"
+    model = NoiseModel()
+    model.add_quantum_error(depolarizing_error(0.02, 2), "cx", [0, 1])
+    model.add_readout_error(ReadoutError([[0.99, 0.01], [0.03, 0.97]]), [1])
+    found = calibration_of(AerSimulator(noise_model=model), now=1.0)
+    assert found is not None
+    assert found.edges[0, 1].error == pytest.approx(0.02 * 3 / 4)
+    assert found.qubits[1].p10 == pytest.approx(0.03)

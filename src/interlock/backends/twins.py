@@ -69,7 +69,7 @@ class TwinSpec(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.json.decode(data, type=cls)
 
 
-class Twin(BackendV2):  # type: ignore[misc]
+class Twin(BackendV2):
     """A simulated device with a calibration.
 
     Args:
@@ -288,7 +288,7 @@ def twin(
     return Twin(TwinSpec(reported=reported, truth=truth, idle=idle, coherent_rad=coherent_rad))
 
 
-class TwinSampler(BaseSamplerV2):  # type: ignore[misc]
+class TwinSampler(BaseSamplerV2):
     """A sampler on a twin.
 
     Args:
@@ -343,7 +343,7 @@ class TwinSampler(BaseSamplerV2):  # type: ignore[misc]
         return SamplerPubResult(data, metadata={"shots": pub.shots})
 
 
-class TwinEstimator(BackendEstimatorV2):  # type: ignore[misc]
+class TwinEstimator(BackendEstimatorV2):
     """An estimator on a twin: Qiskit's own, by sampling."""
 
     def __init__(self, backend: Twin, *, precision: float = 0.02, seed: int | None = None) -> None:

@@ -14,6 +14,7 @@ __all__ = ["main"]
 
 #: command -> one line of help. Each lives in `interlock.cli.<command>` as `command`. Keep sorted.
 COMMANDS: dict[str, str] = {
+    "certs": "Issue, show and rotate certificates.",
     "erase": "Destroy the data keys of a subject; proofs stay valid.",
     "explain": "Say why a job was released or refused, with its whole lineage.",
     "ledger": "Heads, proofs, exports, witnesses, time-stamps, rotation of keys.",

@@ -1,0 +1,45 @@
+"""`interlock certs`: issue, show and rotate certificates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def command() -> None:
+    """Issue, show and rotate certificates."""
+
+
+@command.command()
+@click.argument("name")
+@click.option("--host", "hosts", multiple=True, help="Name or address of a server; repeatable.")
+@click.option("--workload", default="", help="TENANT/KIND/ID that a client speaks as.")
+@click.option("--kind", type=click.Choice(["ml-dsa-65", "ecdsa-p256"]), default="ml-dsa-65")
+@click.option("--days", type=click.FloatRange(min=0.01, max=825), default=7.0, show_default=True)
+@click.option("--home", type=click.Path(), help="Folder of ledger, state and keys.")
+def issue(
+    name: str, hosts: tuple[str, ...], workload: str, kind: str, days: float, home: str | None
+) -> None:
+    """Issue a certificate NAME, or issue it again: the old one is replaced."""
+    from interlock import config
+    from interlock.crypto.certs import Authority, expires
+
+    authority = Authority(config.home(home) / "certs")
+    made = authority.issue(name, kind=kind, hosts=hosts, workload=workload, days=days)
+    click.echo(f"certificate {made.chain}\nkey         {made.key}")
+    click.echo(f"trust       {authority.bundle_file()}\nexpires     {expires(made).isoformat()}")
+
+
+@command.command()
+@click.option("--home", type=click.Path(), help="Folder of ledger, state and keys.")
+def show(home: str | None) -> None:
+    """Show every certificate and when it ends."""
+    from interlock import config
+    from interlock.crypto.certs import expires
+    from interlock.crypto.tls import Files
+
+    for chain in sorted((config.home(home) / "certs").glob("*.pem")):
+        end = expires(Files(chain=chain, key=Path()))
+        click.echo(f"{end.isoformat()}  {chain.name}")

@@ -16,8 +16,19 @@ def command() -> None:
 @click.argument("name")
 @click.option("--host", "hosts", multiple=True, help="Name or address of a server; repeatable.")
 @click.option("--workload", default="", help="TENANT/KIND/ID that a client speaks as.")
-@click.option("--kind", type=click.Choice(["ml-dsa-65", "ecdsa-p256"]), default="ml-dsa-65")
-@click.option("--days", type=click.FloatRange(min=0.01, max=825), default=7.0, show_default=True)
+@click.option(
+    "--kind",
+    type=click.Choice(["ml-dsa-65", "ecdsa-p256"]),
+    default="ml-dsa-65",
+    help="ML-DSA for services, ECDSA for browsers.",
+)
+@click.option(
+    "--days",
+    type=click.FloatRange(min=0.01, max=825),
+    default=7.0,
+    show_default=True,
+    help="Lifetime; rotation is to issue it again.",
+)
 @click.option("--home", type=click.Path(), help="Folder of ledger, state and keys.")
 def issue(
     name: str, hosts: tuple[str, ...], workload: str, kind: str, days: float, home: str | None

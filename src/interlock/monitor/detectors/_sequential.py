@@ -1,0 +1,443 @@
+"""The numba loop of `alarms`: whitening, conformal p-values, e-detector, spikes, stale checks.
+
+State is a set of plain arrays, one row a channel, so that it can be saved and restored as it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from interlock.monitor._numba import njit
+
+ORDER = 3
+TERMS = ORDER + 1
+CALM, WATCH = 0, 1
+SHIFT, SPIKE, STALE, GAP = 1, 2, 3, 4
+#: rows whose residuals are not kept, because the whitening has not settled yet
+SETTLE = 512
+BETS = np.array([0.15, 0.5, 0.85])
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+def solve(gram: Any, rhs: Any, out: Any) -> None:
+    """Solve the small positive system by Gauss elimination with a ridge."""
+    n = len(rhs)
+    a = gram.copy()
+    b = rhs.copy()
+    for i in range(n):
+        a[i, i] += 1e-9 * (1.0 + a[i, i])
+    for i in range(n):
+        for j in range(i + 1, n):
+            f = a[j, i] / a[i, i]
+            for k in range(i, n):
+                a[j, k] -= f * a[i, k]
+            b[j] -= f * b[i]
+    for i in range(n - 1, -1, -1):
+        s = b[i]
+        for k in range(i + 1, n):
+            s -= a[i, k] * out[k]
+        out[i] = s / a[i, i]
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+def merge_window(sorted_values: Any, size: int, removed: Any, added: Any, scratch: Any) -> int:
+    """Replace `removed` (values present) by `added` in a sorted array; return the new size."""
+    gone = np.sort(removed)
+    new = np.sort(added)
+    g = 0
+    k = 0
+    n = 0
+    for i in range(size):
+        v = sorted_values[i]
+        if g < len(gone) and gone[g] == v:
+            g += 1
+            continue
+        while k < len(new) and new[k] <= v:
+            scratch[n] = new[k]
+            n += 1
+            k += 1
+        scratch[n] = v
+        n += 1
+    while k < len(new):
+        scratch[n] = new[k]
+        n += 1
+        k += 1
+    sorted_values[:n] = scratch[:n]
+    return n
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+def fit_tail(exceed: Any, count: int) -> Any:
+    """Generalised Pareto shape (upper confidence) and scale by probability-weighted moments.
+
+    Hosking and Wallis 1987. The shape is raised by 1.6 standard errors: a tail taken too light
+    would break the false-alarm budget, one too heavy only costs power.
+    """
+    x = np.sort(exceed[:count])
+    a0 = 0.0
+    a1 = 0.0
+    for i in range(count):
+        a0 += x[i]
+        a1 += x[i] * (count - 1 - i) / (count - 1)
+    a0 /= count
+    a1 /= count
+    shape = 2.0 - a0 / (a0 - 2.0 * a1) if a0 > 2.0 * a1 else 0.45
+    shape = min(max(shape, -0.3), 0.45)
+    raised = shape + 1.6 * (1.0 + abs(shape)) / np.sqrt(count)
+    return max(raised, 0.02), a0 * (1.0 - shape)
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+def tail_p(excess: float, shape: float, scale: float) -> float:
+    """Return the chance of an excess this large, given the threshold was passed."""
+    return float((1.0 + shape * excess / scale) ** (-1.0 / shape))
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+def rank(sorted_values: Any, size: int, value: float) -> Any:
+    """Return how many values are below, and how many equal."""
+    low = np.searchsorted(sorted_values[:size], value, side="left")
+    high = np.searchsorted(sorted_values[:size], value, side="right")
+    return low, high - low
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+def update_detector(sr: Any, p: float, bets: Any) -> float:
+    """One Shiryaev-Roberts step of 4 directions x bets; return their mean.
+
+    Directions: small p, large p, both tails, neither tail. Each factor b * u**(b-1) has mean one
+    for a uniform u, so each numerator is an e-detector (Shin, Ramdas, Rinaldo 2022) and so is
+    their mean.
+    """
+    total = 0.0
+    fold = 2.0 * min(p, 1.0 - p)
+    for d in range(4):
+        u = p if d == 0 else (1.0 - p if d == 1 else (fold if d == 2 else 1.0 - fold))
+        log_u = np.log(max(u, 1e-12))
+        for k in range(len(bets)):
+            b = bets[k]
+            e = b * np.exp((b - 1.0) * log_u)
+            value = min((1.0 + sr[d, k]) * e, 1e30)
+            sr[d, k] = value
+            total += value
+    return total / (4 * len(bets))
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+def run_rows(
+    x: Any,
+    random: Any,
+    first_row: int,
+    ints: Any,
+    floats: Any,
+    lags: Any,
+    gram: Any,
+    moment: Any,
+    phi: Any,
+    ring: Any,
+    window: Any,
+    pending: Any,
+    exceed: Any,
+    sr: Any,
+    watch: Any,
+    bets: Any,
+    threshold: float,
+    spike_level: float,
+    spike_reward: float,
+    spike_decay: float,
+    stale_level: float,
+    stale_rows: int,
+    refresh: int,
+    warm: int,
+    memory: float,
+    hold: int,
+    out_row: Any,
+    out_channel: Any,
+    out_kind: Any,
+    out_score: Any,
+    trace: Any,
+    p_trace: Any,
+) -> int:
+    """Take rows (n, channels); write alarms; return how many.
+
+    ints: 0 ring position, 1 ring size, 2 window size, 3 pending, 4 state, 5 rows watched,
+    6 equal run, 7 repeats seen, 8 rows seen, 9 exceedance position, 10 exceedances, 11 hold now,
+    12 rows since the last spike, 13 rows calm, 14 stale flag, 15 lags filled, 16 gap run, 17 repeats after a repeat, 18 rows after a repeat.
+    floats: 0 last value, 1 tail threshold, 2 tail shape, 3 tail scale, 4 tail share, 5 spike
+    wealth, 6 mean of the detector, 7 residual scale, 8 origin of the whitening.
+    """
+    n, channels = x.shape
+    found = 0
+    limit = len(out_row)
+    capacity = ring.shape[1]
+    scratch = np.empty(capacity + refresh + 8)
+    features = np.empty(TERMS)
+    for i in range(n):
+        asset = 0.0
+        best = -1.0
+        best_channel = -1
+        for c in range(channels):
+            v = x[i, c]
+            it = ints[c]
+            fl = floats[c]
+            if not np.isfinite(v):
+                it[16] += 1
+                it[15] = 0
+                if it[16] == stale_rows and found < limit:
+                    out_row[found] = first_row + i
+                    out_channel[found] = c
+                    out_kind[found] = GAP
+                    out_score[found] = it[16]
+                    found += 1
+                asset += fl[6]
+                continue
+            it[16] = 0
+            it[8] += 1
+            after_repeat = it[6] >= 1
+            if it[8] > 1 and v == fl[0]:
+                it[6] += 1
+                it[7] += 1
+                it[17] += after_repeat
+            else:
+                it[6] = 0
+                it[14] = 0
+            it[18] += after_repeat
+            fl[0] = v
+            if it[14] == 0 and it[6] >= stale_rows - 1:
+                run = it[6]
+                one = (it[7] - run + 1.0) / (it[8] - run + 1.0)
+                more = (it[17] - run + 2.0) / (it[18] - run + 3.0)
+                if np.log(one) + (run - 1) * np.log(min(more, 1.0)) < np.log(stale_level):
+                    it[14] = 1
+                    if found < limit:
+                        out_row[found] = first_row + i
+                        out_channel[found] = c
+                        out_kind[found] = STALE
+                        out_score[found] = run
+                        found += 1
+            if it[14] == 1:
+                it[7] -= 1
+                it[8] -= 1
+                it[17] -= 1
+                it[18] -= 1
+                it[15] = 0
+                asset += fl[6]
+                continue
+            if it[8] == 1:
+                fl[8] = v
+            if it[15] < ORDER:
+                lags[c, it[15]] = v
+                it[15] += 1
+                asset += fl[6]
+                continue
+            features[0] = 1.0
+            guess = phi[c, 0] + fl[8]
+            for k in range(ORDER):
+                lag = lags[c, ORDER - 1 - k] - fl[8]
+                features[1 + k] = lag
+                guess += phi[c, 1 + k] * lag
+            residual = v - guess
+            for k in range(ORDER - 1):
+                lags[c, k] = lags[c, k + 1]
+            lags[c, ORDER - 1] = v
+
+            if it[4] == WATCH:
+                watch[c, it[5] % watch.shape[1]] = v
+                it[5] += 1
+                asset += fl[6]
+                if it[5] >= it[11]:
+                    rebase(c, it, fl, phi, watch, gram, moment, hold)
+                continue
+
+            clear = True
+            if it[2] >= warm:
+                below, equal = rank(window[c], it[2], residual)
+                p = (below + random[i, c] * (equal + 1.0)) / (it[2] + 1.0)
+                p = min(max(p, 1e-9), 1.0 - 1e-9)
+                if len(p_trace):
+                    p_trace[i, c] = p
+                size = abs(residual - window[c, it[2] // 2])
+                if it[10] >= 200:
+                    fl[5] *= spike_decay
+                    it[12] += 1
+                    if size > fl[1]:
+                        q = fl[4] * tail_p(size - fl[1], fl[2], fl[3])
+                        if q < 1e-4:
+                            clear = False
+                        if q <= spike_level + fl[5]:
+                            fl[5] = min(fl[5] + spike_reward, 10.0 * spike_reward)
+                            if it[12] > 16 and found < limit:
+                                out_row[found] = first_row + i
+                                out_channel[found] = c
+                                out_kind[found] = SPIKE
+                                out_score[found] = -np.log10(max(q, 1e-300))
+                                found += 1
+                            it[12] = 0
+                fl[6] = update_detector(sr[c], p, bets)
+                asset += fl[6]
+                if fl[6] > best:
+                    best = fl[6]
+                    best_channel = c
+            it[13] += 1
+            if clear:
+                lean = residual
+                if it[2] >= warm:
+                    low = window[c, it[2] // 200]
+                    high = window[c, it[2] - 1 - it[2] // 200]
+                    lean = min(max(residual, low), high)
+                target = guess + lean - fl[8]
+                for a in range(TERMS):
+                    for b in range(TERMS):
+                        gram[c, a, b] = memory * gram[c, a, b] + features[a] * features[b]
+                    moment[c, a] = memory * moment[c, a] + features[a] * target
+                pending[c, it[3]] = residual
+                it[3] += 1
+                size = abs(residual - (window[c, it[2] // 2] if it[2] else 0.0))
+                if it[2] >= warm and size > fl[1] and fl[1] > 0:
+                    exceed[c, it[9]] = size - fl[1]
+                    it[9] = (it[9] + 1) % exceed.shape[1]
+                    it[10] = min(it[10] + 1, exceed.shape[1])
+            if it[3] == refresh:
+                absorb(c, it, fl, phi, gram, moment, ring, window, pending, exceed, scratch, warm)
+        if len(trace):
+            trace[i] = asset / channels
+        if asset / channels >= threshold:
+            if found < limit:
+                out_row[found] = first_row + i
+                out_channel[found] = best_channel
+                out_kind[found] = SHIFT
+                out_score[found] = np.log10(asset / channels)
+                found += 1
+            share = 0.05 * asset
+            for c in range(channels):
+                if floats[c, 6] >= share and ints[c, 4] == CALM:
+                    ints[c, 4] = WATCH
+                    ints[c, 5] = 0
+                    ints[c, 3] = 0
+                    ints[c, 11] = (
+                        hold if ints[c, 13] > 2 * hold else min(2 * ints[c, 11], watch.shape[1])
+                    )
+                    ints[c, 13] = 0
+                sr[c] = 0.0
+                floats[c, 6] = 0.0
+    return found
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+def rebase(
+    c: int, it: Any, fl: Any, phi: Any, watch: Any, gram: Any, moment: Any, hold: int
+) -> None:
+    """Take the new level once two halves of the watched rows agree; else watch on.
+
+    A step of the level becomes a step of the intercept. If the residuals' spread changed too, the
+    calibration starts afresh.
+    """
+    count = min(it[11], watch.shape[1])
+    half = count // 2
+    first = np.median(watch[c, :half])
+    second = np.median(watch[c, half:count])
+    gain = 1.0
+    for k in range(ORDER):
+        gain -= phi[c, 1 + k]
+    gain = max(gain, 0.02)
+    rest = np.empty(count - ORDER)
+    for i in range(ORDER, count):
+        guess = 0.0
+        for k in range(ORDER):
+            guess += phi[c, 1 + k] * watch[c, i - 1 - k]
+        rest[i - ORDER] = watch[c, i] - guess
+    centre = np.median(rest)
+    spread = 1.4826 * np.median(np.abs(rest - centre))
+    noise = spread / gain / np.sqrt(half) * 1.25
+    if abs(first - second) > 4.0 * 1.414 * noise and it[5] < 8 * hold:
+        it[5] = 0
+        return
+    ratio = spread / fl[7] if fl[7] > 0 else 0.0
+    if ratio < 0.8 or ratio > 1.25:
+        it[2] = 0
+        it[1] = 0
+        it[0] = 0
+        it[9] = 0
+        it[10] = 0
+        fl[1] = 0.0
+    fl[8] = centre / gain
+    fl[5] = 0.0
+    phi[c, 0] = 0.0
+    weight = min(gram[c, 0, 0], 1.0 * count)
+    scale = spread * spread / max(1e-12, gain * (2.0 - gain))
+    for a in range(TERMS):
+        for b in range(TERMS):
+            gram[c, a, b] = 0.0
+            if a > 0 and b > 0:
+                gram[c, a, b] = weight * scale * (1.0 - gain) ** abs(a - b)
+    gram[c, 0, 0] = weight
+    for a in range(TERMS):
+        s = 0.0
+        for b in range(TERMS):
+            s += gram[c, a, b] * phi[c, b]
+        moment[c, a] = s
+    it[4] = CALM
+    it[5] = 0
+    it[13] = 0
+    it[15] = 0
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+def absorb(
+    c: int,
+    it: Any,
+    fl: Any,
+    phi: Any,
+    gram: Any,
+    moment: Any,
+    ring: Any,
+    window: Any,
+    pending: Any,
+    exceed: Any,
+    scratch: Any,
+    warm: int,
+) -> None:
+    """Move pending residuals into the calibration window, refit the whitening and the tail."""
+    if it[8] < SETTLE:
+        it[3] = 0
+        solve(gram[c], moment[c], phi[c])
+        return
+    count = it[3]
+    capacity = ring.shape[1]
+    spill = max(0, it[1] + count - capacity)
+    removed = np.empty(spill)
+    start = (it[0] - it[1]) % capacity
+    for k in range(spill):
+        removed[k] = ring[c, (start + k) % capacity]
+    it[2] = merge_window(window[c], it[2], removed, pending[c, :count], scratch)
+    for k in range(count):
+        ring[c, it[0]] = pending[c, k]
+        it[0] = (it[0] + 1) % capacity
+    it[1] = min(it[1] + count, capacity)
+    it[3] = 0
+    solve(gram[c], moment[c], phi[c])
+    if it[2] < warm:
+        return
+    size = it[2]
+    middle = window[c, size // 2]
+    fl[7] = (window[c, (3 * size) // 4] - window[c, size // 4]) / 1.349
+    level = max(window[c, size - 1 - size // 80] - middle, middle - window[c, size // 80])
+    if fl[1] == 0.0 or abs(level / fl[1] - 1.0) > 0.15:
+        fl[1] = level
+        it[9] = 0
+        it[10] = 0
+        for k in range(size):
+            over = abs(window[c, k] - middle) - level
+            if over > 0:
+                exceed[c, it[9]] = over
+                it[9] = (it[9] + 1) % exceed.shape[1]
+                it[10] = min(it[10] + 1, exceed.shape[1])
+    beyond = 0
+    for k in range(size):
+        if abs(window[c, k] - middle) > fl[1]:
+            beyond += 1
+    fl[4] = (beyond + 1.0) / (size + 1.0)
+    if it[10] >= 50:
+        fl[2], fl[3] = fit_tail(exceed[c], it[10])

@@ -1,0 +1,170 @@
+"""EWMA, two-sided CUSUM and PCA residual of every row in one pass over memory.
+
+The pass returns one summary a block: per channel the peak of |EWMA|, of the upper and of the lower
+CUSUM, and over channels the peak and the mean of the PCA residual Q (Jackson and Mudholkar 1979).
+A block whose summary stands out is looked at again, row by row. Memory does not grow with rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from interlock.errors import InputError
+
+__all__ = ["BlockSummary", "FusedScorer"]
+
+Floats = npt.NDArray[np.float32]
+LANES, RANK = 16, 3
+
+
+@cache
+def _kernel(tiles: int) -> Any:
+    from interlock.monitor.detectors._simd import make_kernel
+
+    return make_kernel(tiles)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockSummary:
+    """Peaks of each block: `ewma`, `up`, `down` (blocks, channels) in sd; `q_max`, `q_mean`."""
+
+    ewma: Floats
+    up: Floats
+    down: Floats
+    q_max: Floats
+    q_mean: Floats
+    missing: npt.NDArray[np.int64]
+
+    def features(self) -> npt.NDArray[np.float64]:
+        """Return (blocks, 2 * channels + 1): EWMA peak, larger CUSUM peak, mean Q, in logs."""
+        parts = (self.ewma, np.maximum(self.up, self.down), self.q_mean[:, None])
+        return np.log(np.concatenate(parts, axis=1).astype(np.float64) + 1e-6)
+
+
+@dataclass(slots=True)
+class FusedScorer:
+    """Screens rows of up to 4096 channels; fitted once on data in control.
+
+    Args:
+        channels: number of channels.
+        block: rows a summary; a multiple of 4.
+        weight: EWMA weight; smaller sees smaller, longer shifts.
+        slack: CUSUM reference value in sd; half the shift to be found fastest.
+        clip: samples further out than this many sd count as this far.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> scorer = FusedScorer(3, block=64).fit(rng.standard_normal((4096, 3)))
+        >>> rows = rng.standard_normal((128, 3), dtype=np.float32)
+        >>> rows[64:, 1] += 3
+        >>> summary = scorer.score(rows)
+        >>> bool(summary.up[1, 1] > 5 * summary.up[0, 1]), summary.ewma.shape
+        (True, (2, 3))
+    """
+
+    channels: int
+    block: int = 256
+    weight: float = 0.1
+    slack: float = 0.5
+    clip: float = 1e6
+    _con: Floats = field(init=False)
+    _state: Floats = field(init=False)
+    _sd: Floats = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.channels < 1 or self.block < 4 or self.block % 4:
+            raise InputError(
+                "the fused scorer cannot be laid out so",
+                code="monitor-block",
+                got=f"{self.channels} channels, block {self.block}",
+                expected="at least one channel and a block that is a multiple of 4",
+                fix="use block=256",
+            )
+        self._con = np.zeros((4 + RANK, self.width), np.float32)
+        self._con[1] = 1.0
+        self._con[2] = self.weight
+        self._state = np.zeros((3, self.width), np.float32)
+        self._sd = np.ones(self.channels, np.float32)
+
+    @property
+    def width(self) -> int:
+        """Channels rounded up to whole vectors."""
+        return -(-self.channels // LANES) * LANES
+
+    def fit(self, rows: npt.ArrayLike) -> FusedScorer:
+        """Learn centre, scale (robust) and the three leading components from rows in control."""
+        data = np.asarray(rows, dtype=np.float64)
+        if data.ndim != 2 or data.shape[1] != self.channels or len(data) < 16:
+            raise InputError(
+                "the fused scorer needs rows in control to learn from",
+                code="monitor-fit",
+                got=str(data.shape),
+                expected=f"(at least 16, {self.channels})",
+                fix="pass calibration rows of the same channels",
+            )
+        data = data[np.isfinite(data).all(axis=1)]
+        centre = np.median(data, axis=0)
+        spread = 1.4826 * np.median(np.abs(data - centre), axis=0)
+        spread = np.where(spread > 0, spread, np.maximum(data.std(axis=0), 1e-12))
+        z = np.clip((data - centre) / spread, -8, 8)
+        _, vectors = np.linalg.eigh(np.cov(z, rowvar=False).reshape(self.channels, -1))
+        lead = vectors[:, ::-1][:, : min(RANK, self.channels - 1)]
+        c = self.channels
+        self._con[0, :c], self._con[1, :c] = centre, 1.0 / spread
+        self._con[3, :c] = self.slack * spread
+        self._con[4 : 4 + lead.shape[1], :c] = lead.T
+        self._sd = spread.astype(np.float32)
+        self._state[:] = 0.0
+        return self
+
+    def score(self, rows: Floats) -> BlockSummary:
+        """Score whole blocks; state carries over to the next call.
+
+        Rows beyond the last whole block are refused: the caller keeps them for the next batch.
+        """
+        if rows.ndim != 2 or rows.shape[1] != self.channels or len(rows) % self.block:
+            raise InputError(
+                "rows do not make whole blocks",
+                code="monitor-block-rows",
+                got=str(rows.shape),
+                expected=f"(a multiple of {self.block}, {self.channels})",
+                fix="keep the remainder for the next batch",
+            )
+        data = np.ascontiguousarray(rows, dtype=np.float32)
+        if self.width != self.channels:
+            padded = np.zeros((len(data), self.width), np.float32)
+            padded[:, : self.channels] = data
+            data = padded
+        blocks = len(data) // self.block
+        out = np.zeros((blocks, 3 * self.width + 2 * LANES), np.float32)
+        missing = np.zeros(blocks, np.int64)
+        start = self._state.copy()
+        kernel = _kernel(self.width // LANES)
+        kernel(data, self._con, self._state, out, self.block)
+        sums = out[:, 3 * self.width + LANES : 3 * self.width + LANES + 4].sum(axis=1)
+        if not np.isfinite(sums).all():
+            self._state[:] = start
+            data, missing = self._repaired(data, blocks)
+            kernel(data, self._con, self._state, out, self.block)
+            sums = out[:, 3 * self.width + LANES : 3 * self.width + LANES + 4].sum(axis=1)
+        c, w = self.channels, self.width
+        return BlockSummary(
+            ewma=out[:, :c] / self._sd,
+            up=out[:, w : w + c] / self._sd,
+            down=out[:, 2 * w : 2 * w + c] / self._sd,
+            q_max=out[:, 3 * w : 3 * w + LANES].max(axis=1),
+            q_mean=sums / self.block,
+            missing=missing,
+        )
+
+    def _repaired(self, data: Floats, blocks: int) -> tuple[Floats, npt.NDArray[np.int64]]:
+        """Put the centre where a sample is missing and clip what would overflow."""
+        centre, limit = self._con[0], self.clip / self._con[1]
+        missing = np.isnan(data)
+        data = np.clip(np.where(missing, centre, data), centre - limit, centre + limit)
+        return data, missing.reshape(blocks, -1).sum(axis=1)

@@ -164,7 +164,8 @@ def run_rows(
 
     ints: 0 ring position, 1 ring size, 2 window size, 3 pending, 4 state, 5 rows watched,
     6 equal run, 7 repeats seen, 8 rows seen, 9 exceedance position, 10 exceedances, 11 hold now,
-    12 rows since the last spike, 13 rows calm, 14 stale flag, 15 lags filled, 16 gap run, 17 repeats after a repeat, 18 rows after a repeat.
+    12 rows since the last spike, 13 rows calm, 14 stale flag, 15 lags filled, 16 gap run,
+    17 repeats after a repeat, 18 rows after a repeat.
     floats: 0 last value, 1 tail threshold, 2 tail shape, 3 tail scale, 4 tail share, 5 spike
     wealth, 6 mean of the detector, 7 residual scale, 8 origin of the whitening.
     """

@@ -32,7 +32,8 @@ def _noise(part: Floats, size: float, rng: np.random.Generator) -> Floats:
 
 
 def _frozen(part: Floats, _size: float, _rng: np.random.Generator) -> Floats:
-    return np.repeat(part[:1], len(part), axis=0)
+    held: Floats = np.repeat(part[:1], len(part), axis=0)
+    return held
 
 
 def _spike(part: Floats, size: float, rng: np.random.Generator) -> Floats:

@@ -37,7 +37,7 @@ def _frozen(part: Floats, _size: float, _rng: np.random.Generator) -> Floats:
 
 
 def _spike(part: Floats, size: float, rng: np.random.Generator) -> Floats:
-    return part + 4.0 * size * rng.choice([-1.0, 1.0])
+    return part + 4.0 * size * float(rng.choice([-1.0, 1.0]))
 
 
 def _ramp(part: Floats, size: float, _rng: np.random.Generator) -> Floats:

@@ -20,6 +20,11 @@ __all__ = ["Calibration", "Gate", "Qubit", "Repair", "clean"]
 
 VERSION = 1
 _MAX_BYTES = 64 * 1024 * 1024
+#: Names devices use for the same gate.
+_SAME: Mapping[str, tuple[str, ...]] = {
+    "U": ("U", "u", "u3"), "u3": ("u3", "U", "u"), "u": ("u", "U", "u3"), "u2": ("u2", "u"),
+    "cx": ("cx", "cnot"),
+}  # fmt: skip
 
 
 class Qubit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -75,7 +80,8 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     Attributes:
         device: name of the device.
-        kind: `device`, `twin` (simulated from a snapshot) or `ideal` (a noiseless simulator).
+        kind: `device`, `twin` (simulated from a snapshot), `model` (a simulator's noise model:
+            what it does not list has no noise) or `ideal` (a noiseless simulator).
         num_qubits: width.
         observed_at: seconds since the epoch when it was read, or None when unknown.
         source: where it came from, with the time the vendor gives.
@@ -147,6 +153,15 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             values += [g.age_s for g in self.gates if wanted.issuperset(g.qubits)]
             oldest = max((a for a in values if a is not None), default=None)
         return now - self.observed_at + (oldest or 0.0)
+
+    def gate_error(self, name: str, qubits: tuple[int, ...]) -> Gate | None:
+        """Return the gate, under another name or order of the same pair if need be, or None."""
+        table = self.gate_table
+        for other in _SAME.get(name, (name,)):
+            for place in (qubits, qubits[::-1]):
+                if (other, place) in table:
+                    return table[other, place]
+        return table.get(("1q", qubits)) if len(qubits) == 1 else None
 
     def restricted(self, qubits: Iterable[int]) -> Calibration:
         """Return the calibration of these qubits alone, renumbered in the order given."""

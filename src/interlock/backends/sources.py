@@ -212,7 +212,7 @@ def _from_noise_model(model: Any, *, device: str, width: int, now: float) -> Cal
     return clean(
         Calibration(
             device=device,
-            kind="twin",
+            kind="model",
             num_qubits=width,
             qubits=tuple(qubits),
             gates=gates,
@@ -348,6 +348,29 @@ def calibration_of(obj: Any, *, now: float) -> Calibration | None:
             fix="try again later, or pass a calibration file",
         ) from error
     return None
+
+
+#: Exact simulators of SDKs that offer no calibration: module prefix and class name prefixes.
+_IDEAL = (
+    ("qiskit.primitives", "Statevector"),
+    ("qiskit.providers.basic_provider", "BasicSimulator"),
+    ("pennylane.devices", "Default"),
+    ("pennylane.devices", "NullQubit"),
+    ("pennylane_lightning", "Lightning"),
+    ("cirq.sim", "Simulator"),
+)
+
+
+def _ideal(backend: Any, now: float) -> Calibration | None:
+    kind = type(backend)
+    if not any(kind.__module__.startswith(m) and kind.__name__.startswith(c) for m, c in _IDEAL):
+        return None
+    if str(getattr(backend, "noise", "")).startswith("cirq.") or "Mixed" in kind.__name__:
+        return None
+    return Calibration(
+        device=_name(backend), kind="ideal", num_qubits=0, qubits=(), gates=(),
+        observed_at=now, source="simulator without noise",
+    )  # fmt: skip
 
 
 def _own(backend: Any, _now: float) -> Calibration | None:

@@ -1,0 +1,98 @@
+"""Is the circuit expected to survive the device?"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from interlock.guard.control import Control, Request, Settings
+from interlock.guard.health.calibration import calibration_for
+from interlock.guard.health.esp import Prediction, predict
+from interlock.types import Decision, Evidence, Finding, Job, Verdict
+
+__all__ = ["FidelityControl"]
+
+_REMEMBERED = 4096
+#: Circuits of one job whose prediction is recorded one by one.
+MOST = 32
+
+
+class FidelitySettings(Settings, frozen=True, kw_only=True):
+    """Settings of `fidelity`.
+
+    Attributes:
+        minimum: the lowest predicted success of any circuit of the job that may run.
+        on_low: what a prediction below the minimum leads to.
+        on_unknown: what a circuit without a prediction leads to.
+    """
+
+    minimum: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.2
+    on_low: Literal["fallback", "deny"] = "fallback"
+    on_unknown: Literal["allow", "fallback", "deny"] = "fallback"
+
+
+class FidelityControl(Control):
+    """Predicts each circuit's success from the calibration in force; too low does not run."""
+
+    id = "fidelity"
+    stage = "health"
+    Settings = FidelitySettings
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], Prediction] = {}
+
+    def gather(self, request: Request, settings: Any) -> Evidence:
+        """Predict, once for each pair of circuit and calibration."""
+        calibration = calibration_for(request)
+        if calibration is None:
+            return {"calibration": None, "predicted": None, "circuits": [], "unknown": "none"}
+        rows: list[dict[str, Any]] = []
+        lowest: float | None = 1.0
+        unknown: str | None = None
+        for index, program in enumerate(request.programs):
+            key = (program.circuit.sha256, calibration.id)
+            made = self._known.get(key)
+            if made is None:
+                made = predict(program.circuit, calibration)
+                if len(self._known) >= _REMEMBERED:
+                    self._known.clear()
+                self._known[key] = made
+            if made.success is None:
+                unknown = unknown or f"circuit {index}: {made.unknown}"
+                lowest = None
+            elif lowest is not None:
+                lowest = min(lowest, made.success)
+            if index < MOST:
+                rows.append(made._asdict())
+        return {
+            "calibration": calibration.id,
+            "predicted": lowest,
+            "circuits": rows,
+            "unknown": unknown,
+        }
+
+    def decide(self, job: Job, settings: FidelitySettings, evidence: Evidence) -> Verdict:
+        """Compare the lowest prediction with the minimum."""
+        predicted = evidence["predicted"]
+        if predicted is None:
+            decision = Decision[settings.on_unknown.upper()]
+            finding = Finding(
+                rule="health.fidelity.unknown",
+                message="the success of a circuit cannot be predicted",
+                got=str(evidence["unknown"]),
+                expected="a usable calibration of every operation",
+                fix="transpile for the backend and avoid operations it has no calibration of",
+            )
+        elif predicted < settings.minimum:
+            decision = Decision[settings.on_low.upper()]
+            finding = Finding(
+                rule="health.fidelity.low",
+                message="the circuit is not expected to survive the device",
+                got=f"estimated success {predicted:.3f}",
+                expected=f"at least {settings.minimum:g}",
+                fix="make it shallower, or pick other qubits: interlock health CIRCUIT",
+            )
+        else:
+            return Verdict(decision=Decision.ALLOW, evidence=evidence)
+        return Verdict(decision=decision, findings=(finding,), evidence=evidence)

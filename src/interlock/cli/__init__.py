@@ -17,6 +17,7 @@ COMMANDS: dict[str, str] = {
     "certs": "Issue, show and rotate certificates.",
     "erase": "Destroy the data keys of a subject; proofs stay valid.",
     "explain": "Say why a job was released or refused, with its whole lineage.",
+    "filter": "Explain the output filter and try outputs against it.",
     "ledger": "Heads, proofs, exports, witnesses, time-stamps, rotation of keys.",
     "policy": "Make, check and show policies.",
     "replay": "Decide every recorded job again; name any difference.",

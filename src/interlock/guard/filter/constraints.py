@@ -1,72 +1,24 @@
-"""Constraints on the decoded output: type, range, set of values, relation between fields."""
+"""The declared constraints on the decoded output: all must hold, or nothing is released."""
 
 from __future__ import annotations
 
-import math
-import operator
-import re
-from collections.abc import Callable, Mapping
-from typing import Any, Literal
-
-import msgspec
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
 
 from interlock.guard.control import Control, Request, Settings
 from interlock.guard.filter.fields import NOT_FINITE, fields_of
+from interlock.guard.filter.plugin import run_plugin
+from interlock.guard.filter.rules import MISSING, Constraint, Violation, check, violations
+from interlock.guard.result import Result
 from interlock.types import Decision, Evidence, Finding, Job, Verdict
 
-__all__ = ["Constraint", "ConstraintsControl", "violations"]
-
-_TYPES: dict[str, tuple[type, ...]] = {
-    "number": (int, float),
-    "integer": (int,),
-    "text": (str,),
-    "boolean": (bool,),
-}
-_OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
-    "<=": operator.le,
-    ">=": operator.ge,
-    "<": operator.lt,
-    ">": operator.gt,
-    "==": operator.eq,
-    "!=": operator.ne,
-}
-_RELATION = re.compile(r"^\s*([\w.-]+)\s*(<=|>=|<|>|==|!=)\s*([\w.+-]+)\s*$")
+__all__ = ["Constraint", "ConstraintsControl", "FixedOutput", "fixed_fields", "violations"]
 
 
-class Constraint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One constraint. A field that holds a list is checked element by element.
-
-    Attributes:
-        id: name of the rule, shown when it fires.
-        field: the field it looks at.
-        type: number (finite), integer, text or boolean.
-        min: smallest allowed number.
-        max: largest allowed number.
-        allowed: the only values allowed.
-        relation: two fields, or a field and a number, compared: `low <= high`.
-        on_fail: what a violation leads to.
-    """
-
-    id: str
-    field: str | None = None
-    type: Literal["number", "integer", "text", "boolean"] | None = None
-    min: float | None = None
-    max: float | None = None
-    allowed: tuple[str | int | float, ...] | None = None
-    relation: str | None = None
-    on_fail: Literal["block", "fallback", "hold"] = "block"
-
-    def __post_init__(self) -> None:
-        checks = (self.type, self.min, self.max, self.allowed)
-        if self.relation is None and (self.field is None or all(c is None for c in checks)):
-            raise ValueError(
-                f"constraint {self.id!r} checks nothing: give it a field and type, min, max or"
-                " allowed, or a relation"
-            )
-        if self.relation is not None and not _RELATION.match(self.relation):
-            raise ValueError(
-                f"constraint {self.id!r}: the relation {self.relation!r} is not `a <= b`"
-            )
+class FixedOutput(dict[str, Any]):
+    """The decoded fields after `fix`, released in place of the raw result."""
 
 
 class ConstraintsSettings(Settings, frozen=True, kw_only=True):
@@ -80,32 +32,126 @@ class ConstraintsSettings(Settings, frozen=True, kw_only=True):
     rules: tuple[Constraint, ...] = ()
     finite: bool = True
 
+    def __post_init__(self) -> None:
+        names = [rule.id for rule in self.rules]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"the rule {twice[0]!r} stands twice")
+
 
 class ConstraintsControl(Control):
     """Holds the decoded output to the declared constraints."""
 
     id = "constraints"
     stage = "filter"
+    version = 2
     Settings = ConstraintsSettings
 
-    def gather(self, request: Request, settings: Any) -> Evidence:
-        """Decode the output."""
-        return {"fields": fields_of(request)}
+    def gather(self, request: Request, settings: ConstraintsSettings) -> Evidence:
+        """Decode the output, put fixes in place, and run the plugins on what is left."""
+        raw = fields_of(request)
+        evidence: dict[str, Any] = {"fields": raw}
+        fixed = fixed_fields(settings.rules, raw)
+        if fixed != raw:
+            evidence["fixed"] = fixed
+            request.shared[f"fields/{request.branch}"] = fixed
+            # The raw result must not leave: what is released is what was filtered.
+            before = request.result or Result(items=())
+            extra = {**before.extra, "fixed": True}
+            request.result = replace(before, items=(), native=FixedOutput(fixed), extra=extra)
+        plugins = [rule for rule in settings.rules if rule.plugin is not None]
+        if plugins:
+            evidence["plugins"] = {rule.id: run_plugin(rule, fixed) for rule in plugins}
+        return evidence
 
     def decide(self, job: Job, settings: ConstraintsSettings, evidence: Evidence) -> Verdict:
-        """Check every rule; the most severe violation decides."""
+        """Check every rule on what would be released; the most severe violation decides."""
+        raw = evidence["fields"]
+        fields = fixed_fields(settings.rules, raw)
+        if fields != evidence.get("fixed", raw):
+            raise ValueError("the fix in place is not the fix the rules ask for")
         decision = Decision.ALLOW
         findings: list[Finding] = []
         if settings.finite:
-            findings += _not_finite(evidence["fields"])
+            findings += _not_finite(fields)
             decision = Decision.DENY if findings else decision
         for rule in settings.rules:
-            found = violations(rule, evidence["fields"])
+            found = violations(rule, fields)
+            severity = Decision.DENY
+            if rule.on_fail in ("fallback", "hold"):
+                severity = Decision[rule.on_fail.upper()]
+            if rule.plugin is not None and not _does_not_apply(rule, fields):
+                reported, broken = _plugin_findings(rule, evidence)
+                found += reported
+                severity = Decision.DENY if broken else severity
             if found:
                 findings += found
-                name = "DENY" if rule.on_fail == "block" else rule.on_fail.upper()
-                decision = max(decision, Decision[name])
+                decision = max(decision, severity)
+        if fields != raw and not findings:
+            findings += _fixes(settings.rules, raw)
         return Verdict(decision=decision, findings=tuple(findings), evidence=evidence)
+
+
+def fixed_fields(rules: tuple[Constraint, ...], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields with the nearest allowed values put in place for rules that say `fix`.
+
+    Rules may move each other's values, so it goes round until nothing moves, at most once a rule
+    and once more; what still violates then blocks.
+    """
+    movable = [rule for rule in rules if rule.on_fail == "fix"]
+    fixed = dict(fields)
+    for _ in range(len(movable) + 1):
+        before = fixed
+        for rule in movable:
+            for violation in [v for v in check(rule, fixed) if v.nearest is not MISSING]:
+                fixed = _put(fixed, violation)
+        if fixed == before:
+            break
+    return fixed
+
+
+def _put(fields: dict[str, Any], violation: Violation) -> dict[str, Any]:
+    changed = dict(fields)
+    field = str(violation.field)
+    if violation.index is None:
+        changed[field] = deepcopy(violation.nearest)
+    else:
+        changed[field] = list(changed[field])
+        changed[field][violation.index] = deepcopy(violation.nearest)
+    return changed
+
+
+def _fixes(rules: tuple[Constraint, ...], raw: Mapping[str, Any]) -> Iterator[Finding]:
+    for rule in rules:
+        if rule.on_fail == "fix":
+            for violation in list(check(rule, raw))[:1]:
+                yield replace(violation.finding(rule), message=f"fixed: {violation.message}")
+
+
+def _does_not_apply(rule: Constraint, fields: Mapping[str, Any]) -> bool:
+    if rule.when is None:
+        return False
+    from interlock.guard.filter.expression import ExpressionError, compile_expression
+
+    try:
+        return compile_expression(rule.when)(fields) is False
+    except ExpressionError:
+        return False
+
+
+def _plugin_findings(rule: Constraint, evidence: Evidence) -> tuple[list[Finding], bool]:
+    answer = evidence.get("plugins", {}).get(rule.id, {"error": "the plugin did not run"})
+    name = f"filter.constraints.{rule.id}"
+    if "violations" not in answer:
+        failed = Finding(
+            rule=name,
+            message=f"the plugin {rule.plugin!r} gave no answer",
+            got=str(answer.get("error")),
+            expected="a list of violations; no answer blocks",
+            fix="mend the plugin, or raise its timeout_s or memory_mb",
+        )
+        return [failed], True
+    return [Finding(rule=name, **violation) for violation in answer["violations"]], False
 
 
 def _not_finite(fields: Mapping[str, Any]) -> list[Finding]:
@@ -132,99 +178,3 @@ def _first_not_finite(value: Any) -> str | None:
     if isinstance(value, list):
         return next((got for got in map(_first_not_finite, value) if got is not None), None)
     return None
-
-
-def violations(rule: Constraint, fields: Mapping[str, Any]) -> list[Finding]:
-    """Return what violates one constraint; a field that is missing violates it."""
-    if rule.relation is not None:
-        return _relation(rule, fields)
-    field = str(rule.field)
-    if field not in fields:
-        return [
-            _finding(rule, f"the output has no field {field!r}", "missing", ", ".join(fields), None)
-        ]
-    value = fields[field]
-    values = value if isinstance(value, list) else [value]
-    if not values:
-        return [_finding(rule, f"field {field!r} is empty", "[]", "at least one value", None)]
-    for index, item in enumerate(values):
-        where = f"{field}[{index}]" if isinstance(value, list) else field
-        finding = _one(rule, item, where)
-        if finding is not None:
-            return [finding]
-    return []
-
-
-def _one(rule: Constraint, value: Any, where: str) -> Finding | None:
-    numeric = isinstance(value, int | float) and not isinstance(value, bool)
-    if rule.type is not None:
-        right = isinstance(value, _TYPES[rule.type]) and (
-            rule.type == "boolean" or not isinstance(value, bool)
-        )
-        if not right or (numeric and not math.isfinite(value)):
-            return _finding(rule, f"{where} has the wrong type", repr(value), rule.type, None)
-    if rule.allowed is not None and value not in rule.allowed:
-        return _finding(
-            rule, f"{where} is not an allowed value", repr(value), repr(list(rule.allowed)), None
-        )
-    if rule.min is None and rule.max is None:
-        return None
-    low = -math.inf if rule.min is None else rule.min
-    high = math.inf if rule.max is None else rule.max
-    if not numeric or not low <= value <= high:
-        nearest = min(max(value, low), high) if numeric and value == value else None
-        return _finding(
-            rule,
-            f"{where} is out of range",
-            repr(value),
-            f"{low:g} <= {where} <= {high:g}",
-            nearest,
-        )
-    return None
-
-
-def _relation(rule: Constraint, fields: Mapping[str, Any]) -> list[Finding]:
-    match = _RELATION.match(str(rule.relation))
-    assert match is not None  # checked when the policy was loaded
-    left, symbol, right = match.groups()
-    sides = [_side(left, fields), _side(right, fields)]
-    if None in sides:
-        return [
-            _finding(
-                rule,
-                "a side of the relation is missing or no number",
-                f"{left} = {sides[0]}, {right} = {sides[1]}",
-                str(rule.relation),
-                None,
-            )
-        ]
-    if _OPERATORS[symbol](sides[0], sides[1]):
-        return []
-    got = f"{left} = {sides[0]!r}, {right} = {sides[1]!r}"
-    return [_finding(rule, "the relation does not hold", got, str(rule.relation), None)]
-
-
-def _side(name: str, fields: Mapping[str, Any]) -> float | None:
-    value: Any = fields.get(name)
-    if value is None:
-        try:
-            value = float(name)
-        except ValueError:
-            return None
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return value
-
-
-def _finding(
-    rule: Constraint, message: str, got: str, expected: str, nearest: float | None
-) -> Finding:
-    return Finding(
-        rule=f"filter.constraints.{rule.id}",
-        message=message,
-        got=got,
-        expected=expected,
-        fix=None if nearest is None else f"the nearest allowed value is {nearest:g}",
-    )

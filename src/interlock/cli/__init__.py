@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "run": "Run a program with every quantum call guarded.",
     "stop": "Stop everything: nothing is admitted, nothing released.",
     "verify": "Check a ledger offline: every entry and every signed head.",
+    "scan": "Look for secrets, unsafe code and unsafe model files.",
     "version": "Print the version.",
     "witness": "Serve a witness that cosigns only consistent checkpoints.",
 }

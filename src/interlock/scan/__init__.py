@@ -1,0 +1,1 @@
+"""Scanning: secrets, quantum and ML code, model files."""

@@ -1,0 +1,243 @@
+"""What a code rule gets: a parsed module with names resolved, and how it reports."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+from interlock.scan.finding import Severity
+
+__all__ = ["CodeRule", "Hit", "Module", "RuleFacts"]
+
+_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.Module, ast.ClassDef)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One place a rule objects to."""
+
+    line: int
+    column: int
+    message: str
+    length: int = 1
+
+
+class RuleFacts(Protocol):
+    """What every rule says of itself."""
+
+    id: ClassVar[str]
+    title: ClassVar[str]
+    severity: ClassVar[Severity]
+    confidence: ClassVar[str]
+    why: ClassVar[str]
+    fix: ClassVar[str]
+
+
+class CodeRule(RuleFacts, Protocol):
+    """A rule over one Python module. Registered in the group `interlock.scan`."""
+
+    def check(self, module: Module) -> Iterator[Hit]:
+        """Yield each place at fault."""
+
+
+class Module:
+    r"""A parsed Python module with imports resolved and assignments recorded.
+
+    Example:
+        >>> m = Module("import numpy as np\\nx = np.load('a')")
+        >>> [m.name(call.func) for call in m.calls]
+        ['numpy.load']
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.tree = ast.parse(text)
+        self.imports: dict[str, str] = {}
+        self.calls: list[ast.Call] = []
+        self.nodes: list[ast.AST] = []
+        self._scope: dict[ast.AST, ast.AST] = {}
+        self._parent: dict[ast.AST, ast.AST] = {}
+        self._bound: dict[tuple[ast.AST, str], list[tuple[int, ast.expr]]] = {}
+        self._index()
+        roots = {value.split(".")[0] for value in self.imports.values()}
+        self.roots = frozenset(roots)
+
+    def _index(self) -> None:
+        stack: list[tuple[ast.AST, ast.AST]] = [(self.tree, self.tree)]
+        while stack:
+            node, scope = stack.pop()
+            self.nodes.append(node)
+            self._scope[node] = scope
+            inner = node if isinstance(node, _SCOPES) else scope
+            self._record(node, scope)
+            for child in reversed(list(ast.iter_child_nodes(node))):
+                self._parent[child] = node
+                stack.append((child, inner))
+
+    def _record(self, node: ast.AST, scope: ast.AST) -> None:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                name = alias.asname or alias.name.split(".")[0]
+                self.imports[name] = alias.name if alias.asname else name
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            for alias in node.names:
+                self.imports[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+        elif isinstance(node, ast.Call):
+            self.calls.append(node)
+        elif isinstance(node, ast.Assign):
+            for target in node.targets:
+                self._bind(scope, target, node.value)
+        elif isinstance(node, (ast.AnnAssign, ast.NamedExpr)) and node.value is not None:
+            self._bind(scope, node.target, node.value)
+        elif isinstance(node, (ast.With, ast.AsyncWith)):
+            for item in node.items:
+                if item.optional_vars is not None:
+                    self._bind(scope, item.optional_vars, item.context_expr)
+
+    def _bind(self, scope: ast.AST, target: ast.expr, value: ast.expr) -> None:
+        if isinstance(target, ast.Name):
+            self._bound.setdefault((scope, target.id), []).append((target.lineno, value))
+        elif isinstance(target, (ast.Tuple, ast.List)) and isinstance(value, (ast.Tuple, ast.List)):
+            for one, other in zip(target.elts, value.elts, strict=False):
+                self._bind(scope, one, other)
+
+    def scope(self, node: ast.AST) -> ast.AST:
+        """Return the function, class or module a node stands in."""
+        return self._scope[node]
+
+    def parent(self, node: ast.AST) -> ast.AST | None:
+        """Return the node that holds this one."""
+        return self._parent.get(node)
+
+    def value(self, node: ast.expr) -> ast.expr:
+        """Follow a name to the expression last assigned to it, in its scope or one around it."""
+        for _ in range(8):
+            if not isinstance(node, ast.Name):
+                return node
+            found = self._lookup(node)
+            if found is None or found is node:
+                return node
+            node = found
+        return node
+
+    def _lookup(self, node: ast.Name) -> ast.expr | None:
+        scope = self._scope.get(node)
+        while scope is not None:
+            bound = self._bound.get((scope, node.id))
+            if bound:
+                before = [v for line, v in bound if line < node.lineno]
+                if before:
+                    return before[-1]
+                if not isinstance(scope, ast.Module) or scope is self._scope.get(node):
+                    return None
+                return bound[-1][1]
+            if isinstance(scope, ast.Module):
+                return None
+            scope = self._scope.get(scope)
+        return None
+
+    def name(self, node: ast.AST) -> str:
+        """Return the dotted, import-resolved name of an expression, or an empty string.
+
+        `getattr` with a text that can be worked out counts as the attribute it fetches.
+        """
+        parts: list[str] = []
+        for _ in range(32):
+            if isinstance(node, ast.Attribute):
+                parts.append(node.attr)
+                node = node.value
+            elif isinstance(node, ast.Call):
+                attribute = self.fetched(node)
+                if attribute is None:
+                    return ""
+                parts.append(attribute)
+                node = node.args[0]
+            else:
+                break
+        if not isinstance(node, ast.Name):
+            return ""
+        root = self.imports.get(node.id)
+        if root is None:
+            bound = self._lookup(node)
+            if isinstance(bound, (ast.Attribute, ast.Call)):
+                inner = (
+                    self.name(bound)
+                    if not isinstance(bound, ast.Call) or self.fetched(bound)
+                    else ""
+                )
+                root = inner or node.id
+            else:
+                root = node.id
+        return ".".join([root, *reversed(parts)])
+
+    def fetched(self, call: ast.Call) -> str | None:
+        """Return the attribute a `getattr` call fetches, if its text can be worked out."""
+        if isinstance(call.func, ast.Name) and call.func.id == "getattr" and len(call.args) >= 2:
+            return self.text_of(call.args[1])
+        return None
+
+    def origin(self, node: ast.expr) -> str:
+        """Return the dotted name of the call that made a value, or an empty string."""
+        value = self.value(node)
+        return self.name(value.func) if isinstance(value, ast.Call) else ""
+
+    def text_of(self, node: ast.expr) -> str | None:
+        """Work out a string built from constants: `+`, f-strings, join, slices, names, `chr`."""
+        value = self.value(node)
+        if isinstance(value, ast.Constant):
+            return value.value if isinstance(value.value, str) else None
+        if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Add):
+            left, right = self.text_of(value.left), self.text_of(value.right)
+            return left + right if left is not None and right is not None else None
+        if isinstance(value, ast.JoinedStr):
+            return self._join(
+                [v.value if isinstance(v, ast.FormattedValue) else v for v in value.values]
+            )
+        if isinstance(value, ast.Subscript):
+            return self._slice(value)
+        if isinstance(value, ast.Call):
+            return self._text_call(value)
+        return None
+
+    def _join(self, items: list[ast.expr], glue: str = "") -> str | None:
+        parts = [self.text_of(item) for item in items]
+        return glue.join(p for p in parts if p is not None) if None not in parts else None
+
+    def _slice(self, node: ast.Subscript) -> str | None:
+        text = self.text_of(node.value)
+        step = node.slice.step if isinstance(node.slice, ast.Slice) else None
+        if text is not None and isinstance(step, ast.UnaryOp) and isinstance(step.op, ast.USub):
+            return text[::-1]
+        return None
+
+    def _text_call(self, call: ast.Call) -> str | None:
+        if isinstance(call.func, ast.Name) and call.func.id == "chr" and call.args:
+            code = call.args[0]
+            if isinstance(code, ast.Constant) and isinstance(code.value, int):
+                return chr(code.value) if 0 <= code.value < 0x110000 else None
+        if isinstance(call.func, ast.Attribute) and call.func.attr == "join" and call.args:
+            glue = self.text_of(call.func.value)
+            if glue is not None and isinstance(call.args[0], (ast.List, ast.Tuple)):
+                return self._join(call.args[0].elts, glue)
+        return None
+
+    def keyword(self, call: ast.Call, name: str) -> ast.expr | None:
+        """Return the value of a keyword argument."""
+        return next((k.value for k in call.keywords if k.arg == name), None)
+
+    def number(self, node: ast.expr | None) -> int | None:
+        """Return a whole number if the expression plainly is one."""
+        value = self.value(node) if node is not None else None
+        if isinstance(value, ast.Constant) and isinstance(value.value, int):
+            return None if isinstance(value.value, bool) else value.value
+        return None
+
+    def hit(self, node: ast.AST, message: str) -> Hit:
+        """Report a node."""
+        line = getattr(node, "lineno", 1)
+        column = getattr(node, "col_offset", 0)
+        end = getattr(node, "end_col_offset", column + 1)
+        same = getattr(node, "end_lineno", line) == line
+        return Hit(line, column + 1, message, max(1, end - column) if same else 1)

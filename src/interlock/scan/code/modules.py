@@ -1,0 +1,80 @@
+"""Run the code rules over Python and OpenQASM text."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from functools import cache
+
+from interlock import plugins
+from interlock.scan.code.base import CodeRule, Hit, Module, RuleFacts
+from interlock.scan.code.qasm import QASM_RULES, QasmProgram
+from interlock.scan.finding import Report, ScanFinding, printable
+
+__all__ = ["GROUP", "check_python", "check_qasm", "code_rules"]
+
+GROUP = "interlock.scan"
+_HIDE = re.compile(r"""(["'])[^"']{12,}\1""")
+
+
+@cache
+def code_rules(extra: tuple[str, ...] = ()) -> tuple[CodeRule, ...]:
+    """Return the shipped rules and the third-party ones named: installed is not enabled."""
+    names = [
+        name
+        for name in plugins.installed(GROUP)
+        if name in extra or plugins.source_of(GROUP, name).distribution == "interlock"
+    ]
+    return tuple(plugins.load(GROUP, name)() for name in names)
+
+
+def check_python(text: str, shown: str, report: Report) -> list[ScanFinding]:
+    """Return what the rules say of one module; text that does not parse is noted."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            module = Module(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        detail = f"line {error.lineno}" if isinstance(error, SyntaxError) else type(error).__name__
+        report.note(shown, "python-syntax", detail)
+        return []
+    lines = text.split("\n")
+    found: list[ScanFinding] = []
+    for rule in code_rules():
+        try:
+            hits = list(rule.check(module))
+        except RecursionError:
+            report.note(shown, "python-syntax", f"nested too deep for {rule.id}")
+            continue
+        found.extend(_finding(rule, hit, shown, lines) for hit in hits)
+    return found
+
+
+def check_qasm(text: str, shown: str, report: Report) -> list[ScanFinding]:
+    """Return what the rules say of one OpenQASM 2 or 3 program."""
+    program = QasmProgram(text)
+    if not program.version and not program.statements:
+        report.note(shown, "qasm-empty")
+        return []
+    lines = text.split("\n")
+    return [_finding(rule, hit, shown, lines) for rule in QASM_RULES for hit in rule.check(program)]
+
+
+def _finding(rule: RuleFacts, hit: Hit, shown: str, lines: list[str]) -> ScanFinding:
+    line = lines[hit.line - 1] if 0 < hit.line <= len(lines) else ""
+    return ScanFinding(
+        rule=f"code.{rule.id}",
+        title=rule.title,
+        message=hit.message,
+        severity=rule.severity,
+        confidence=rule.confidence,
+        risk=max(1, int(rule.severity) - {"high": 0, "medium": 5, "low": 15}[rule.confidence]),
+        path=shown,
+        line=hit.line,
+        column=hit.column,
+        excerpt=printable(_HIDE.sub(r"\1****\1", line.strip())),
+        why=rule.why,
+        fix=rule.fix,
+        length=hit.length,
+        anchor=" ".join(line.split()),
+    )

@@ -1,0 +1,145 @@
+"""Redact secrets from a live log: line in, line out, within milliseconds."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import BinaryIO
+
+from interlock.scan.secrets.engine import Engine, Match, default_engine
+from interlock.scan.secrets.mask import mask
+
+__all__ = ["LineRedactor", "RedactingFilter", "known_values", "redact_stream"]
+
+_CONTEXT = 1024
+_MAX_LINE = 64 * 1024
+_OVERLAP = 4096
+_BEGIN = re.compile(rb"-----BEGIN (?:[A-Z0-9]{2,12} ){0,2}PRIVATE KEY(?: BLOCK)?-----")
+_END = re.compile(rb"-----END [A-Z0-9 ]{0,24}PRIVATE KEY(?: BLOCK)?-----")
+_SECRET_NAME = re.compile(r"(?i)(?:token|secret|passw|api_?key|credential|access_key)")
+_KEY_LINES = 400
+
+
+def known_values(environment: Mapping[str, str] | None = None) -> tuple[bytes, ...]:
+    """Return the values of variables whose names say secret: redacted wherever they appear.
+
+    Example:
+        >>> known_values({"QC_TOKEN": "abcdefghij", "HOME": "/root", "PIN_TOKEN": "1"})
+        (b'abcdefghij',)
+    """
+    source = os.environ if environment is None else environment
+    found = {v.encode() for k, v in source.items() if _SECRET_NAME.search(k) and len(v) >= 8}
+    return tuple(sorted(found, key=len, reverse=True))
+
+
+class LineRedactor:
+    """Redacts one line after another, with the lines before as context.
+
+    Args:
+        engine: the rules.
+        values: exact secrets to redact besides.
+        on_match: called with each match.
+
+    Example:
+        >>> LineRedactor(values=(b"hunter2hunter2",))(b"pw hunter2hunter2 ok")
+        b'pw ****(14) ok'
+    """
+
+    def __init__(
+        self,
+        engine: Engine | None = None,
+        *,
+        values: Iterable[bytes] = (),
+        on_match: Callable[[Match], None] | None = None,
+    ) -> None:
+        self._engine = engine or default_engine()
+        self._values = tuple(v for v in values if v)
+        self._on_match = on_match or (lambda _match: None)
+        self._before = b""
+        self._in_key = 0
+        self.redacted = 0
+
+    def __call__(self, line: bytes) -> bytes:
+        """Return the line without its secrets; its line ending stays."""
+        body = line.rstrip(b"\r\n")
+        ending = line[len(body) :]
+        body = self._key_block(body)
+        for value in self._values:
+            if value in body:
+                self.redacted += body.count(value)
+                body = body.replace(value, b"****(%d)" % len(value))
+        context = self._before + b"\n"
+        for match in reversed(self._engine.scan(context + body)):
+            start, end = match.start - len(context), match.end - len(context)
+            if start < 0:
+                continue
+            body = body[:start] + mask(match.rule, match.secret).encode() + body[end:]
+            self.redacted += 1
+            self._on_match(match)
+        self._before = (context + body)[-_CONTEXT:]
+        return body + ending
+
+    def _key_block(self, body: bytes) -> bytes:
+        """Hide a private key that comes line by line, until its end or 400 lines."""
+        if self._in_key:
+            self._in_key -= 1
+            end = _END.search(body)
+            if end:
+                self._in_key = 0
+                return b"****" + body[end.end() :]
+            return b"****"
+        begin = _BEGIN.search(body)
+        if begin and not _END.search(body, begin.end()):
+            self._in_key = _KEY_LINES
+            self.redacted += 1
+            return body[: begin.end()] + b" ****"
+        return body
+
+
+def redact_stream(source: BinaryIO, sink: BinaryIO, redactor: LineRedactor) -> int:
+    """Copy a stream line by line, redacted and flushed at once; return the lines copied.
+
+    A line over 64 KiB goes out in parts; the last 4 KiB of a part waits for the next, so that a
+    secret across the cut is whole when it is looked at.
+    """
+    lines = 0
+    held = b""
+    while True:
+        piece = source.readline(_MAX_LINE)
+        if not piece and not held:
+            return lines
+        text = held + piece
+        held = b""
+        if piece and not piece.endswith(b"\n") and len(piece) >= _MAX_LINE:
+            cut = text.rfind(b" ", len(text) - 2 * _OVERLAP, len(text) - 64)
+            cut = cut if cut > 0 else len(text) - _OVERLAP
+            text, held = text[:cut], text[cut:]
+        sink.write(redactor(text))
+        sink.flush()
+        lines += text.endswith(b"\n")
+        if not piece:
+            return lines
+
+
+class RedactingFilter(logging.Filter):
+    """A `logging` filter that redacts messages before any handler sees them.
+
+    Example:
+        >>> record = logging.LogRecord("a", 20, "", 0, "key %s", ("hunter2hunter2",), None)
+        >>> _ = RedactingFilter(values=(b"hunter2hunter2",)).filter(record)
+        >>> record.getMessage()
+        'key ****(14)'
+    """
+
+    def __init__(self, *, values: Iterable[bytes] = ()) -> None:
+        super().__init__()
+        self._redactor = LineRedactor(values=values)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Redact the message; always lets the record through."""
+        text = record.getMessage()
+        clean = b"\n".join(self._redactor(line) for line in text.encode().split(b"\n")).decode()
+        record.msg, record.args = clean, None
+        return True

@@ -1,0 +1,1 @@
+"""Model files, admitted by format and structure."""

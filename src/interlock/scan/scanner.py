@@ -1,0 +1,351 @@
+"""Scan files: what each one is, which rules apply, what is found."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from interlock.errors import InputError
+from interlock.scan import archives, notebook
+from interlock.scan.archives import Reader
+from interlock.scan.code import modules as code_modules
+from interlock.scan.finding import Report, ScanFinding
+from interlock.scan.models import formats
+from interlock.scan.secrets.engine import BLOCK_BYTES, Engine, default_engine
+from interlock.scan.secrets.mask import finding_of
+from interlock.scan.walk import Entry, open_regular, walk
+
+__all__ = ["FAMILIES", "ScanOptions", "Scanner", "require_something", "scan_paths"]
+
+FAMILIES = ("secrets", "code", "models")
+_HEAD = 8192
+_UTF = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanOptions:
+    """What to look for and how far.
+
+    Attributes:
+        families: of `secrets`, `code`, `models`.
+        everything: also look into excluded folders.
+        strict_models: every file must be a model of an allowed format.
+        max_document_bytes: largest notebook, Python or QASM file that is parsed, not only matched.
+        archive_limits: how far to look into archives.
+        base: paths are shown relative to this folder.
+    """
+
+    families: tuple[str, ...] = FAMILIES
+    everything: bool = False
+    strict_models: bool = False
+    max_document_bytes: int = 24 * 1024 * 1024
+    archive_limits: archives.ArchiveLimits = field(default_factory=archives.ArchiveLimits)
+    base: Path = field(default_factory=Path.cwd)
+
+
+class Scanner:
+    """Looks into one source after another and gathers a report."""
+
+    def __init__(
+        self,
+        options: ScanOptions,
+        *,
+        engine: Engine | None = None,
+        progress: Callable[[Report], None] | None = None,
+    ) -> None:
+        self.options = options
+        self.report = Report()
+        self._engine = engine or default_engine()
+        self._progress = progress or (lambda _report: None)
+
+    def entry(self, entry: Entry) -> None:
+        """Scan one file of the tree."""
+        handle = open_regular(entry, self.report)
+        if handle is None:
+            return
+        with handle:
+            try:
+                self.stream(handle, entry.shown)
+            except OSError as error:
+                self.report.note(entry.shown, "unreadable", error.strerror or "")
+                return
+        self.report.files += 1
+        self._progress(self.report)
+
+    def stream(self, handle: BinaryIO, shown: str, where: str = "") -> None:
+        """Scan one open file; the handle can seek."""
+        head = handle.read(_HEAD)
+        handle.seek(0)
+        name = PurePosixPath(shown).name
+        if "models" in self.options.families:
+            self.report.findings.extend(
+                formats.examine(handle, head, shown, strict=self.options.strict_models)
+            )
+            handle.seek(0)
+        kind = archives.kind_of(head, name)
+        if kind:
+            size = handle.seek(0, 2)
+            handle.seek(0)
+            budget = archives.Budget(self.options.archive_limits, max(size, 1))
+            self._archive(handle, kind, shown, budget, 1)
+            return
+        self.text(handle, head, shown, where)
+
+    def _archive(
+        self, handle: BinaryIO, kind: str, shown: str, budget: archives.Budget, depth: int
+    ) -> None:
+        for name, reader in archives.members(handle, kind, shown, budget, self.report):
+            try:
+                self._member(reader, f"{shown}!{name}", name, budget, depth)
+            except OverflowError as error:
+                self.report.note(shown, "archive-limit", str(error))
+                return
+            except archives.BROKEN as error:
+                detail = f"{type(error).__name__}: {error}"[:120]
+                self.report.note(f"{shown}!{name}", "broken-archive", detail)
+                return
+
+    def _member(
+        self, reader: Reader, inner: str, name: str, budget: archives.Budget, depth: int
+    ) -> None:
+        head = reader.read(_HEAD)
+        if "models" in self.options.families:
+            self.report.findings.extend(formats.examine_head(head, inner))
+        nested = archives.kind_of(head, name)
+        if nested and depth >= budget.limits.max_depth:
+            self.report.note(inner, "archive-limit", f"more than {depth} levels")
+        elif nested:
+            packed = io.BytesIO(head + _read_up_to(reader, 64 * 1024 * 1024))
+            self._archive(packed, nested, inner, budget, depth + 1)
+        else:
+            self.text(_Prefixed(head, reader), head, inner, "")
+
+    def text(self, handle: Reader, head: bytes, shown: str, where: str) -> None:
+        """Scan what is not an archive: a notebook, code, or any bytes."""
+        suffix = PurePosixPath(shown).suffix.lower()
+        if suffix in (".ipynb", ".py", ".pyw", ".pyi", ".qasm", ".qasm3", ".inc"):
+            limit = self.options.max_document_bytes
+            raw = handle.read(limit + 1)
+            if len(raw) <= limit:
+                self.report.bytes += len(raw)
+                self._document(_decoded(raw), suffix, shown, where)
+                return
+            self.report.note(shown, "too-large-to-parse", f"over {limit} bytes: matched as text")
+            handle = _Prefixed(raw, handle)
+        coding = _coding(head)
+        binary = coding is None and _is_binary(head)
+        self.blocks(self._read(handle, coding, shown, binary), shown, where, binary=binary)
+
+    def _document(self, raw: bytes, suffix: str, shown: str, where: str) -> None:
+        if suffix == ".ipynb":
+            self._notebook(raw, shown)
+            return
+        if not _valid_utf8(raw):
+            self.report.note(shown, "invalid-utf8")
+        self.blocks([raw], shown, where, binary=_is_binary(raw[:_HEAD]))
+        if "code" in self.options.families:
+            text = raw.decode("utf-8", "replace")
+            check = code_modules.check_qasm if "qasm" in suffix else code_modules.check_python
+            if suffix != ".inc":
+                self.report.findings.extend(check(text, shown, self.report))
+
+    def _notebook(self, raw: bytes, shown: str) -> None:
+        try:
+            found = notebook.pieces(raw)
+        except InputError as error:
+            self.report.note(shown, "broken-notebook", error.got or "")
+            loose = raw.replace(b'\\"', b'"').replace(b"\\n", b"\n")
+            self.blocks([loose], shown, "", binary=False)
+            return
+        if "secrets" in self.options.families:
+            merged: dict[str, notebook.Piece] = {}
+            for piece in found:
+                into = merged.setdefault(piece.where, notebook.Piece(piece.where, ""))
+                into.text += piece.text + "\n"
+                into.lines += piece.lines or [0]
+            for piece in merged.values():
+                self._piece(piece, shown)
+        if "code" in self.options.families:
+            text, places = notebook.code_cells(found)
+            if text.strip():
+                for item in code_modules.check_python(text, shown, self.report):
+                    spot = places[item.line - 1] if 0 < item.line <= len(places) else ("", 0)
+                    self.report.findings.append(replace(item, where=spot[0], line=spot[1]))
+
+    def _piece(self, piece: notebook.Piece, shown: str) -> None:
+        earlier: list[bytes] = []
+        data = piece.text.encode("utf-8", "surrogatepass")
+        self.report.units += 1
+        for located in self._engine.stream([data]):
+            line = piece.lines[min(located.line, len(piece.lines)) - 1] if piece.lines else 0
+            self.report.findings.append(finding_of(located, shown, line, piece.where, earlier))
+            earlier.append(located.match.secret)
+
+    def blocks(self, blocks: Iterable[bytes], shown: str, where: str, *, binary: bool) -> None:
+        """Match the secret rules over a stream."""
+        if "secrets" not in self.options.families:
+            return
+        earlier: list[bytes] = []
+        for located in self._engine.stream(blocks, binary=binary):
+            self.report.findings.append(finding_of(located, shown, located.line, where, earlier))
+            earlier = [*earlier[-31:], located.match.secret]
+
+    def _read(
+        self, handle: Reader, coding: str | None, shown: str, binary: bool
+    ) -> Iterator[bytes]:
+        decoder = codecs.getincrementaldecoder(coding)("replace") if coding else None
+        checker = None if binary else codecs.getincrementaldecoder("utf-8")()
+        while True:
+            block = handle.read(BLOCK_BYTES)
+            if not block:
+                return
+            self.report.bytes += len(block)
+            self._progress(self.report)
+            if decoder is not None:
+                yield decoder.decode(block).encode()
+                continue
+            if checker is not None:
+                try:
+                    checker.decode(block)
+                except UnicodeDecodeError:
+                    self.report.note(shown, "invalid-utf8")
+                    checker = None
+            yield block
+
+
+class _Prefixed:
+    """Bytes already read, then the rest of a reader."""
+
+    def __init__(self, head: bytes, rest: Reader) -> None:
+        self._head, self._rest = head, rest
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return up to `size` bytes."""
+        if not self._head:
+            return self._rest.read(size)
+        if size < 0:
+            out, self._head = self._head, b""
+            return out + self._rest.read(-1)
+        out, self._head = self._head[:size], self._head[size:]
+        if len(out) < size:
+            out += self._rest.read(size - len(out))
+        return out
+
+
+def _read_up_to(reader: Reader, limit: int) -> bytes:
+    out = bytearray()
+    while len(out) < limit:
+        block = reader.read(1 << 20)
+        if not block:
+            break
+        out += block
+    return bytes(out)
+
+
+def _is_binary(head: bytes) -> bool:
+    return b"\0" in head
+
+
+def _coding(head: bytes) -> str | None:
+    """Name the encoding when it is not UTF-8: by its mark, or by every other byte being zero."""
+    marked = next((name for bom, name in _UTF if head.startswith(bom)), None)
+    if marked is None and len(head) > 3 and head[1::2].count(0) > len(head) * 2 // 5:
+        return "utf-16-le"
+    return marked
+
+
+def _valid_utf8(raw: bytes) -> bool:
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _decoded(raw: bytes) -> bytes:
+    for bom, coding in _UTF:
+        if raw.startswith(bom):
+            return raw.decode(coding, "replace").encode()
+    return raw
+
+
+def scan_paths(
+    paths: Iterable[Path],
+    options: ScanOptions | None = None,
+    *,
+    progress: Callable[[Report], None] | None = None,
+) -> Report:
+    """Scan files and folders and return the report; Ctrl-C returns what was found so far.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "a.txt").write_text("nothing here")
+        ...     report = scan_paths([Path(folder)])
+        >>> report.files, report.findings
+        (1, [])
+    """
+    options = options or ScanOptions()
+    scanner = Scanner(options, progress=progress)
+    wall, cpu = time.monotonic(), time.process_time()
+    try:
+        for entry in walk(paths, scanner.report, base=options.base, everything=options.everything):
+            scanner.entry(entry)
+    except KeyboardInterrupt:
+        scanner.report.interrupted = True
+    scanner.report.seconds = time.monotonic() - wall
+    scanner.report.cpu_seconds = time.process_time() - cpu
+    return scanner.report
+
+
+def require_something(report: Report) -> None:
+    """A scan that looked at nothing must not pass.
+
+    Raises:
+        InputError: no file, blob or stream was looked into.
+    """
+    if report.files == 0 and not report.interrupted:
+        met = ", ".join(f"{n.path}: {n.reason}" for n in report.notes[:5]) or "no files"
+        raise InputError(
+            "the scan looked at nothing",
+            code="scan-empty",
+            got=met,
+            expected="at least one readable file",
+            fix="check the paths; excluded folders are looked into with --all",
+        )
+
+
+def merge(reports: Iterable[Report]) -> Report:
+    """Add several reports up into one."""
+    total = Report()
+    for report in reports:
+        total.findings.extend(report.findings)
+        total.notes.extend(report.notes)
+        for name, count in report.excluded.items():
+            total.excluded[name] = total.excluded.get(name, 0) + count
+        total.files += report.files
+        total.bytes += report.bytes
+        total.units += report.units
+        total.seconds += report.seconds
+        total.cpu_seconds += report.cpu_seconds
+        total.interrupted |= report.interrupted
+    return total
+
+
+def unique(findings: Iterable[ScanFinding]) -> list[ScanFinding]:
+    """Drop findings that name the same rule, place and text twice."""
+    seen: dict[tuple[str, str, int, int, str, bytes], ScanFinding] = {}
+    for item in findings:
+        key = (item.rule, item.path, item.line, item.column, item.where, item.secret)
+        seen.setdefault(key, item)
+    return list(seen.values())

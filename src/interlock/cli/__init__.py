@@ -23,9 +23,9 @@ COMMANDS: dict[str, str] = {
     "replay": "Decide every recorded job again; name any difference.",
     "resume": "Lift the stop.",
     "run": "Run a program with every quantum call guarded.",
+    "scan": "Look for secrets, unsafe code and unsafe model files.",
     "stop": "Stop everything: nothing is admitted, nothing released.",
     "verify": "Check a ledger offline: every entry and every signed head.",
-    "scan": "Look for secrets, unsafe code and unsafe model files.",
     "version": "Print the version.",
     "witness": "Serve a witness that cosigns only consistent checkpoints.",
 }

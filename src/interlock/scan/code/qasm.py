@@ -35,6 +35,10 @@ _KEYWORDS = {
 }  # fmt: skip
 
 
+_DEFINITIONS = {"gate", "def", "defcal", "cal"}
+_CONDITIONS = {"if", "else", "switch", "case"}
+
+
 @dataclass(frozen=True, slots=True)
 class Statement:
     """One statement: its text, line, and how many braces it stands in."""
@@ -56,7 +60,7 @@ class QasmProgram:
         self.qubits: dict[str, int] = {}
         self.clbits: dict[str, int] = {}
         self.includes: list[tuple[int, str]] = []
-        blocks: list[str] = []
+        blocks: list[tuple[bool, bool]] = []
         line = 1
         for match in _STATEMENT.finditer(clean):
             raw = match[0]
@@ -64,15 +68,19 @@ class QasmProgram:
             at = line + raw[:lead].count("\n")
             line += raw.count("\n")
             closer, body = raw[-1:], raw.strip().rstrip(";{}").strip()
+            in_gate, conditional = blocks[-1] if blocks else (False, False)
             if body:
-                self._statement(body, at, blocks)
+                self._statement(body, at, len(blocks), in_gate, conditional)
             if closer == "{":
-                head = body.split("(")[0].split(" ")[0]
-                blocks.append(head)
+                head = re.split(r"\W", body, maxsplit=1)[0]
+                in_gate |= head in _DEFINITIONS
+                blocks.append((in_gate, conditional or head in _CONDITIONS))
             elif closer == "}" and blocks:
                 blocks.pop()
 
-    def _statement(self, body: str, line: int, blocks: list[str]) -> None:
+    def _statement(
+        self, body: str, line: int, depth: int, in_gate: bool, conditional: bool
+    ) -> None:
         if body.startswith("OPENQASM"):
             self.version = body.split()[-1]
             return
@@ -80,16 +88,13 @@ class QasmProgram:
             self.includes.append((line, body[7:].strip().strip("\"'")))
             return
         found = _REGISTER.match(body)
-        if found and not blocks:
+        if found and not depth:
             kind, name = found[1] or found[4], found[2] or found[6]
             size = int(found[3] or found[5] or 1)
             (self.qubits if kind in ("qreg", "qubit") else self.clbits)[name] = size
             return
-        in_gate = any(b in ("gate", "def", "defcal", "cal") for b in blocks)
-        conditional = body.startswith("if") or any(
-            b in ("if", "else", "switch", "case") for b in blocks
-        )
-        self.statements.append(Statement(body, line, len(blocks), in_gate, conditional))
+        conditional |= body.startswith("if")
+        self.statements.append(Statement(body, line, depth, in_gate, conditional))
 
     def gates(self) -> Iterator[tuple[Statement, str, list[tuple[str, int | None]]]]:
         """Yield (statement, gate, operands) of gate calls outside definitions."""

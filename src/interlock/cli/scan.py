@@ -45,7 +45,14 @@ class _Progress:
 @click.option(
     "--only", "families", multiple=True, type=click.Choice(_FAMILIES), help="Look only for these."
 )
-@click.option("--format", "style", type=click.Choice(_FORMATS), default="text", show_default=True)
+@click.option(
+    "--format",
+    "style",
+    type=click.Choice(_FORMATS),
+    default="text",
+    show_default=True,
+    help="How to write the report.",
+)
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Write the report here.")
 @click.option(
@@ -77,12 +84,15 @@ class _Progress:
 @click.option("--strip-notebooks", is_flag=True, help="Take notebook outputs out, in place.")
 @click.option("--revoke-hook", metavar="COMMAND", help="Run for each secret; JSON on stdin.")
 @click.option("--triage-url", metavar="URL", help="Ask a model; it sees no secret.")
-@click.option("--triage-model", default="local", show_default=True)
+@click.option(
+    "--triage-model", default="local", show_default=True, help="Name of the model to ask."
+)
 @click.option(
     "--triage-log",
     type=click.Path(path_type=Path),
     default=Path("interlock-triage.jsonl"),
     show_default=True,
+    help="Record of what was asked.",
 )
 @click.option(
     "--advisories",

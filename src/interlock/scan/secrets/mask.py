@@ -11,7 +11,7 @@ from interlock.scan.secrets.ruleset import SecretRule
 __all__ = ["finding_of", "mask"]
 
 _STRUCTURAL = {"base62-crc", "macaroon", "jwt", "pem", "aws-key-id", "base64-64", "basic"}
-_LONG = re.compile(r"[A-Za-z0-9+/_=\-]{16,}")
+_LONG = re.compile(r"""[A-Za-z0-9+/_=\-]{16,}|(?=[^\s"'=:,(){}\[\]]*\d)[^\s"'=:,(){}\[\]]{7,}""")
 _CUT = re.compile(rb"^\S+")
 _TESTISH = re.compile(r"(?i)(?:^|/)(?:tests?|testdata|fixtures?|examples?|docs?)(?:/|$)")
 

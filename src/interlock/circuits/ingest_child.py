@@ -1,0 +1,81 @@
+"""What runs in the confined child: bytes in, a circuit as MessagePack out."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+
+import msgspec
+
+from interlock.circuits.canonical import Circuit
+from interlock.circuits.qasm import parse
+from interlock.errors import InputError
+
+__all__ = ["parse_qpy", "parse_text", "warm_up_qpy", "warm_up_text"]
+
+_SAMPLE = (
+    b'OPENQASM 3.0; include "stdgates.inc"; input float t; gate sxdg a { sdg a; h a; sdg a; }'
+    b" qubit[2] q; bit[2] c; sxdg q[0]; rx(sin(t)) q[0]; c = measure q; if (c[0]) { x q[0]; }"
+)
+
+
+def parse_text(payload: bytes) -> bytes:
+    """Parse OpenQASM or JSON; the first five bytes say which."""
+    kind, data = payload[:5].strip(), payload[5:]
+    text = data.decode("utf-8-sig")
+    circuit = Circuit.from_json(text) if kind == b"json" else parse(text)
+    return msgspec.msgpack.encode(circuit)
+
+
+def parse_qpy(payload: bytes) -> bytes:
+    """Parse QPY of one circuit with Qiskit."""
+    from qiskit import QuantumCircuit, qpy
+
+    from interlock.circuits.qiskit_adapter import from_qiskit
+
+    try:
+        circuits = qpy.load(io.BytesIO(payload[5:]))
+    except InputError:
+        raise
+    except BaseException as error:
+        raise InputError(
+            "the QPY file cannot be read",
+            code="circuit-unreadable",
+            got=_plain(f"{type(error).__name__}: {error}"),
+            expected="a file written by qiskit.qpy.dump",
+            fix="write it again, or send OpenQASM 3",
+        ) from error
+    if len(circuits) != 1 or not isinstance(circuits[0], QuantumCircuit):
+        raise InputError(
+            "the QPY file does not hold one circuit",
+            code="circuit-unreadable",
+            got=f"{len(circuits)} programs",
+            expected="one circuit",
+            fix="write one file for each circuit",
+        )
+    return msgspec.msgpack.encode(from_qiskit(circuits[0]))
+
+
+def _plain(text: str) -> str:
+    """Return the printable part of a foreign message, on one line."""
+    return " ".join("".join(c for c in text if c.isprintable() or c.isspace()).split())[:200]
+
+
+def warm_up_text() -> None:
+    """Run every path once, so that the confined child imports nothing."""
+    done = msgspec.msgpack.decode(parse_text(b"qasm3" + _SAMPLE), type=Circuit)
+    parse_text(b"json " + done.to_json())
+    with contextlib.suppress(InputError):
+        parse_text(b"qasm3OPENQASM 3.0; nothing q;")
+
+
+def warm_up_qpy() -> None:
+    """Import what reading QPY needs, so that the confined child opens no file."""
+    from qiskit import QuantumCircuit, qpy
+
+    buffer = io.BytesIO()
+    circuit = QuantumCircuit(1, 1)
+    circuit.h(0)
+    circuit.measure(0, 0)
+    qpy.dump(circuit, buffer)
+    parse_qpy(b"qpy  " + buffer.getvalue())

@@ -1,0 +1,186 @@
+import math
+
+import numpy as np
+import pytest
+from qiskit import qasm2, qasm3
+from qiskit.circuit.random import random_circuit
+from qiskit.quantum_info import Operator
+
+from interlock.circuits.canonical import Circuit, Operation
+from interlock.circuits.gates import GATES
+from interlock.circuits.matrices import gate_matrix
+from interlock.circuits.qasm import parse
+from interlock.circuits.qasm.parser import Limits
+from interlock.circuits.qiskit_adapter import from_qiskit, to_qiskit
+from interlock.circuits.validate import validate
+from interlock.errors import InputError
+
+HEAD2 = 'OPENQASM 2.0; include "qelib1.inc"; qreg q[3]; creg c[3]; '
+HEAD3 = 'OPENQASM 3.0; include "stdgates.inc"; qubit[3] q; bit[3] c; '
+
+
+def ops(text, head=HEAD3):
+    circuit = parse(head + text)
+    validate(circuit)
+    return [str(op) for op in circuit.operations]
+
+
+@pytest.mark.parametrize("name", sorted(set(GATES) - {"gphase", "rccx", "rcccx"}))
+def test_matrices_are_those_of_qiskit(name):
+    params, qubits = GATES[name]
+    values = tuple(0.3 + 0.4 * i for i in range(params))
+    circuit = Circuit(
+        num_qubits=qubits, operations=(Operation(name, values, tuple(range(qubits))),)
+    )
+    assert np.allclose(Operator(to_qiskit(circuit)).data, gate_matrix(name, values))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_agrees_with_qiskit_on_what_qiskit_writes(seed):
+    circuit = random_circuit(4, 8, seed=seed, max_operands=4)
+    for dumps in (qasm2.dumps, qasm3.dumps):
+        found = parse(dumps(circuit))
+        assert Operator(to_qiskit(found)).equiv(Operator(circuit), atol=1e-8)
+
+
+def test_same_identity_from_text_and_from_the_sdk():
+    circuit = random_circuit(5, 10, seed=3, max_operands=2, measure=True)
+    flat = to_qiskit(from_qiskit(circuit))
+    want = from_qiskit(flat).sha256
+    assert parse(qasm3.dumps(flat)).sha256 == want
+    assert parse(qasm2.dumps(flat)).sha256 == want
+
+
+def test_statements_of_both_versions():
+    assert ops("h q; cx q[0],q[1]; measure q[0] -> c[0]; reset q[1];", HEAD2) == [
+        "h q[0]", "h q[1]", "h q[2]", "cx q[0], q[1]", "measure q[0] -> c[0]", "reset q[1]",
+    ]  # fmt: skip
+    text = "c[0] = measure q[0]; barrier q; U(pi/2, -pi, 2**2) q[0:1]; let a = q[1:2]; x a;"
+    assert ops(text) == [
+        "measure q[0] -> c[0]", "barrier q[0], q[1], q[2]", "U(1.5708, -3.14159, 4) q[0]",
+        "U(1.5708, -3.14159, 4) q[1]", "x q[1]", "x q[2]",
+    ]  # fmt: skip
+    assert ops("delay[100ns] q[0]; delay[3dt] q[1];") == ["delay(1e-07) q[0]", "delay_dt(3) q[1]"]
+
+
+def test_modifiers():
+    assert ops("ctrl @ x q[0], q[1]; ctrl(2) @ x q[0], q[1], q[2]; inv @ s q[0];") == [
+        "cx q[0], q[1]", "ccx q[1], q[0], q[2]", "sdg q[0]",
+    ]  # fmt: skip
+    assert ops("pow(2) @ t q[0]; pow(-1) @ rx(0.5) q[1];") == [
+        "t q[0]", "t q[0]", "rx(-0.5) q[1]",
+    ]  # fmt: skip
+    assert ops("negctrl @ x q[0], q[1];") == ["x q[0]", "cx q[0], q[1]", "x q[0]"]
+
+
+def test_a_gate_is_what_its_body_does_not_what_it_is_called():
+    true = "gate ecr a, b { rzx(pi/4) a, b; x a; rzx(-pi/4) a, b; } ecr q[0], q[1];"
+    rzx = "gate rzx(t) a, b { h b; cx a, b; rz(t) b; cx a, b; h b; } "
+    assert ops(rzx + true) == ["ecr q[0], q[1]"]
+    false = rzx + true.replace("x a;", "y a;")
+    assert ops(false) != ["ecr q[0], q[1]"]
+    assert len(ops(false)) == 3
+
+
+def test_inputs_and_constants():
+    text = HEAD3 + "input float[64] t; const float s = 0.5; rx(2*t + s) q[0]; ry(sin(t)) q[1];"
+    circuit = parse(text)
+    assert circuit.parameters == ("t",)
+    assert [op.params for op in circuit.operations] == [("2*t + 0.5",), ("sin(t)",)]
+
+
+def test_conditions_and_loops():
+    circuit = parse(
+        HEAD3 + "if (c == 5) { x q[0]; } else h q[1]; while (!c[0]) { c[0] = measure q[0]; break; }"
+        "for int i in [0:2] { rx(i * 0.5) q[0]; } for int i in [0:2] { x q[i]; }"
+        "switch (c) { case 0, 1 { x q[0]; } default { z q[0]; } }"
+    )
+    validate(circuit)
+    names = [op.name for op in circuit.operations]
+    assert names == ["if_else", "while_loop", "for_loop", "x", "x", "x", "switch_case"]
+    first = circuit.operations[0]
+    assert first.control.condition == ["==", ["bits", [0, 1, 2]], ["value", 5, 3]]
+    assert (first.qubits, first.clbits) == ((0, 1), (0, 1, 2))
+    assert circuit.operations[2].control.symbol == "i"
+    to_qiskit(circuit)
+
+
+def test_lines_and_columns():
+    circuit = parse('OPENQASM 2.0;\ninclude "qelib1.inc";\nqreg q[2];\nh q[0];\n  cx q[0],q[1];')
+    assert circuit.lines == ((4, 1), (5, 3))
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "where"),
+    [
+        ("foo q[0];", "qasm-undefined", "line 1, column"),
+        ("\nh q[7];", "qasm-syntax", "line 2, column 3"),
+        ("h r[0];", "qasm-undefined", ""),
+        ("cx q[0], q[0];", "qasm-syntax", ""),
+        ("rx(1/2) q[0];", "qasm-syntax", ""),
+        ("rx(1/0) q[0];", "qasm-syntax", ""),
+        ("rx q[0];", "qasm-syntax", ""),
+        ("h q[0]", "qasm-syntax", ""),
+        ("measure q[0] -> c;", "qasm-syntax", ""),
+        ("qubit[3] q;", "qasm-undefined", ""),
+        ("gate x a { h a; }", "qasm-undefined", ""),
+        ("gate g a { h b; }", "qasm-undefined", ""),
+        ("gate g a { g a; }", "qasm-undefined", ""),
+        ("gate g a { measure a; }", "qasm-undefined", ""),
+        ("def f() { }", "qasm-unsupported", ""),
+        ("#pragma x", "qasm-unsupported", ""),
+        ("int i = 3;", "qasm-unsupported", ""),
+        ("if (1) x q[0];", "qasm-syntax", ""),
+        ("if (c == 9) x q[0];", "qasm-syntax", ""),
+        ("break;", "qasm-syntax", ""),
+        ("/* no end", "qasm-syntax", ""),
+        ("ctrl @ t q[0], q[1];", "qasm-unsupported", ""),
+        ("h \x01q;", "qasm-syntax", ""),
+        ("let a = q[{0,0}]; x a;", "qasm-syntax", ""),
+    ],
+)
+def test_errors_say_what_where_and_what_next(text, code, where):
+    with pytest.raises(InputError) as error:
+        parse(HEAD3 + text)
+    assert error.value.code == code
+    assert error.value.message.startswith("line ")
+    assert where in error.value.message
+    assert error.value.fix
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "rx(" + "(" * 5000 + "1" + ")" * 5000 + ") q[0];",
+        "rx(" + "-" * 5000 + "1) q[0];",
+        "rx(" + "sin(" * 500 + "1" + ")" * 500 + ") q[0];",
+        "{" * 5000,
+        "if (c[0]) " * 5000 + "x q[0];",
+        "box {" * 5000,
+        "qubit[999999999999] r;",
+        "bit[999999999] r;",
+        "h $999999999999;",
+        "pow(1000000000) @ h q[0];",
+        "rx(9**9**9**9) q[0];",
+        "rx(1 << 100000) q[0];",
+        "for int i in [0:1000000000] { x q[i % 3]; }",
+        "rx(" + "9" * 5000 + ") q[0];",
+        "input float t; rx((t+1)**40 * (t**0.5+2)**40) q[0];",
+    ],
+)
+def test_bombs_are_refused(text):
+    with pytest.raises(InputError):
+        parse(HEAD3 + text, Limits(max_operations=10_000))
+
+
+def test_nested_gates_cannot_explode():
+    text = "gate g0 a { x a; }" + "".join(
+        f"gate g{i} a {{ g{i - 1} a; g{i - 1} a; }}" for i in range(1, 40)
+    )
+    with pytest.raises(InputError) as error:
+        parse(HEAD3 + text + "g39 q[0];", Limits(max_operations=10_000))
+    assert error.value.code == "circuit-too-large"
+
+
+def test_integers_that_look_octal_are_decimal():
+    assert math.isclose(parse(HEAD3 + "rx(010) q[0];").operations[0].params[0], 10.0)

@@ -13,13 +13,28 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from interlock.guard.hooks import guard
+    from interlock.guard.policy import Policy, load_policy
     from interlock.types import Decision, Outcome, Principal
 
-__all__ = ["Decision", "InterlockError", "Outcome", "Principal", "guard"]
+__all__ = [
+    "Decision",
+    "InterlockError",
+    "Outcome",
+    "Policy",
+    "Principal",
+    "guard",
+    "load_policy",
+]
 
 from interlock.errors import InterlockError
 
-_LAZY = {"Decision": "types", "Outcome": "types", "Principal": "types"}
+_LAZY = {
+    "Decision": "types",
+    "Outcome": "types",
+    "Policy": "guard.policy",
+    "Principal": "types",
+    "load_policy": "guard.policy",
+}
 
 
 def __getattr__(name: str) -> Any:

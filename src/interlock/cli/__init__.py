@@ -15,6 +15,7 @@ __all__ = ["main"]
 #: command -> one line of help. Each lives in `interlock.cli.<command>` as `command`. Keep sorted.
 COMMANDS: dict[str, str] = {
     "certs": "Issue, show and rotate certificates.",
+    "demo": "Show what the guard does, in six scenes, without account or network.",
     "doctor": "Say what is installed, what works, and how to mend what does not.",
     "erase": "Destroy the data keys of a subject; proofs stay valid.",
     "explain": "Say why a job was released or refused, with its whole lineage.",

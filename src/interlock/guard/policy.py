@@ -184,7 +184,7 @@ def _convert(value: Any, struct: type[Any], where: str) -> Any:
             code="policy-value",
             got=str(error).split(" - at ")[-1] if " - at " in str(error) else repr(dict(value)),
             expected=str(error),
-            fix=f"see docs/reference/policy.md, section {where}",
+            fix=f"see docs/reference/policy.md, {where}",
         ) from error
 
 

@@ -1,0 +1,41 @@
+"""`interlock demo`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option("--home", type=click.Path(), help="Where the demo keeps its ledger and keys.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON line a scene.")
+def command(home: str | None, as_json: bool) -> int:
+    """Show what the guard does, in six scenes, without account or network.
+
+    The device is simulated, from a shipped calibration of a real one. The controls and the ledger
+    are the real ones. Exit 1 when a scene does not end as it must.
+    """
+    import msgspec
+
+    from interlock.guard.demo import scenes
+
+    folder = Path(home) if home else Path(tempfile.mkdtemp(prefix="interlock-demo-")) / "home"
+    good = True
+    for number, scene in enumerate(scenes(folder), 1):
+        good = good and scene.as_expected
+        if as_json:
+            click.echo(json.dumps({"scene": number, **msgspec.to_builtins(scene)}))
+            continue
+        mark = "" if scene.as_expected else "  (NOT as it must be)"
+        title = click.style(f"{number}. {scene.title}{mark}", bold=True)
+        click.echo(title, color=sys.stdout.isatty())
+        click.echo(f"   what:  {scene.happened}")
+        click.echo(f"   why:   {scene.why}")
+        click.echo(f"   look:  {scene.look}\n")
+    if not as_json:
+        click.echo(f"The demo's ledger and keys are in {folder.parent}; delete them when done.")
+    return 0 if good else 1

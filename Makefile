@@ -4,25 +4,34 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 
-.PHONY: run test gate install
-install: $(VENV)/.installed
+.PHONY: run test gate
 
-$(VENV)/.installed: pyproject.toml
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Interlock needs Python 3.11 or newer; make run PYTHON=python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --upgrade pip
-	$(BIN)/python -m pip install -q -e ".[examples,dev]"
-	touch $@
 
-run: install
-	$(BIN)/interlock version
+$(VENV)/.run: pyproject.toml | $(BIN)/python
+	$(PIP) -e ".[examples]"
+	@touch $@
 
-test: install
+# torch first and pinned: a resolver would otherwise choose a build of several gigabytes.
+$(VENV)/.test: pyproject.toml | $(BIN)/python
+	$(PIP) torch==2.13.0
+	$(PIP) -e ".[all,dev]"
+	@touch $@ $(VENV)/.run
+
+run: $(VENV)/.run
+	$(BIN)/python examples/breast_cancer/compare.py
+
+test: $(VENV)/.test
 	$(BIN)/python -m pytest
 
-gate: install
-	$(BIN)/ruff check src tests benchmarks examples
-	$(BIN)/ruff format --check src tests benchmarks examples
+gate: $(VENV)/.test
+	$(BIN)/ruff check src tests benchmarks examples docs
+	$(BIN)/ruff format --check src tests benchmarks examples docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/deptry src

@@ -13,12 +13,14 @@ from typing import Any
 from interlock.errors import RefusedError
 from interlock.guard.hooks import guard
 from interlock.guard.policy import Policy, load_policy
+from interlock.guard.record import recorded
 from interlock.ledger import audit
 
 __all__ = ["Scene", "scenes"]
 
 DEVICE = "manila"
 BAD_DAY = 12.0
+MAX_DOSE_MG = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,15 +80,16 @@ def _look(receipt: str, home: Path) -> str:
     return f"interlock explain {receipt} --home {home}"
 
 
-def _refused(run: Callable[[], Any], home: Path, title: str, rule: str) -> Scene:
+def _refused(run: Callable[[], Any], home: Path, title: str, rule: str, cost: str) -> Scene:
     try:
         run()
     except RefusedError as error:
         receipt = error.receipt
+        reason = error.message.partition(": ")[2]
         return Scene(
             title=title,
-            happened=f"{receipt.outcome}({receipt.rule}), before anything was paid or used",
-            why=f"{error.message}; expected {error.expected}; {error.fix}",
+            happened=f"{receipt.outcome}({receipt.rule}), {cost}",
+            why=f"{reason}; expected {error.expected}; {error.fix}",
             look=_look(receipt.id, home),
             as_expected=receipt.rule == rule,
         )
@@ -119,7 +122,8 @@ def _bad_circuit(policy: Policy, home: Path) -> Scene:
         lambda: sampler.run([circuit], shots=1000).result(),
         home,
         "a circuit that could not run, stopped before the queue",
-        "verify.target.connectivity",
+        "verify.target.edge",
+        "nothing was sent to the device",
     )
 
 
@@ -130,6 +134,7 @@ def _over_budget(policy: Policy, home: Path) -> Scene:
         home,
         "a job over budget, denied",
         "admit.budget.cost-usd-per-job",
+        "nothing was paid",
     )
 
 
@@ -158,17 +163,22 @@ def _unsafe(policy: Policy, home: Path) -> Scene:
         counts = result[0].data.meas.get_counts()
         return {"dose_mg": 40.0 * counts.get("11", 0) / sum(counts.values())}
 
-    sampler = guard(_sampler(), policy=policy, home=home, decode=dose)
+    rule = {"id": "dose", "field": "dose_mg", "max": MAX_DOSE_MG}
+    strict = load_policy({**policy.document, "filter": {"constraints": {"rules": [rule]}}})
+    sampler = guard(_sampler(), policy=strict, home=home, decode=dose)
     return _refused(
         lambda: sampler.run([_bell()], shots=1000).result(),
         home,
         "an unsafe output, blocked before it acts",
         "filter.constraints.dose",
+        "the number did not reach the program",
     )
 
 
 def _tampered(home: Path) -> Scene:
     """Edit one record and delete the newest, in a copy of the home."""
+    with recorded(home) as ledger:
+        ledger.checkpoint()
     copy = home.with_name(home.name + "-tampered")
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(home, copy)
@@ -177,7 +187,8 @@ def _tampered(home: Path) -> Scene:
     return Scene(
         title="a ledger record edited and the newest deleted, both named",
         happened="; ".join(dict.fromkeys(kinds)) or "nothing was noticed",
-        why="every record is under a signed head; an edit changes its hash, a cut its size",
+        why="every record is under a signed head: an edit changes its hash, a cut the size. What no"
+        " head has seen yet could be cut unnoticed; a witness sees heads as they are signed",
         look=f"interlock verify --home {copy}",
         as_expected=len(set(kinds)) >= 2,
     )

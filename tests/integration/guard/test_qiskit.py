@@ -1,0 +1,248 @@
+"""Guarded Qiskit objects: ordinary results in, ordinary results out, the whole path between."""
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from qiskit import QuantumCircuit, transpile
+from qiskit.circuit import Parameter
+from qiskit.primitives import (
+    BackendEstimatorV2,
+    BackendSamplerV2,
+    BaseSamplerV2,
+    PrimitiveResult,
+    StatevectorSampler,
+)
+from qiskit.quantum_info import SparsePauliOp
+from qiskit_aer import AerSimulator
+
+import interlock
+from interlock.backends import TwinSampler, twin
+from interlock.errors import DeniedError, InputError, SetupError, StorageError
+from interlock.guard.explain import explain
+from interlock.guard.record import recorded
+from interlock.guard.replay import replay
+from interlock.guard.state import stop
+
+
+def sampler() -> TwinSampler:
+    return TwinSampler(twin("manila", age_s=60.0), seed=7)
+
+
+def test_a_sampler_gives_the_counts_it_would_have_given_and_a_receipt(policy, home, bell) -> None:  # type: ignore[no-untyped-def]
+    plain = sampler().run([bell], shots=500).result()
+    guarded = interlock.guard(sampler(), policy=policy, home=home)
+    result = guarded.run([bell], shots=500).result()
+    assert isinstance(guarded, BaseSamplerV2)
+    assert isinstance(result, PrimitiveResult)
+    assert result[0].data.meas.get_counts() == plain[0].data.meas.get_counts()
+    receipt = result.metadata["interlock"]
+    assert (receipt["outcome"], receipt["mode"]) == ("RELEASE", "ADVISORY")
+    with recorded(home) as ledger:
+        story = explain(ledger, receipt["id"])
+    assert story["missing"] == []
+    assert story["circuits"]
+    assert story["session"]["versions"]["qiskit"]
+    executed = next(s for s in story["stages"] if s["stage"] == "execute")
+    run = next(c for c in executed["controls"] if c["control"] == "run")
+    counts = run["evidence"]["items"][0]["registers"]["meas"]["counts"][0]["all"]
+    assert counts == plain[0].data.meas.get_counts()
+    assert story["job"]["seed"] == 7
+
+
+def test_an_estimator_with_parameters(policy, home) -> None:  # type: ignore[no-untyped-def]
+    device = AerSimulator.from_backend(twin("manila"), seed_simulator=5)
+    theta = Parameter("t")
+    circuit = QuantumCircuit(1)
+    circuit.ry(theta, 0)
+    circuit = transpile(circuit, device, seed_transpiler=7)
+    z = SparsePauliOp("Z").apply_layout(circuit.layout)
+    inner = BackendEstimatorV2(backend=device, options={"seed_simulator": 5})
+    guarded = interlock.guard(inner, policy=policy, home=home)
+    values = np.linspace(0, np.pi, 5).reshape(5, 1)
+    result = guarded.run([(circuit, z, values)], precision=0.05).result()
+    assert result[0].data.evs == pytest.approx(np.cos(values.ravel()), abs=0.35)
+    assert result.metadata["interlock"]["outcome"] == "RELEASE"
+
+
+def test_a_backend_keeps_its_own_result(policy, home, bell) -> None:  # type: ignore[no-untyped-def]
+    guarded = interlock.guard(twin("manila", age_s=60.0), policy=policy, home=home)
+    job = guarded.run(bell, shots=300, seed_simulator=4)
+    result = job.result()
+    assert sum(result.get_counts().values()) == 300
+    assert result.interlock["outcome"] == "RELEASE"
+    assert guarded.target is guarded.inner.target
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"admit": {"budget": {"max_shots_per_job": 10}}}, "admit.budget.shots-per-job"),
+        ({"admit": {"principal": {"allow": ["nobody-else"]}}}, "admit.principal.not-allowed"),
+        ({"execute": {"isolation": {"minimum": "confined"}, "run": {}}},
+         "execute.isolation.too-weak"),
+        ({"filter": {"constraints": {"rules": [{"id": "x", "field": "p_top", "max": 0.1}]}}},
+         "filter.constraints.x"),
+    ],
+)  # fmt: skip
+def test_refusals_name_their_rule_and_are_recorded(policy, home, bell, change, rule) -> None:  # type: ignore[no-untyped-def]
+    guarded = interlock.guard(sampler(), policy=policy | change, home=home)
+    with pytest.raises(DeniedError) as caught:
+        guarded.run([bell], shots=100).result()
+    assert caught.value.receipt.rule == rule
+    with recorded(home) as ledger:
+        assert explain(ledger, caught.value.receipt.id)["outcome"] == "DENY"
+        assert [r.differences for r in replay(ledger.entries())] == [()]
+
+
+def test_what_is_changed_after_run_is_not_what_runs(policy, home, bell) -> None:  # type: ignore[no-untyped-def]
+    circuit = bell.copy()
+    guarded = interlock.guard(sampler(), policy=policy, home=home)
+    job = guarded.run([circuit], shots=200)
+    circuit.data.clear()
+    assert sum(job.result()[0].data.meas.get_counts().values()) == 200
+
+
+class Hanging(StatevectorSampler):
+    """A device that never answers."""
+
+    def run(self, pubs: Any, *, shots: int | None = None) -> Any:
+        threading.Event().wait(30)
+
+
+class Dying(StatevectorSampler):
+    def run(self, pubs: Any, *, shots: int | None = None) -> Any:
+        raise ConnectionError("queue closed")
+
+
+class Lying(StatevectorSampler):
+    """Returns half the shots it was asked for."""
+
+    def run(self, pubs: Any, *, shots: int | None = None) -> Any:
+        return super().run([(p.circuit, p.parameter_values, p.shots // 2) for p in pubs])
+
+
+IDEAL = {"health": {"calibration": {"on_missing": "allow"}, "fidelity": {"on_unknown": "allow"}}}
+
+
+@pytest.mark.parametrize(
+    ("inner", "rule"),
+    [
+        (Hanging(), "execute.run.timeout"),
+        (Dying(), "execute.run.device-error"),
+        (Lying(), "validate.counts.shots"),
+    ],
+)
+def test_a_broken_device_is_answered_by_the_baseline_labelled(policy, home, inner, rule) -> None:  # type: ignore[no-untyped-def]
+    circuit = QuantumCircuit(1)
+    circuit.h(0)
+    circuit.measure_all()
+    timed = policy | IDEAL | {"timeouts": {"execute_s": 0.3}}
+    guarded = interlock.guard(
+        inner, policy=timed, home=home, fallback=lambda pubs: [{"0": 50, "1": 50} for _ in pubs]
+    )
+    started = time.monotonic()
+    for _ in range(2):
+        result = guarded.run([circuit], shots=100).result()
+        receipt = result.metadata["interlock"]
+        assert (receipt["outcome"], receipt["rule"]) == ("FALLBACK", rule)
+        assert result[0].data.meas.get_counts() == {"0": 50, "1": 50}
+    assert time.monotonic() - started < 10
+    without = interlock.guard(inner, policy=timed, home=home)
+    with pytest.raises(DeniedError) as caught:
+        without.run([circuit], shots=100).result()
+    assert caught.value.receipt.rule == "release.baseline.none"
+    assert rule in caught.value.message
+    with recorded(home) as ledger:
+        assert [r.differences for r in replay(ledger.entries())] == [(), (), ()]
+
+
+@pytest.mark.parametrize("answer", [None, [], [{"0": 1}, {"1": 1}], [{"2": 100}], [{"0": 99}], 5])
+def test_a_baseline_that_answers_nonsense_is_no_answer(policy, home, answer) -> None:  # type: ignore[no-untyped-def]
+    circuit = QuantumCircuit(1)
+    circuit.measure_all()
+    guarded = interlock.guard(Dying(), policy=policy | IDEAL, home=home, fallback=lambda _: answer)
+    with pytest.raises(DeniedError):
+        guarded.run([circuit], shots=100).result()
+
+
+def test_a_baseline_is_filtered_like_any_answer(policy, home) -> None:  # type: ignore[no-untyped-def]
+    circuit = QuantumCircuit(1)
+    circuit.measure_all()
+    rules = {"filter": {"constraints": {"rules": [{"id": "x", "field": "p_top", "max": 0.9}]}}}
+    guarded = interlock.guard(
+        Dying(), policy=policy | IDEAL | rules, home=home, fallback=lambda _: [{"0": 100}]
+    )
+    with pytest.raises(DeniedError) as caught:
+        guarded.run([circuit], shots=100).result()
+    assert caught.value.receipt.rule == "filter.constraints.x"
+
+
+def test_stop_reaches_a_job_that_is_already_running(policy, home) -> None:  # type: ignore[no-untyped-def]
+    begun, go = threading.Event(), threading.Event()
+
+    class Slow(StatevectorSampler):
+        def run(self, pubs: Any, *, shots: int | None = None) -> Any:
+            begun.set()
+            go.wait(10)
+            return super().run(pubs, shots=shots)
+
+    circuit = QuantumCircuit(1)
+    circuit.measure_all()
+    guarded = interlock.guard(Slow(seed=1), policy=policy | IDEAL, home=home)
+    job = guarded.run([circuit], shots=10)
+    assert begun.wait(10)
+    stop(home, "test")
+    go.set()
+    with pytest.raises(DeniedError) as caught:
+        job.result()
+    assert caught.value.receipt.rule == "govern.kill-switch.stopped"
+
+
+def test_a_ledger_that_cannot_be_written_lets_nothing_out(policy, home, bell, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    guarded = interlock.guard(sampler(), policy=policy, home=home)
+    guarded.run([bell], shots=10).result()
+
+    def full(*_: Any, **__: Any) -> Any:
+        raise StorageError("the disk is full", code="storage-full")
+
+    monkeypatch.setattr(guarded.interlock.guard.ledger, "append", full)
+    with pytest.raises(StorageError):
+        guarded.run([bell], shots=10).result()
+
+
+def test_strange_things_cannot_be_guarded(home: Path) -> None:
+    for strange in (5, QuantumCircuit(1), StatevectorSampler):
+        with pytest.raises(InputError):
+            interlock.guard(strange, home=home)
+
+
+def test_nothing_is_guarded_twice(policy, home) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(SetupError):
+        interlock.guard(interlock.guard(sampler(), policy=policy, home=home), home=home)
+
+
+def test_many_jobs_at_once_all_get_their_own_receipt(policy, home, bell) -> None:  # type: ignore[no-untyped-def]
+    guarded = interlock.guard(sampler(), policy=policy, home=home)
+    jobs = [guarded.run([bell], shots=20 + i) for i in range(40)]
+    receipts = set()
+    for i, job in enumerate(jobs):
+        result = job.result()
+        assert sum(result[0].data.meas.get_counts().values()) == 20 + i
+        receipts.add(result.metadata["interlock"]["id"])
+    assert len(receipts) == 40
+    with recorded(home) as ledger:
+        replayed = list(replay(ledger.entries()))
+    assert len(replayed) == 40
+    assert not any(r.differences for r in replayed)
+
+
+def test_backend_sampler_and_its_backend_are_one_guarded_job(policy, home, bell) -> None:  # type: ignore[no-untyped-def]
+    device = twin("manila", age_s=60.0)
+    guarded = interlock.guard(BackendSamplerV2(backend=device), policy=policy, home=home)
+    guarded.run([bell], shots=64).result()
+    with recorded(home) as ledger:
+        assert sum("outcome" in e.header for e in ledger.entries()) == 1

@@ -1,0 +1,208 @@
+"""`interlock run`: an unchanged script, every quantum call guarded, what goes round it named."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from interlock.guard.record import recorded
+from interlock.guard.replay import replay
+from interlock.ledger import audit
+
+SCRIPT = """\
+from qiskit import QuantumCircuit, transpile
+from qiskit.primitives import BackendSamplerV2
+from interlock.backends import twin
+
+device = twin("manila", age_s=60.0)
+circuit = QuantumCircuit(2)
+circuit.h(0)
+circuit.cx(0, 1)
+circuit.measure_all()
+circuit = transpile(circuit, device, seed_transpiler=7)
+print("sampler", sum(BackendSamplerV2(backend=device).run([circuit], shots=100).result()[0]
+                     .data.meas.get_counts().values()))
+print("backend", sum(device.run(circuit, shots=50).result().get_counts().values()))
+"""
+ROUND = """\
+from qiskit_aer import AerSimulator
+print("round", sum(AerSimulator()._run_circuits([circuit], None, shots=10)
+                   .result().get_counts().values()))
+"""
+
+
+def interlock(folder: Path, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "interlock.cli", *arguments],
+        cwd=folder, capture_output=True, text=True, timeout=120, check=False, **options,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path, policy: dict[str, Any]) -> Path:
+    (tmp_path / "policy.yaml").write_text(yaml.safe_dump(policy))
+    (tmp_path / "script.py").write_text(SCRIPT)
+    return tmp_path
+
+
+RUN = ("run", "--home", "home", "--policy", "policy.yaml")
+
+
+def test_each_call_of_an_unchanged_script_is_one_guarded_job(folder: Path) -> None:
+    done = interlock(folder, *RUN, "--", "python", "script.py")
+    assert done.returncode == 0, done.stderr
+    assert "sampler 100" in done.stdout
+    assert "backend 50" in done.stdout
+    lines = [x for x in done.stdout.splitlines() if x.startswith("RELEASE")]
+    assert len(lines) == 2
+    assert all("ADVISORY" in x and "fidelity~" in x and "calibration" in x for x in lines)
+    assert "2 jobs: 2 RELEASE" in done.stdout
+    assert "UNGUARDED" not in done.stdout
+    assert interlock(folder, "verify", "--home", "home").returncode == 0
+    replayed = interlock(folder, "replay", "--home", "home")
+    assert replayed.returncode == 0
+    assert "2 of 2" in replayed.stdout
+
+
+def test_a_submit_that_goes_round_the_guard_is_named(folder: Path) -> None:
+    (folder / "script.py").write_text(SCRIPT + ROUND)
+    done = interlock(folder, *RUN, "--json", "--", "python", "script.py")
+    events = [json.loads(x) for x in done.stdout.splitlines()]
+    (event,) = [e for e in events if e["event"] == "unguarded"]
+    assert event["where"].endswith("script.py:14")
+    assert events[-1]["unguarded"] == 1
+    assert "round 10" in done.stderr
+    with recorded(folder / "home") as ledger:
+        assert [e.event for e in ledger.entries("unguarded")] == ["unguarded"]
+
+
+class Page(HTMLParser):
+    """Collects what a reader of the report meets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes.append((tag, dict(attrs)))
+
+
+def test_the_report_stands_alone_and_can_be_read_without_eyes_or_mouse(folder: Path) -> None:
+    done = interlock(folder, *RUN, "--report", "out.html", "--", "python", "script.py")
+    assert done.returncode == 0
+    text = (folder / "out.html").read_text()
+    page = Page()
+    page.feed(text)
+    assert "script" not in page.tags
+    assert "http" not in text.replace("http-equiv", "")
+    assert dict(page.attributes)["html"] == {"lang": "en"}
+    assert page.tags.count("h1") == 1
+    assert page.tags.count("table") == page.tags.count("caption")
+    pictures = [a for tag, a in page.attributes if tag == "svg"]
+    assert pictures
+    assert all(a.get("role") == "img" and a.get("aria-label") for a in pictures)
+    assert page.tags.count("details") == page.tags.count("summary") == 2
+    assert re.search(r"calibration [\d.]+ h old", text)
+    assert not list(folder.glob("*.part"))
+
+
+def test_a_refused_job_stops_the_script_and_is_counted_as_saved(folder: Path, policy: Any) -> None:
+    small = policy | {"admit": {"budget": {"max_shots_per_job": 60}}}
+    (folder / "policy.yaml").write_text(yaml.safe_dump(small))
+    done = interlock(folder, *RUN, "--json", "--", "python", "script.py")
+    assert done.returncode == 1
+    summary = json.loads(done.stdout.splitlines()[-1])
+    assert summary["outcomes"] == {"DENY": 1}
+    assert summary["saved"] == {"jobs": 1, "shots": 100, "cost_usd": 0.0}
+
+
+def test_bad_use_is_explained_before_anything_runs(folder: Path) -> None:
+    cases = [
+        (("run", "--policy", "none.yaml", "--", "python", "script.py"), 3, "policy-unreadable"),
+        (("run", "--home", "home", "--", "no-such-program"), 3 - 1, "run-cannot-start"),
+        (("run",), 2, "Missing argument"),
+        (("runn",), 2, "Did you mean 'run'?"),
+        (("explain", "1-aaaaaaaaaa", "--home", "nowhere"), 4, "ledger-absent"),
+    ]
+    for arguments, code, says in cases:
+        done = interlock(folder, *arguments)
+        assert done.returncode == code, (arguments, done.stderr)
+        assert says in done.stderr
+        assert "Traceback" not in done.stderr
+    assert not (folder / "interlock-report.html").exists()
+
+
+ENDLESS = (
+    SCRIPT
+    + """
+import pathlib
+while True:
+    device.run(circuit, shots=20).result()
+    pathlib.Path("begun").touch()
+"""
+)
+
+
+def wait_for(path: Path) -> None:
+    for _ in range(600):
+        if path.exists():
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{path} did not appear")
+
+
+def test_ctrl_c_leaves_a_whole_ledger_and_a_summary(folder: Path) -> None:
+    (folder / "script.py").write_text(ENDLESS)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "interlock.cli", *RUN, "--", "python", "script.py"],
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    wait_for(folder / "begun")
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert " jobs: " in out
+    assert "report: interlock-report.html" in out
+    assert "interlock.cli" not in err.replace("-m interlock.cli", "")
+    assert audit(folder / "home").ok
+    assert process.returncode != 0
+
+
+def test_a_killed_program_loses_no_record_that_was_acknowledged(folder: Path) -> None:
+    (folder / "script.py").write_text(ENDLESS)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "interlock.cli", *RUN, "--json", "--", "python", "script.py"],
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    wait_for(folder / "begun")
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGKILL)
+    out, _ = process.communicate(timeout=60)
+    shown = [json.loads(x) for x in out.splitlines() if x.endswith("}")]
+    assert shown
+    assert audit(folder / "home").ok
+    with recorded(folder / "home") as ledger:
+        for line in shown:
+            assert ledger.find(line["receipt"]).header["outcome"] == line["outcome"]
+        assert not any(r.differences for r in replay(ledger.entries()))
+
+
+def test_another_sitecustomize_still_does_its_work(folder: Path) -> None:
+    (folder / "site").mkdir()
+    (folder / "site" / "sitecustomize.py").write_text("print('the other one')")
+    environment = {**os.environ, "PYTHONPATH": str(folder / "site")}
+    done = interlock(folder, *RUN, "--", "python", "script.py", env=environment)
+    assert "the other one" in done.stdout
+    assert "2 jobs: 2 RELEASE" in done.stdout

@@ -36,7 +36,7 @@ from interlock.guard.record import (
 from interlock.guard.result import Result
 from interlock.guard.state import State
 from interlock.ledger import Entry, Ledger
-from interlock.types import CircuitFacts, Job, Mode, Outcome, Principal
+from interlock.types import CircuitFacts, Finding, Job, Mode, Outcome, Principal
 
 __all__ = ["Guard", "JobEvent", "Released", "local_principal"]
 
@@ -250,7 +250,7 @@ class Guard:
             outcome=trace.outcome.value,
             mode=job.mode.value,
             rule=cause.rule if cause else None,
-            reason=cause.message if cause else None,
+            reason=_reason(cause),
             policy_sha256=self._policy.sha256,
             index=entry.index,
             leaf_sha256=entry.leaf_hash.hex(),
@@ -302,15 +302,19 @@ def _bindings(programs: Sequence[Program]) -> list[dict[str, Any]]:
     ]
 
 
+def _reason(finding: Finding | None) -> str | None:
+    if finding is None:
+        return None
+    return finding.message + (f" (got {finding.got})" if finding.got else "")
+
+
 def _refusal(
     kind: type[DeniedError | HeldError], code: str, trace: Trace, receipt: Receipt
 ) -> DeniedError | HeldError:
     cause, first = trace.cause, trace.fell_back
     where = f" at {cause.location}" if cause and cause.location else ""
-    if cause and cause.got:
-        where += f" (got {cause.got})"
     if first is not None and first is not cause:
-        where += f"; it fell back because {first.rule}: {first.message} ({first.got})"
+        where += f"; it fell back because {first.rule}: {_reason(first)}"
     error = kind(
         f"{receipt.outcome}({receipt.rule}): {receipt.reason}{where}",
         code=code,

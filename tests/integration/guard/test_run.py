@@ -78,7 +78,7 @@ def test_a_submit_that_goes_round_the_guard_is_named(folder: Path) -> None:
     done = interlock(folder, *RUN, "--json", "--", "python", "script.py")
     events = [json.loads(x) for x in done.stdout.splitlines()]
     (event,) = [e for e in events if e["event"] == "unguarded"]
-    assert event["where"].endswith("script.py:14")
+    assert event["where"].endswith("script.py:15")
     assert events[-1]["unguarded"] == 1
     assert "round 10" in done.stderr
     with recorded(folder / "home") as ledger:

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from interlock.guard.control import check_control
+from interlock.guard.control import Program, check_control
 from interlock.guard.govern.rate import RateControl, RateSettings
 from interlock.guard.release.baseline import BaselineControl
 from interlock.guard.release.lineage import LineageControl, LineageSettings
@@ -10,7 +10,7 @@ from tests.unit.guard.doubles import a_job, a_request, ask
 
 
 def a_result(value: float) -> Result:
-    return Result(items=(Estimates(values=[value], errors=[0.0]),))
+    return Result(items=(Estimates(values=[value], errors=[0.0], shape=(1,)),))
 
 
 def test_releases_are_counted_and_the_excess_is_denied(tmp_path: Path) -> None:
@@ -62,7 +62,8 @@ def test_the_baseline_counts_instead_of_the_quantum_answer_not_beside_it(tmp_pat
 
 def test_a_baseline_is_needed_only_on_its_branch(tmp_path: Path) -> None:
     control = BaselineControl()
-    request = a_request(tmp_path)
+    program = Program(circuit=None, native=None)
+    request = a_request(tmp_path, programs=(program,))
     assert ask(control, request, None).decision is Decision.ALLOW
     request.branch = "baseline"
     verdict = ask(control, request, None)
@@ -71,6 +72,8 @@ def test_a_baseline_is_needed_only_on_its_branch(tmp_path: Path) -> None:
     request.baseline = lambda: a_result(0.25)
     assert ask(control, request, None).decision is Decision.ALLOW
     assert request.result == a_result(0.25)
+    request.baseline = lambda: a_result(float("nan"))
+    assert ask(control, request, None).decision is Decision.DENY
 
 
 def test_nothing_is_released_that_could_not_be_explained(tmp_path: Path) -> None:

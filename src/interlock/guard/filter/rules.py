@@ -264,7 +264,12 @@ def _one(rule: Constraint, field: str, raw: Any, index: int | None) -> Iterator[
     high = math.inf if rule.max is None else rule.max
     if not finite or not low <= value <= high:
         near = min(max(value, low), high) if numeric and value == value else MISSING
-        yield found("is out of range", got, f"{low:g}{unit} <= {where} <= {high:g}{unit}", near)
+        bounds = [
+            f"{low:g}{unit} <= " if rule.min is not None else "",
+            where,
+            f" <= {high:g}{unit}" if rule.max is not None else "",
+        ]
+        yield found("is out of range", got, "".join(bounds), near)
 
 
 def _plain_number(value: Any) -> float:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from interlock.guard.control import Control, Request, allow, deny
+from interlock.guard.control import Control, Request, allow, deny, verdict
 from interlock.guard.execute.run import describe
+from interlock.guard.validate.counts import faults
 from interlock.types import Evidence, Finding, Job, Verdict
 
 __all__ = ["BaselineControl"]
@@ -30,20 +31,34 @@ class BaselineControl(Control):
             "needed": True,
             "available": True,
             "name": str(result.extra.get("baseline", "user")),
+            "faults": faults(result, request.programs),
             "items": [describe(item) for item in result.items],
         }
 
     def decide(self, job: Job, settings: Any, evidence: Evidence) -> Verdict:
-        """Deny when a baseline is needed and there is none."""
-        if not evidence["needed"] or evidence["available"]:
+        """Deny when a baseline is needed and there is none, or one that cannot be right."""
+        if not evidence["needed"]:
             return allow(evidence)
-        return deny(
-            evidence,
+        if not evidence["available"]:
+            return deny(
+                evidence,
+                Finding(
+                    rule="release.baseline.none",
+                    message="the job fell back, and no classical baseline was supplied",
+                    got="no fallback",
+                    expected="a deterministic classical answer",
+                    fix="pass fallback=... to interlock.guard(), or --fallback to interlock run",
+                ),
+            )
+        findings = [
             Finding(
-                rule="release.baseline.none",
-                message="the job fell back, and no classical baseline was supplied",
-                got="no fallback",
-                expected="a deterministic classical answer",
-                fix="pass fallback=... to interlock.guard(), or set release.baseline in the policy",
-            ),
-        )
+                rule=f"release.baseline.{fault['rule']}",
+                message="the classical baseline's answer is not one for these circuits",
+                got=fault["got"],
+                expected=fault["expected"],
+                fix="mend the fallback function; see docs/how-to/fallback.md",
+                location=fault.get("where"),
+            )
+            for fault in evidence["faults"]
+        ]
+        return verdict(evidence, findings)

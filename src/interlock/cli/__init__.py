@@ -20,6 +20,7 @@ COMMANDS: dict[str, str] = {
     "erase": "Destroy the data keys of a subject; proofs stay valid.",
     "explain": "Say why a job was released or refused, with its whole lineage.",
     "filter": "Explain the output filter and try outputs against it.",
+    "keys": "List keys, rotate the key-encryption key, choose where it is kept.",
     "ledger": "Heads, proofs, exports, witnesses, time-stamps, rotation of keys.",
     "policy": "Make, check and show policies.",
     "replay": "Decide every recorded job again; name any difference.",

@@ -1,0 +1,126 @@
+import json
+import os
+import struct
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from interlock.crypto.envelope import open_bytes, open_stream, seal_bytes, seal_stream
+from interlock.crypto.kem import SUITES, KemPrivate, public_key, suite
+from interlock.crypto.keys import KeyStore
+from interlock.errors import InputError, IntegrityError, UsageError
+from tests.vectors.crypto.hpke_reader import open_hpke
+
+MIB = 1 << 20
+SEED = bytes(range(32))
+SIZES = [0, 1, MIB - 1, MIB, MIB + 1, 3 * MIB]
+
+
+@pytest.fixture(params=sorted(SUITES))
+def key(request: pytest.FixtureRequest) -> KemPrivate:
+    return suite(request.param).private(SEED)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_what_is_sealed_opens(key: KemPrivate, size: int) -> None:
+    data = os.urandom(size)
+    envelope = seal_bytes(data, key.public(), context="dataset/d1")
+    assert open_bytes(envelope, key, context="dataset/d1") == data
+    assert data[:64] not in envelope or size < 64
+
+
+def second_reader(envelope: bytes, name: str, seed: bytes) -> tuple[dict[str, object], bytes]:
+    """The format, read from its description, on HPKE rebuilt from its parts."""
+    assert envelope[:8] == b"ILKENV1\n"
+    (length,) = struct.unpack(">I", envelope[8:12])
+    header = envelope[12 : 12 + length]
+    at = 12 + length
+    (wrapped,) = struct.unpack(">H", envelope[at : at + 2])
+    info = b"interlock/envelope/v1\0" + header
+    cipher = AESGCM(open_hpke(name, seed, envelope[at + 2 : at + 2 + wrapped], info))
+    body, out = envelope[at + 2 + wrapped :], b""
+    chunks = [body[i : i + MIB + 16] for i in range(0, len(body), MIB + 16)]
+    for number, chunk in enumerate(chunks):
+        nonce = bytes(7) + struct.pack(">I?", number, number == len(chunks) - 1)
+        out += cipher.decrypt(nonce, chunk, None)
+    return json.loads(header), out
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_second_reader_opens_it(key: KemPrivate, size: int) -> None:
+    data = os.urandom(size)
+    envelope = seal_bytes(data, key.public(), context="c")
+    header, plain = second_reader(envelope, key.suite, SEED)
+    assert plain == data
+    assert header["context"] == "c"
+
+
+def test_every_single_changed_byte_of_the_head_is_refused(key: KemPrivate) -> None:
+    envelope = seal_bytes(b"counts", key.public(), context="result/j1")
+    for at in range(len(envelope)):
+        changed = bytearray(envelope)
+        changed[at] ^= 1
+        with pytest.raises((InputError, IntegrityError, UsageError)):
+            open_bytes(bytes(changed), key, context="result/j1")
+
+
+def test_cut_joined_and_reordered_pieces_are_refused(key: KemPrivate) -> None:
+    envelope = seal_bytes(os.urandom(3 * MIB), key.public(), context="c")
+    head = len(envelope) - 3 * (MIB + 16)
+    pieces = [envelope[head + i * (MIB + 16) :][: MIB + 16] for i in range(3)]
+    start = envelope[:head]
+    for body in (
+        pieces[:2],
+        [pieces[0], pieces[2]],
+        [pieces[1], pieces[0], pieces[2]],
+        [pieces[0], pieces[0], pieces[1], pieces[2]],
+        [*pieces, b"x"],
+        [],
+    ):
+        with pytest.raises(IntegrityError):
+            open_bytes(start + b"".join(body), key, context="c")
+    for cut in range(0, head, 97):
+        with pytest.raises((InputError, IntegrityError)):
+            open_bytes(envelope[:cut], key, context="c")
+
+
+def test_another_key_suite_or_context_is_refused() -> None:
+    one, two = suite("x25519-mlkem768").private(SEED), suite("x25519-mlkem768").private(bytes(32))
+    cnsa = suite("cnsa").private(SEED)
+    envelope = seal_bytes(b"x", one.public(), context="result/j1")
+    for key, context, code in (
+        (two, "result/j1", "envelope-recipient"),
+        (cnsa, "result/j1", "envelope-recipient"),
+        (one, "result/j2", "envelope-context"),
+    ):
+        with pytest.raises(IntegrityError) as caught:
+            open_bytes(envelope, key, context=context)
+        assert caught.value.code == code
+    forged = envelope.replace(b"result/j1", b"result/j2")
+    with pytest.raises(IntegrityError):
+        open_bytes(forged, one, context="result/j2")
+
+
+def test_a_file_on_the_disk_holds_no_plaintext(tmp_path: Path) -> None:
+    key = KeyStore(tmp_path / "keys").kem_key("data", "x25519-mlkem768")
+    canary = b"CANARY-55aa-molecule"
+    with (tmp_path / "data.env").open("wb") as out:
+        seal_stream(BytesIO(canary * 100_000), out, key.public(), context="dataset/d")
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            assert canary not in path.read_bytes()
+    again = KeyStore(tmp_path / "keys").kem_key("data", "x25519-mlkem768")
+    with (tmp_path / "data.env").open("rb") as source:
+        plain = b"".join(open_stream(source, again, context="dataset/d"))
+    assert plain == canary * 100_000
+
+
+def test_keys_and_suites_that_are_not_known_are_refused() -> None:
+    with pytest.raises(UsageError):
+        suite("rot13")
+    with pytest.raises(InputError):
+        public_key("cnsa", b"short")
+    raw = suite("cnsa").private(SEED).public_bytes
+    assert public_key("cnsa", raw).public_bytes == raw

@@ -3,8 +3,8 @@
 Format: `ILKENV1` and a newline, length of the header (4 bytes), the header (RFC 8785 JSON), length
 of the wrapped key (2 bytes), the content key wrapped by HPKE, then chunks of 1 MiB, each
 AES-256-GCM. The nonce counts the chunks and marks the last (the STREAM construction of Hoang,
-Reyhanitabar, Rogaway and Vizar), so that a cut, reordered or repeated chunk does not open. The header names suite,
-recipient and context and is bound into the wrapping.
+Reyhanitabar, Rogaway and Vizar), so that a cut, reordered or repeated chunk does not open. The
+header names suite, recipient and context and is bound into the wrapping.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "stop": "Stop everything: nothing is admitted, nothing released.",
     "verify": "Check a ledger offline: every entry and every signed head.",
     "version": "Print the version.",
+    "weights": "Sign and check weights and chains of training checkpoints.",
     "witness": "Serve a witness that cosigns only consistent checkpoints.",
 }
 

@@ -1,8 +1,8 @@
 """Noise bursts and poisoned updates in training: what the update gate stops, beside no defence.
 
-A two-layer network (numpy) learns 8-dimensional data of two classes for 120 updates. In each run one
-fault strikes from update 60 on: a noise burst on the weights, or updates from poisoned batches. With the
-gate a stopped update is reverted to the last good weights.
+A two-layer network (numpy) learns 8-dimensional data of two classes for 120 updates. In each run
+one fault strikes from update 60 on: a noise burst on the weights, or updates from poisoned batches.
+With the gate a stopped update is reverted to the last good weights.
 
 usage: python benchmarks/weights_poison.py [--runs 20]
 """

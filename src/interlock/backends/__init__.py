@@ -9,10 +9,13 @@ from interlock.backends.snapshots import snapshot, snapshots
 from interlock.backends.sources import backend_of, calibration_of
 
 if TYPE_CHECKING:
+    from interlock.backends.confined import ConfinedEstimator, ConfinedSampler
     from interlock.backends.twins import Twin, TwinEstimator, TwinSampler, TwinSpec, twin
 
 __all__ = [
     "Calibration",
+    "ConfinedEstimator",
+    "ConfinedSampler",
     "Gate",
     "Qubit",
     "Twin",
@@ -30,6 +33,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(name)
-    import interlock.backends.twins as module
+    import importlib
 
-    return getattr(module, name)
+    home = "confined" if name.startswith("Confined") else "twins"
+    return getattr(importlib.import_module(f"interlock.backends.{home}"), name)

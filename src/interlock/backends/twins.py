@@ -40,6 +40,10 @@ __all__ = ["Twin", "TwinEstimator", "TwinSampler", "TwinSpec", "twin"]
 _ALWAYS = frozenset({"measure", "reset", "delay", "barrier"})
 _CONTROL = frozenset({"if_else", "for_loop", "while_loop", "switch_case", "break_loop"})
 _MODELS = 32
+#: Circuits of one job must not share their random numbers.
+_STRIDE = 1_000_003
+#: Up to this width density matrices are simulated exactly; beyond, trajectories.
+EXACT_QUBITS = 7
 
 
 class TwinSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,7 +110,9 @@ class Twin(BackendV2):
         """Return the noise model of these qubits, built once."""
         key = tuple(sorted(qubits))
         if key not in self._models:
-            self._models[key] = noise_model(self._truth.restricted(key))
+            self._models[key] = noise_model(
+                self._truth.restricted(key), exact=len(key) <= EXACT_QUBITS
+            )
             if len(self._models) > _MODELS:
                 self._models.popitem(last=False)
         self._models.move_to_end(key)
@@ -217,7 +223,7 @@ def simulator_options(used: Sequence[int], model: Any) -> dict[str, Any]:
     """Return Aer options: exact density matrices to 7 qubits, trajectories beyond; one thread."""
     return {
         "noise_model": model,
-        "method": "density_matrix" if len(used) <= 7 else "automatic",
+        "method": "density_matrix" if len(used) <= EXACT_QUBITS else "automatic",
         "max_parallel_threads": 1,
     }
 
@@ -322,17 +328,18 @@ class TwinSampler(BaseSamplerV2):
         return job
 
     def _run(self, pubs: list[SamplerPub]) -> PrimitiveResult[SamplerPubResult]:
-        return PrimitiveResult([self._run_pub(p) for p in pubs], metadata={"version": 2})
+        return PrimitiveResult([self._run_pub(p, i) for i, p in enumerate(pubs)], metadata={"version": 2})
 
-    def _run_pub(self, pub: SamplerPub) -> SamplerPubResult:
+    def _run_pub(self, pub: SamplerPub, index: int) -> SamplerPubResult:
         from qiskit_aer.primitives import SamplerV2
 
         used = used_qubits(pub.circuit)
         if not used:
             raise _not_isa("a circuit without operations", "at least one operation")
         options = simulator_options(used, self._backend.prepare(used))
+        seed = self._backend._seed(self._seed)
         sampler = SamplerV2(
-            seed=self._backend._seed(self._seed),
+            seed=None if seed is None else (seed + index * _STRIDE) % 2**63,
             options={"backend_options": options},
         )
         small = SamplerPub(

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 import interlock.errors
@@ -38,7 +38,7 @@ _BOOT = (
 class Completed:
     """What a confined child returned, how it was held, and what it used."""
 
-    result: bytes
+    result: bytes = field(repr=False)
     level: Level
     missing: tuple[str, ...]
     wall_s: float
@@ -187,14 +187,49 @@ class ForkServer:
                 for handle in (memory, result_w, status_w):
                     os.close(handle)
             data, late = _drain(result_r, time.monotonic() + bounds.wall_s + _GRACE_S, bounds)
-            status = {} if late else _status(status_r)
+            short = not late and len(data) <= bounds.max_result_bytes
+            status = _status(status_r) if short else {}
         finally:
             os.close(result_r)
             os.close(status_r)
         return self._judge(entry, data, status, bounds, late=late)
 
-    def _send(self, entry: str, limits: Limits, handles: tuple[int, ...]) -> None:
-        header = json.dumps({"entry": entry, "limits": asdict(limits)}).encode()
+    def prepare(self, entry: str, payload: bytes, timeout_s: float = 120.0) -> None:
+        """Call an entry in the zygote, unconfined, so that later children inherit what it made.
+
+        Only for payloads of the caller's own making: nothing hostile may come here.
+
+        Raises:
+            BackendError: it failed (`worker-crashed`) or the zygote ended (`worker-died`).
+        """
+        result_r, result_w = os.pipe()
+        status_r, status_w = os.pipe()
+        memory = _memory(payload)
+        try:
+            try:
+                self._send(entry, None, (memory, result_w, status_w))
+            finally:
+                for handle in (memory, result_w, status_w):
+                    os.close(handle)
+            deadline = time.monotonic() + timeout_s
+            answer, late = _drain(result_r, deadline, Limits(max_result_bytes=4096))
+        finally:
+            os.close(result_r)
+            os.close(status_r)
+        if late:
+            self.close()
+            raise _failed("worker-timeout", entry, f"not prepared in {timeout_s:g} s")
+        if answer != b"ok":
+            code = "worker-crashed" if answer else "worker-died"
+            raise _failed(code, entry, answer.decode(errors="replace") or "the zygote ended")
+
+    def _send(self, entry: str, limits: Limits | None, handles: tuple[int, ...]) -> None:
+        request = (
+            {"entry": entry, "prepare": True}
+            if limits is None
+            else {"entry": entry, "limits": asdict(limits)}
+        )
+        header = json.dumps(request).encode()
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", handles))]
         for attempt in (1, 2):
             with self._lock:
@@ -245,6 +280,13 @@ class ForkServer:
             cpu_s=status["cpu_s"],
             max_rss_kb=status["max_rss_kb"],
         )
+
+
+def _memory(payload: bytes) -> int:
+    handle = os.memfd_create("job", os.MFD_CLOEXEC)
+    with open(handle, "wb", closefd=False) as file:
+        file.write(payload)
+    return handle
 
 
 def _drain(handle: int, deadline: float, limits: Limits) -> tuple[bytes, bool]:

@@ -127,3 +127,10 @@ def test_the_noise_of_an_aer_simulator_is_its_calibration() -> None:
     assert found is not None
     assert found.edges[0, 1].error == pytest.approx(0.02 * 3 / 4)
     assert found.qubits[1].p10 == pytest.approx(0.03)
+
+
+def test_circuits_of_one_job_have_their_own_random_numbers() -> None:
+    backend = twin("manila")
+    isa = transpile(ghz(3), backend, seed_transpiler=1)
+    first, second = TwinSampler(backend, seed=7).run([isa, isa], shots=500).result()
+    assert not np.array_equal(first.data.meas.array, second.data.meas.array)

@@ -328,7 +328,9 @@ class TwinSampler(BaseSamplerV2):
         return job
 
     def _run(self, pubs: list[SamplerPub]) -> PrimitiveResult[SamplerPubResult]:
-        return PrimitiveResult([self._run_pub(p, i) for i, p in enumerate(pubs)], metadata={"version": 2})
+        return PrimitiveResult(
+            [self._run_pub(p, i) for i, p in enumerate(pubs)], metadata={"version": 2}
+        )
 
     def _run_pub(self, pub: SamplerPub, index: int) -> SamplerPubResult:
         from qiskit_aer.primitives import SamplerV2

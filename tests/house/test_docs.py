@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +84,11 @@ def test_the_repository_speaks_of_the_project_alone() -> None:
         if words.search(line)
     ]
     assert found == []
+
+
+def test_the_extra_all_has_every_extra() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as stream:
+        extras = tomllib.load(stream)["project"]["optional-dependencies"]
+    (everything,) = extras["all"]
+    named = set(everything.removeprefix("interlock[").removesuffix("]").split(","))
+    assert named == set(extras) - {"all", "dev"}

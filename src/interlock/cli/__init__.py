@@ -14,11 +14,13 @@ __all__ = ["main"]
 
 #: command -> one line of help. Each lives in `interlock.cli.<command>` as `command`. Keep sorted.
 COMMANDS: dict[str, str] = {
+    "bom": "Print a bill of materials: cryptography, software or a model.",
     "certs": "Issue, show and rotate certificates.",
     "demo": "Show what the guard does, in six scenes, without account or network.",
     "doctor": "Say what is installed, what works, and how to mend what does not.",
     "erase": "Destroy the data keys of a subject; proofs stay valid.",
     "explain": "Say why a job was released or refused, with its whole lineage.",
+    "exposure": "Is data secret for longer than its encryption will be?",
     "filter": "Explain the output filter and try outputs against it.",
     "keys": "List keys, rotate the key-encryption key, choose where it is kept.",
     "ledger": "Heads, proofs, exports, witnesses, time-stamps, rotation of keys.",

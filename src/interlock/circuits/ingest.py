@@ -27,7 +27,7 @@ from interlock.errors import BackendError, InputError
 if TYPE_CHECKING:
     from interlock.confine import Completed
 
-__all__ = ["Ingested", "Limits", "ingest", "read_circuit"]
+__all__ = ["Ingested", "Limits", "ingest", "load_bytes", "read_circuit"]
 
 _MODULE = "interlock.circuits.ingest_child"
 _TEXT = f"{_MODULE}:parse_text"
@@ -102,7 +102,7 @@ def ingest(
     """Read a circuit, and say how it was read; see `read_circuit`."""
     limits = limits or Limits()
     if isinstance(source, Path):
-        data = _load(source, limits.max_bytes)
+        data = load_bytes(source, limits.max_bytes)
     elif isinstance(source, bytes):
         data = source
     else:
@@ -170,7 +170,12 @@ def _large(got: str, limit: int) -> InputError:
     )
 
 
-def _load(path: Path, max_bytes: int) -> bytes:
+def load_bytes(path: Path, max_bytes: int) -> bytes:
+    """Read a regular file of bounded size.
+
+    Raises:
+        InputError: `circuit-file` or `circuit-too-large`.
+    """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:

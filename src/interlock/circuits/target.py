@@ -10,7 +10,7 @@ import msgspec
 
 from interlock.circuits.gates import ALIASES, CONTROL_FLOW
 
-__all__ = ["Places", "Target", "target_of"]
+__all__ = ["Places", "Target", "from_calibration", "target_of"]
 
 #: Qubits a gate is calibrated on -> its length in seconds, or None where that is not known.
 Places: TypeAlias = Mapping[tuple[int, ...], float | None]
@@ -125,4 +125,42 @@ def _faults(backend: Any) -> tuple[frozenset[int], frozenset[tuple[int, int]], s
         frozenset(properties.faulty_qubits()),
         frozenset(edges),
         at.isoformat() if hasattr(at, "isoformat") else None,
+    )
+
+
+def from_calibration(calibration: Any) -> Target:
+    """Return the summary of a calibration (`interlock.backends.Calibration`).
+
+    A gate without an error value is one the vendor reported as broken; those couplings and the
+    qubits that are not operational are faults. Virtual rotations work everywhere, and so do reset,
+    delay and control flow on classical bits.
+    """
+    from datetime import UTC, datetime
+
+    gates: dict[str, Places | None] = {}
+    tables: dict[str, dict[tuple[int, ...], float | None]] = {}
+    broken: set[tuple[int, int]] = set()
+    for gate in calibration.gates:
+        name = ALIASES.get(gate.name, gate.name)
+        length = None if gate.duration_us is None else gate.duration_us * 1e-6
+        tables.setdefault(name, {})[gate.qubits] = length
+        if gate.error is None and len(gate.qubits) == 2:
+            a, b = gate.qubits
+            broken |= {(a, b), (b, a)}
+    gates.update(tables)
+    readout: dict[tuple[int, ...], float | None] = {
+        (i,): None if q.readout_us is None else q.readout_us * 1e-6
+        for i, q in enumerate(calibration.qubits)
+    }
+    gates["measure"] = readout
+    for name in ("rz", "reset", "delay", "delay_dt", "id", "if_else", "for_loop", "switch_case"):
+        gates.setdefault(name, None)
+    at = calibration.observed_at
+    return Target(
+        name=calibration.device,
+        num_qubits=calibration.num_qubits,
+        gates=gates,
+        faulty_qubits=frozenset(i for i, q in enumerate(calibration.qubits) if not q.operational),
+        faulty_edges=frozenset(broken),
+        calibrated_at=None if at is None else datetime.fromtimestamp(at, UTC).isoformat(),
     )

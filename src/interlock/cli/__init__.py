@@ -18,6 +18,7 @@ COMMANDS: dict[str, str] = {
     "certs": "Issue, show and rotate certificates.",
     "demo": "Show what the guard does, in six scenes, without account or network.",
     "doctor": "Say what is installed, what works, and how to mend what does not.",
+    "check": "Say before the queue whether circuits will run, and what they cost.",
     "erase": "Destroy the data keys of a subject; proofs stay valid.",
     "explain": "Say why a job was released or refused, with its whole lineage.",
     "exposure": "Is data secret for longer than its encryption will be?",

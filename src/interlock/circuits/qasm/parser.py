@@ -7,6 +7,7 @@ matrix, the gate of the vocabulary that it is named after.
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -616,8 +617,6 @@ class _Parser:
         return [op for op in ops if op.name != "gphase"] if not self.frames else ops
 
     def _near(self, name: str) -> str:
-        import difflib
-
         names = [*self.gates, *(g for i in self.includes for g in INCLUDES[i]), "U"]
         found = difflib.get_close_matches(name, names, 1)
         if found:

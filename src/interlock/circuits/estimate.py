@@ -1,0 +1,100 @@
+"""How long a circuit takes on a device, and what it costs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import msgspec
+
+from interlock.circuits.canonical import Circuit, Operation
+from interlock.circuits.packs import Limits
+from interlock.circuits.target import Target
+
+__all__ = ["Estimate", "busiest", "estimate", "shot_seconds"]
+
+
+class Estimate(msgspec.Struct, frozen=True, kw_only=True):
+    """An estimate, not a quote. None where the device or the price is unknown.
+
+    Attributes:
+        shot_s: length of one shot on the device.
+        seconds: all shots, with the pause between them.
+        usd: cost.
+        executions: shots over all parameter sets.
+    """
+
+    shot_s: float | None
+    seconds: float | None
+    usd: float | None
+    executions: int
+
+
+def shot_seconds(circuit: Circuit, target: Target) -> float | None:
+    """Return the length of the longest path of one shot, or None when no gate has a length."""
+    if target.gates is None:
+        return None
+    known = [False]
+    length = _path(circuit.operations, target, known)
+    return length if known[0] else None
+
+
+def _path(operations: Sequence[Operation], target: Target, known: list[bool]) -> float:
+    ends: dict[int, float] = {}
+    bits: dict[int, float] = {}
+    for op in operations:
+        start = max(
+            max((ends.get(q, 0.0) for q in op.qubits), default=0.0),
+            max((bits.get(c, 0.0) for c in op.clbits), default=0.0),
+        )
+        end = start + _length(op, target, known)
+        ends.update(dict.fromkeys(op.qubits, end))
+        bits.update(dict.fromkeys(op.clbits, end))
+    return max(ends.values(), default=0.0)
+
+
+def _length(op: Operation, target: Target, known: list[bool]) -> float:
+    if op.control is not None:
+        inner = max((_path(block, target, known) for block in op.control.blocks), default=0.0)
+        if op.name == "for_loop":
+            kind, *rest = op.control.condition
+            return inner * (len(range(*rest)) if kind == "range" else len(rest[0]))
+        return inner
+    if op.name in ("delay", "delay_dt"):
+        value = op.params[0]
+        if isinstance(value, str):
+            return 0.0
+        return value * (target.cycle_s or 0.0) if op.name == "delay_dt" else value
+    places = target.places(op.name)
+    found = places.get(op.qubits) if places else None
+    if found is None:
+        return 0.0
+    known[0] = True
+    return found
+
+
+def estimate(
+    circuit: Circuit, target: Target, limits: Limits, *, shots: int, bindings: int = 1
+) -> Estimate:
+    """Return duration and cost of running a circuit."""
+    executions = shots * bindings
+    shot = shot_seconds(circuit, target)
+    seconds = None
+    if shot is not None:
+        seconds = executions * (shot + (limits.repetition_s or 0.0))
+    parts = []
+    if limits.usd_per_task is not None:
+        parts.append(limits.usd_per_task * bindings)
+    if limits.usd_per_shot is not None:
+        parts.append(limits.usd_per_shot * executions)
+    if limits.usd_per_second is not None and seconds is not None:
+        parts.append(limits.usd_per_second * seconds)
+    return Estimate(
+        shot_s=shot, seconds=seconds, usd=sum(parts) if parts else None, executions=executions
+    )
+
+
+def busiest(circuit: Circuit) -> int:
+    """Return the number of operations on the busiest qubit, blocks counted once."""
+    counts = Counter(q for op in circuit.walk() if op.name != "barrier" for q in op.qubits)
+    return max(counts.values(), default=0)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import metadata
 from typing import Any
 
-from interlock import __version__
 from interlock.circuits.check import CheckedFile, Diagnostic
 
 __all__ = ["sarif"]
@@ -28,7 +28,7 @@ def sarif(files: Sequence[CheckedFile]) -> dict[str, Any]:
                 "tool": {
                     "driver": {
                         "name": "interlock check",
-                        "version": __version__,
+                        "version": metadata.version("interlock"),
                         "rules": [
                             {
                                 "id": f"check/{name}",

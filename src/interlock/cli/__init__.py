@@ -23,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "explain": "Say why a job was released or refused, with its whole lineage.",
     "exposure": "Is data secret for longer than its encryption will be?",
     "filter": "Explain the output filter and try outputs against it.",
+    "health": "Say how fit devices are, and where a circuit would run best.",
     "keys": "List keys, rotate the key-encryption key, choose where it is kept.",
     "ledger": "Heads, proofs, exports, witnesses, time-stamps, rotation of keys.",
     "policy": "Make, check and show policies.",

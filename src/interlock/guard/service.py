@@ -211,7 +211,9 @@ class Guard:
                 "job": job_payload(request.job),
                 "bindings": _bindings(request.programs),
             }
-            pending = self.ledger.append("admit", {"job": request.job.id}, intent)
+            pending = self.ledger.append(
+                "admit", {"job": request.job.id}, msgspec.json.encode(intent)
+            )
             if request.shared.get("cost_usd"):
                 pending.wait(LEDGER_TIMEOUT_S)
             return execute()
@@ -240,7 +242,8 @@ class Guard:
             "settle_faults": faults,
         }
         header = {"job": job.id, "outcome": trace.outcome.value, "policy": self._policy.sha256}
-        return self.ledger.append(trace.ended_at, header, payload).wait(LEDGER_TIMEOUT_S)
+        pending = self.ledger.append(trace.ended_at, header, msgspec.json.encode(payload))
+        return pending.wait(LEDGER_TIMEOUT_S)
 
     def _receipt(self, job: Job, trace: Trace, entry: Entry) -> Receipt:
         cause = trace.cause

@@ -68,7 +68,7 @@ class Draft:
 
     event: str
     header: Mapping[str, HeaderValue]
-    payload: Mapping[str, Any]
+    payload: Mapping[str, Any] | bytes
     key: str
     stored: bytes
     head: str = field(init=False)
@@ -89,7 +89,7 @@ class Draft:
 
 
 def draft(
-    event: str, header: Mapping[str, HeaderValue], payload: Mapping[str, Any]
+    event: str, header: Mapping[str, HeaderValue], payload: Mapping[str, Any] | bytes
 ) -> tuple[Mapping[str, HeaderValue], bytes]:
     """Check what a caller wants recorded and return the header and the payload as JSON bytes.
 
@@ -106,7 +106,7 @@ def draft(
         if isinstance(value, int) and abs(value) > _SAFE:
             raise _bad(f"header field {name}", str(value), "at most 2^53 - 1; pass it as text")
     try:
-        data = _encode(payload).encode()
+        data = payload if isinstance(payload, bytes) else _encode(payload).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise _bad("the payload", str(error), "JSON values; no NaN, no infinity") from error
     if len(data) > _MAX_PAYLOAD:

@@ -165,7 +165,7 @@ class Ledger:
         self,
         event: str,
         header: Mapping[str, HeaderValue],
-        payload: Mapping[str, Any],
+        payload: Mapping[str, Any] | bytes,
         *,
         subject: str = "local",
         label: str = "",
@@ -177,7 +177,7 @@ class Ledger:
         Args:
             event: what happened, for instance a stage of the guarded path.
             header: flat, in the clear, kept for ever: no personal data.
-            payload: JSON values, encrypted under the subject's data key.
+            payload: JSON values, or an object as JSON text; encrypted under the subject's data key.
             subject: whom the payload is about; `erase` works by subject.
             label: data label; `expire` ends the retention of a label, month by month.
 
@@ -210,7 +210,7 @@ class Ledger:
         self,
         event: str,
         header: Mapping[str, HeaderValue],
-        payload: Mapping[str, Any],
+        payload: Mapping[str, Any] | bytes,
         scope: Scope = _OWN,
     ) -> Pending:
         fields, data = entries.draft(event, header, payload)

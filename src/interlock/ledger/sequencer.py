@@ -9,10 +9,14 @@ what the others added since and extends the tree with it, so all of them sign on
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import msgspec
 
 from interlock.errors import IntegrityError, InterlockError, StorageError
 from interlock.ledger.entry import (
@@ -36,6 +40,27 @@ _MAX_BATCH_BYTES = 16 << 20
 _BACK_NS = 10 * 1_000_000_000
 #: ... and run ahead of it by this much.
 _AHEAD_NS = 400 * 86_400 * 1_000_000_000
+
+
+class _Later(Mapping[str, Any]):
+    """A payload that was handed in as JSON text; parsed only if somebody looks."""
+
+    def __init__(self, text: bytes) -> None:
+        self._text = text
+
+    @functools.cached_property
+    def _plain(self) -> dict[str, Any]:
+        plain: dict[str, Any] = msgspec.json.decode(self._text)
+        return plain
+
+    def __getitem__(self, key: str) -> Any:
+        return self._plain[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._plain)
+
+    def __len__(self) -> int:
+        return len(self._plain)
 
 
 class Pending:
@@ -187,7 +212,9 @@ class Sequencer:
                     event=draft.event,
                     time=stamp,
                     header=draft.header,
-                    payload=draft.payload,
+                    payload=_Later(draft.payload)
+                    if isinstance(draft.payload, bytes)
+                    else draft.payload,
                     leaf_hash=leaf,
                     key=draft.key,
                 )

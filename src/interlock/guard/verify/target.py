@@ -17,6 +17,7 @@ from interlock.types import Decision, Evidence, Finding, Job, Verdict
 __all__ = ["TargetControl"]
 
 MAX_PROBLEMS = 50
+REMEMBERED = 4096
 
 
 class TargetSettings(Settings, frozen=True, kw_only=True):
@@ -47,13 +48,16 @@ class TargetControl(Control):
     stage = "verify"
     Settings = TargetSettings
 
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], tuple[Target, list[Problem]]] = {}
+
     def gather(self, request: Request, settings: Any) -> Evidence:
         """Inspect each circuit; the evidence is the list of problems."""
         target = target_of(request.backend)
         kind: Kind = "estimate" if request.job.kind == "estimate" else "sample"
         problems: list[dict[str, Any]] = []
         for number, program in enumerate(request.programs):
-            found = _problems(program, target, kind)
+            found = self._inspected(program, target, kind)
             problems += [{"circuit": number, **msgspec.to_builtins(p)} for p in found]
         return {
             "target": target.name,
@@ -61,6 +65,18 @@ class TargetControl(Control):
             "problems": problems[:MAX_PROBLEMS],
             "more": dict(Counter(p["rule"] for p in problems[MAX_PROBLEMS:])),
         }
+
+    def _inspected(self, program: Program, target: Target, kind: Kind) -> list[Problem]:
+        """Inspect a circuit without parameters once for each target."""
+        if program.parameters:
+            return _problems(program, target, kind)
+        key = (program.circuit.sha256, kind)
+        known = self._known.get(key)
+        if known is None or known[0] is not target:
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            known = self._known[key] = (target, _problems(program, target, kind))
+        return known[1]
 
     def decide(self, job: Job, settings: TargetSettings, evidence: Evidence) -> Verdict:
         """Any problem of a denying rule denies; the others are findings."""

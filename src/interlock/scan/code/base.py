@@ -46,7 +46,7 @@ class Module:
     r"""A parsed Python module with imports resolved and assignments recorded.
 
     Example:
-        >>> m = Module("import numpy as np\\nx = np.load('a')")
+        >>> m = Module("import numpy as np\nx = np.load('a')")
         >>> [m.name(call.func) for call in m.calls]
         ['numpy.load']
     """

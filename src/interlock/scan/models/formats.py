@@ -47,8 +47,8 @@ def is_pickle(head: bytes) -> bool:
 
     Example:
         >>> import pickle
-        >>> is_pickle(pickle.dumps([1, 2])), is_pickle(b"cos\\nsystem\\n."), is_pickle(b"(notes)")
-        (True, True, False)
+        >>> is_pickle(pickle.dumps([1, 2])), is_pickle(b"(notes)")
+        (True, False)
     """
     if len(head) >= 2 and head[0] == 0x80 and head[1] <= 5:
         return _ops(head[2:]) >= 1

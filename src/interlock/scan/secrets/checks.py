@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import itertools
 import json
 import math
 import re
 import zlib
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 
 __all__ = ["CHECKS", "entropy"]
 
@@ -118,8 +118,19 @@ def _mixed(value: bytes) -> bool:
     return any(48 <= c <= 57 for c in value) and any(chr(c).isalpha() for c in value)
 
 
+def _varied(value: bytes) -> bool:
+    """At least two of lower case, upper case and digits: no plain word."""
+    kinds = (
+        any(97 <= c <= 122 for c in value),
+        any(65 <= c <= 90 for c in value),
+        any(48 <= c <= 57 for c in value),
+    )
+    return sum(kinds) >= 2
+
+
 def _mixed_case(value: bytes) -> bool:
-    return _mixed(value) and value != value.lower() and value != value.upper()
+    """Letters of both cases, as any long draw from the alphanumeric characters has."""
+    return value != value.lower() and value != value.upper()
 
 
 def _mixed_letters(value: bytes) -> bool:
@@ -148,17 +159,23 @@ _WORDLIKE = re.compile(rb"^[A-Za-z]+[0-9]{0,3}(?:[-_./=:]+[A-Za-z]*[0-9]{0,3})*$
 _DOTTED = re.compile(rb"^[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+$")
 
 
+def _switches(value: bytes) -> int:
+    """Count changes between digits, capitals and the rest."""
+    kinds = [1 if 48 <= c <= 57 else 2 if 65 <= c <= 90 else 3 for c in value]
+    return sum(a != b for a, b in pairwise(kinds))
+
+
 def _random(value: bytes) -> bool:
     """Looks drawn, not written: letters and digits mixed beyond what identifiers and paths do."""
     body = value.strip(b"=.-_")
-    if not _mixed(body) or _DOTTED.match(body) or value.count(b"/") > max(3, len(value) // 12):
+    if _DOTTED.match(body) or value.count(b"/") > max(3, len(value) // 12):
         return False
+    if not _mixed(body):
+        return len(body) >= 24 and body.isalpha() and _switches(body) >= len(body) // 3
     if _WORDLIKE.match(body):
         runs = re.findall(rb"[A-Za-z]+", body)
         return len(runs) <= 2 and entropy(body) > 4.0 and max(map(len, runs)) > 12
-    kinds = [1 if 48 <= c <= 57 else 2 if 65 <= c <= 90 else 3 for c in body]
-    switches = sum(a != b for a, b in itertools.pairwise(kinds))
-    return switches >= max(4, len(body) // 5)
+    return _switches(body) >= max(4, len(body) // 5)
 
 
 def _basic(value: bytes) -> bool:
@@ -196,4 +213,5 @@ CHECKS: dict[str, Callable[[bytes], bool]] = {
     "pem": _pem,
     "random": _random,
     "strong-password": _strong_password,
+    "varied": _varied,
 }

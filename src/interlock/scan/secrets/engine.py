@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +19,7 @@ BLOCK_BYTES = 192 * 1024
 _CONTEXT = 400
 _TAIL = 17 * 1024
 _HOLD = 8704
+_NAME = re.compile(rb"[\w.\-]{1,40}$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,10 +71,17 @@ class Engine:
     def scan(self, block: bytes, *, binary: bool = False) -> list[Match]:
         """Return the secrets in one block, in order, none overlapping another."""
         regions: dict[int, list[list[int]]] = {}
+        found: list[Match] = []
         for offset, anchor in self._anchors.find(block):
             for number in self._by_anchor[anchor]:
                 rule = self.rules[number]
                 if binary and not rule.binary:
+                    continue
+                if rule.at_anchor:
+                    hit = rule.expression.match(block, offset)
+                    match = self._judge(rule, block, hit) if hit else None
+                    if match is not None:
+                        found.append(match)
                     continue
                 low, high = offset - rule.window, offset + len(anchor) + rule.window
                 spans = regions.setdefault(number, [])
@@ -80,7 +89,6 @@ class Engine:
                     spans[-1][1] = high
                 else:
                     spans.append([max(low, 0), high])
-        found: list[Match] = []
         for number, spans in regions.items():
             rule = self.rules[number]
             for low, high in spans:
@@ -93,27 +101,35 @@ class Engine:
             hit = rule.expression.search(block, position, min(high, len(block)))
             if hit is None:
                 return
-            start, end = hit.span("secret")
+            end = hit.end("secret")
             position = max(end, hit.start() + 1)
             if end == min(high, len(block)) and high < len(block):
                 again = rule.expression.match(block, hit.start())
                 if again is None:
                     continue
-                hit, (start, end) = again, again.span("secret")
-            secret = hit["secret"]
-            if rule.entropy and entropy(secret) < rule.entropy:
-                continue
-            if rule.exclude is not None and rule.exclude.search(hit["name"]):
-                continue
-            if is_placeholder(secret) or (rule.check and not CHECKS[rule.check](secret)):
-                continue
-            if rule.context is not None and not rule.context.search(
-                block, max(0, start - _CONTEXT), end + _CONTEXT
-            ):
-                continue
-            yield Match(
-                rule=rule, start=start, end=end, secret=secret, checked=rule.check is not None
-            )
+                hit = again
+            match = self._judge(rule, block, hit)
+            if match is not None:
+                yield match
+
+    def _judge(self, rule: SecretRule, block: bytes, hit: re.Match[bytes]) -> Match | None:
+        """Return the match unless entropy, name, placeholder, check or context speak against it."""
+        start, end = hit.span("secret")
+        secret = hit["secret"]
+        if rule.entropy and entropy(secret) < rule.entropy:
+            return None
+        if rule.exclude is not None:
+            before = _NAME.search(block, max(0, hit.start("name") - 40), hit.start("name"))
+            name = (before[0] if before else b"") + hit["name"]
+            if rule.exclude.search(name):
+                return None
+        if is_placeholder(secret) or (rule.check and not CHECKS[rule.check](secret)):
+            return None
+        if rule.context is not None and not rule.context.search(
+            block, max(0, start - _CONTEXT), end + _CONTEXT
+        ):
+            return None
+        return Match(rule=rule, start=start, end=end, secret=secret, checked=rule.check is not None)
 
     def stream(self, blocks: Iterable[bytes], *, binary: bool = False) -> Iterator[Located]:
         """Scan a stream of blocks and yield matches with line numbers.

@@ -17,7 +17,7 @@ from interlock.scan.secrets.checks import CHECKS
 
 __all__ = ["SecretRule", "builtin_rules", "load_rules"]
 
-_QUOTE = r"""\\{0,3}["'`]{0,3}"""
+_QUOTE = r"""(?:[bruf]?\\{0,3}["'`]{1,3})?"""
 _TYPED = r"\s{0,3}:\s{0,3}(?:str|bytes|string|Optional\[str\])\s{0,3}=\s{0,3}"
 _EQUALS = r"=>|:=|={1,2}|:|%3[Dd]"
 
@@ -30,12 +30,12 @@ MACROS = {
     # between a name and its value: assignment, call, header, flag or plain space
     "LOOSE": (
         rf"\\{{0,3}}[\"'`\])]{{0,3}}(?:{_TYPED}|\s{{0,8}}(?:{_EQUALS}|,|\()\s{{0,8}}|"
-        rf"\s{{1,4}}(?:is\s{{1,2}})?)[\[({{]?[bruf]?{_QUOTE}(?:(?:bearer|apikey|basic|token)\s{{1,3}})?"
+        rf"\s{{1,4}}(?:is\s{{1,2}})?)[\[({{]?{_QUOTE}(?:(?:bearer|apikey|basic|token)\s{{1,3}})?"
     ),
     # an assignment only
     "ASSIGN": (
         rf"\\{{0,3}}[\"'`\]]{{0,3}}(?:{_TYPED}|\s{{0,8}}(?:{_EQUALS})\s{{0,8}}|"
-        rf"(?<=[\"']),\s{{0,3}}(?=[\"']))[bruf]?{_QUOTE}"
+        rf"(?<=[\"']),\s{{0,3}}(?=[\"'])){_QUOTE}"
     ),
     # an assignment whose value is quoted
     "ASSIGN_QUOTED": (
@@ -45,7 +45,8 @@ MACROS = {
 }
 _KEYS = {
     "id", "title", "provider", "severity", "anchors", "expression", "exclude", "context", "window",
-    "entropy", "check", "binary", "generic", "revoke", "source", "positive", "negative",
+    "entropy", "check", "binary", "generic", "at_anchor", "revoke", "source",
+    "positive", "negative",
     "vendors", "shapes",
 }  # fmt: skip
 
@@ -64,6 +65,7 @@ class SecretRule:
         entropy: least bits a character of the secret.
         check: name of a structure check in `checks.CHECKS`.
         binary: also tried in binary files.
+        at_anchor: the expression begins at its anchor and is tried only there.
         generic: loses to any other rule on the same text.
         positive: templates that must be found.
         negative: templates that must not be.
@@ -82,6 +84,7 @@ class SecretRule:
     check: str | None
     binary: bool
     generic: bool
+    at_anchor: bool
     revoke: str
     source: str
     positive: tuple[str, ...]
@@ -170,6 +173,7 @@ def _compile(where: str, raw: dict[str, Any], extra: dict[str, str]) -> SecretRu
         check=raw.get("check"),
         binary=bool(raw.get("binary", False)),
         generic=bool(raw.get("generic", False)),
+        at_anchor=bool(raw.get("at_anchor", False)),
         revoke=str(raw.get("revoke", "")),
         source=str(raw["source"]),
         positive=tuple(raw["positive"]),

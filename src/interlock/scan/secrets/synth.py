@@ -96,7 +96,7 @@ def fill(template: str, rng: random.Random) -> str:
 
     Example:
         >>> fill("key={hex:8}", random.Random(1))
-        'key=4a8219f7'
+        'key=4283fefc'
     """
 
     def replace(field: re.Match[str]) -> str:

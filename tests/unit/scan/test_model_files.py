@@ -1,0 +1,155 @@
+"""Model files are admitted by format and structure; nothing malicious is ever opened."""
+
+import contextlib
+import gzip
+import io
+import json
+import os
+import pickle
+import struct
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from interlock.errors import InputError
+from interlock.scan import run
+from interlock.scan.models import formats
+
+
+class Bomb:
+    """Unpickling it leaves a mark."""
+
+    def __init__(self, mark: str) -> None:
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.mkdir, (self.mark,)
+
+
+def safetensors(shape=(2, 2), extra: bytes = b"") -> bytes:
+    header = json.dumps({"w": {"dtype": "F32", "shape": list(shape), "data_offsets": [0, 16]}})
+    return struct.pack("<Q", len(header)) + header.encode() + bytes(16) + extra
+
+
+def onnx(*, location: str | None = None, domain: str = "") -> bytes:
+    def field(number: int, data: bytes) -> bytes:
+        return bytes([number << 3 | 2, len(data)]) + data
+
+    node = field(1, b"x") + field(4, b"Relu") + (field(7, domain.encode()) if domain else b"")
+    graph = field(1, node) + field(2, b"g")
+    if location:
+        entry = field(1, b"location") + field(2, location.encode())
+        graph += field(5, field(8, b"w") + bytes([13 << 3 | 2, len(entry)]) + entry)
+    return bytes([1 << 3, 8]) + field(7, graph)
+
+
+def qpy(version: int) -> bytes:
+    return b"QISKIT" + bytes([version, 2, 6, 0]) + struct.pack("!Q", 1) + b"e" + bytes(40)
+
+
+def malicious(mark: str) -> dict[str, bytes]:
+    bomb = Bomb(mark)
+    made = {f"proto{p}.pkl": pickle.dumps(bomb, protocol=p) for p in range(6)}
+    for name in (
+        "model.pt", "model.pth", "model.joblib", "model.dill", "model.bin", "weights.safetensors",
+        "net.onnx", "circuit.qpy", "config.json", "noname", "photo.png", "notes.txt", "a.ckpt",
+    ):  # fmt: skip
+        made[name] = pickle.dumps(bomb)
+        made["proto0-" + name] = pickle.dumps(bomb, protocol=0)
+    for name, member in (("torch.pt", "archive/data.pkl"), ("innocent.zip", "deep/x.pickle")):
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            archive.writestr(member, pickle.dumps(bomb))
+        made[name] = buffer.getvalue()
+    array = io.BytesIO()
+    np.save(array, np.array([bomb], dtype=object), allow_pickle=True)
+    made["objects.npy"] = array.getvalue()
+    made["packed.pkl.gz"] = gzip.compress(pickle.dumps(bomb))
+    made["keras.h5"] = b"\x89HDF\r\n\x1a\n" + bytes(64)
+    made["llm.gguf"] = b"GGUF" + bytes(64)
+    made["hidden.dat"] = b"GGUF" + bytes(64)
+    return made
+
+
+def test_every_malicious_file_is_refused_and_none_opened(tmp_path: Path) -> None:
+    mark = tmp_path / "opened"
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    corpus = malicious(str(mark))
+    assert len(corpus) > 35
+    for name, data in corpus.items():
+        (folder / name).write_bytes(data)
+    report = run.scan([folder], families=("models",), base=folder)
+    refused = {f.path.split("!")[0] for f in report.findings}
+    assert set(corpus) - refused == set()
+    for name in corpus:
+        with (folder / name).open("rb") as handle, pytest.raises(InputError) as caught:
+            formats.admit(handle, name)
+        assert caught.value.code == "model-refused"
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("w.safetensors", safetensors()),
+        ("n.onnx", onnx()),
+        ("n.onnx", onnx(location="weights.bin")),
+        ("c.qpy", qpy(13)),
+        ("c.qpy", qpy(17)),
+        ("a.json", b'{"a": [1, 2]}'),
+    ],
+)
+def test_whole_files_of_allowed_formats_pass(name: str, data: bytes) -> None:
+    assert formats.admit(io.BytesIO(data), name) == name.split(".")[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("w.safetensors", b""),
+        ("w.safetensors", struct.pack("<Q", 2**62) + b"{}"),
+        ("w.safetensors", safetensors(extra=b"x")),
+        ("w.safetensors", safetensors(shape=(3, 3))),
+        ("w.safetensors", safetensors(shape=(-2, -2))),
+        ("n.onnx", b""),
+        ("n.onnx", b"\xff" * 40),
+        ("n.onnx", onnx()[:-3]),
+        ("n.onnx", onnx(location="../../etc/passwd")),
+        ("n.onnx", onnx(location="/etc/passwd")),
+        ("n.onnx", onnx(domain="evil.ops")),
+        ("c.qpy", qpy(12)),
+        ("c.qpy", qpy(99)),
+        ("c.qpy", b"QISKIT"),
+        ("a.json", b"{"),
+        ("a.json", b'{"a": 1, "a": 2}'),
+        ("a.json", b"[" * 100_000),
+        ("a.exe", b"MZ"),
+    ],
+)
+def test_what_is_not_whole_is_refused(name: str, data: bytes) -> None:
+    with pytest.raises(InputError):
+        formats.admit(io.BytesIO(data), name)
+
+
+def test_random_bytes_never_crash_the_readers() -> None:
+    rng = np.random.default_rng(3)
+    seeds = [safetensors(), onnx(location="w"), qpy(13), b'{"a": 1}', pickle.dumps({"a": 1})]
+    for _ in range(3000):
+        data = bytearray(seeds[rng.integers(len(seeds))])
+        for _ in range(rng.integers(1, 6)):
+            data[rng.integers(len(data))] = rng.integers(256)
+        for suffix in (".safetensors", ".onnx", ".qpy", ".json"):
+            with contextlib.suppress(InputError):
+                formats.admit(io.BytesIO(bytes(data)), "x" + suffix)
+
+
+def test_ordinary_files_are_no_models(tmp_path: Path) -> None:
+    for name, text in (
+        ("a.txt", "I am text. F. (see notes)"), ("b.csv", "c1,c2\n"), ("d.md", "# T\n]}."),
+        ("e.py", "x = 1\n"), ("f.json", "{"), ("g.c", "cos\nsin(x)\n."),
+    ):  # fmt: skip
+        (tmp_path / name).write_text(text)
+    assert run.scan([tmp_path], families=("models",), base=tmp_path).findings == []

@@ -1,0 +1,129 @@
+"""Shot-aware assertions: the sizes do what they promise, and flakes stay within the budget."""
+
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from interlock.errors import UsageError
+from interlock.scan import shots as statistics
+from interlock.scan.pytest_plugin import Shots
+
+BELL = {"00": 0.5, "11": 0.5}
+
+
+def sample(rng: np.random.Generator, probabilities: dict[str, float], n: int) -> dict[str, int]:
+    drawn = rng.multinomial(n, list(probabilities.values()))
+    return {k: int(c) for k, c in zip(probabilities, drawn, strict=True)}
+
+
+def fails(check) -> bool:
+    try:
+        check()
+    except pytest.fail.Exception:
+        return True
+    return False
+
+
+def test_a_right_program_fails_within_the_budget_and_a_wrong_one_is_seen() -> None:
+    rng = np.random.default_rng(20)
+    wrong = {"00": 0.55, "11": 0.45}
+    flakes = misses = 0
+    for _ in range(300):
+        plan = Shots(0.01)
+        n = plan.for_distribution(0.05, outcomes=2)
+        close = partial(plan.assert_distribution_close, expected=BELL)
+        flakes += fails(partial(close, sample(rng, BELL, n)))
+        misses += not fails(partial(close, sample(rng, wrong, n)))
+    assert flakes <= 1
+    assert misses <= 3
+
+
+def test_expectation_noise_and_fairness() -> None:
+    rng = np.random.default_rng(21)
+    plan = Shots(0.01)
+    n = plan.for_expectation(0.05)
+    plan.assert_expectation_within(sample(rng, BELL, n), 0.0, qubits=[0])
+    assert fails(lambda: plan.assert_expectation_within(sample(rng, BELL, n), 0.2, qubits=[0]))
+
+    def noisy(level: float) -> dict[str, int]:
+        return sample(rng, {"00": 1 - level, "01": level}, 60_000)
+
+    plan.assert_noise_sensitivity(noisy, [0.0, 0.05], most_per_unit=2.0)
+    assert fails(lambda: plan.assert_noise_sensitivity(noisy, [0.0, 0.3], most_per_unit=0.5))
+    m = plan.for_fairness(0.05)
+    fair = {"a": (int(rng.binomial(m, 0.6)), m), "b": (int(rng.binomial(m, 0.58)), m)}
+    plan.assert_fairness_bound(fair, most=0.05)
+    unfair = {"a": (int(rng.binomial(m, 0.6)), m), "b": (int(rng.binomial(m, 0.48)), m)}
+    assert fails(lambda: plan.assert_fairness_bound(unfair, most=0.05))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda p: p.assert_distribution_close({}, BELL),
+        lambda p: p.assert_distribution_close({"00": 5}, {"00": 0.4}),
+        lambda p: p.assert_noise_sensitivity(lambda _: {}, [0.0], most_per_unit=1),
+        lambda p: p.assert_fairness_bound({"a": (1, 2)}, most=0.1),
+        lambda p: p.for_expectation(0.0),
+        lambda p: p.for_distribution(float("nan"), outcomes=2),
+    ],
+)
+def test_a_test_that_judges_nothing_is_an_error(call) -> None:
+    with pytest.raises(UsageError):
+        call(Shots(0.01))
+
+
+def test_the_margins_hold_far_more_often_than_promised() -> None:
+    rng = np.random.default_rng(22)
+    for flake in (0.2, 0.05):
+        bad = 0
+        for _ in range(400):
+            counts = sample(rng, {"a": 0.5, "b": 0.3, "c": 0.2}, 500)
+            off = statistics.distance(counts, {"a": 0.5, "b": 0.3, "c": 0.2})
+            bad += off > statistics.distribution_margin(500, 3, flake)
+        assert bad / 400 <= flake
+
+
+SUITE = """
+import numpy as np
+
+def sampled(p, n):
+    k = int(np.random.default_rng().binomial(n, p))
+    return {"00": n - k, "11": k}
+
+def test_bell(shots):
+    n = shots.for_distribution(0.1, outcomes=2)
+    shots.assert_distribution_close(sampled(0.5, n), {"00": 0.5, "11": 0.5})
+
+def test_z(shots):
+    n = shots.for_expectation(0.1)
+    shots.assert_expectation_within(sampled(0.5, n), 0.0, qubits=[0])
+"""
+
+
+def test_the_plugin_loads_by_entry_point_and_says_its_budget(tmp_path: Path) -> None:
+    (tmp_path / "test_suite.py").write_text(SUITE)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "2 shot assertion(s); probability of any false failure <= 0.01" in done.stdout
+    command.append("--shot-flake=2")
+    assert subprocess.run(command, capture_output=True, cwd=tmp_path, check=False).returncode == 4
+
+
+def test_one_hundred_runs_of_a_suite_flip_at_most_once() -> None:
+    flips = 0
+    for _ in range(100):
+        plan = Shots(0.01)
+        rng = np.random.default_rng()
+        red = False
+        for _ in range(20):
+            n = plan.for_distribution(0.1, outcomes=2)
+            counts = sample(rng, BELL, n)
+            red |= fails(partial(plan.assert_distribution_close, counts, BELL))
+        flips += red
+    assert flips <= 1

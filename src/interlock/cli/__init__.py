@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "health": "Say how fit devices are, and where a circuit would run best.",
     "keys": "List keys, rotate the key-encryption key, choose where it is kept.",
     "ledger": "Heads, proofs, exports, witnesses, time-stamps, rotation of keys.",
+    "monitor": "Watch telemetry with a false-alarm budget.",
     "policy": "Make, check and show policies.",
     "replay": "Decide every recorded job again; name any difference.",
     "resume": "Lift the stop.",

@@ -1,0 +1,1 @@
+"""Telemetry in: files, OTLP, Prometheus remote write; every source known and accounted for."""

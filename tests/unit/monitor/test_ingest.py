@@ -1,0 +1,198 @@
+import contextlib
+
+import numpy as np
+import pytest
+
+from interlock.crypto import signing
+from interlock.errors import InputError, IntegrityError
+from interlock.monitor.frames import Frame, Origin, StreamKind, StreamSpec
+from interlock.monitor.ingest.files import read_frames
+from interlock.monitor.ingest.otlp import decode_logs, decode_metrics, decode_remote_write
+from interlock.monitor.ingest.source import SourceGate, sign_frame
+
+pa = pytest.importorskip("pyarrow")
+RNG = np.random.default_rng(0)
+
+
+def write(path, table):
+    from pyarrow import csv, feather, parquet
+
+    if path.suffix == ".arrow":
+        feather.write_feather(table, str(path), compression="uncompressed")
+    elif path.suffix == ".parquet":
+        parquet.write_table(table, path)
+    elif path.suffix == ".csv":
+        csv.write_csv(table, path)
+    else:
+        import orjson
+
+        path.write_bytes(b"".join(orjson.dumps(r) + b"\n" for r in table.to_pylist()))
+
+
+@pytest.mark.parametrize("ending", ["arrow", "parquet", "csv", "ndjson"])
+def test_formats_give_the_same_frames(tmp_path, ending):
+    values = RNG.standard_normal((100_000 if ending == "arrow" else 3000, 2))
+    values[5, 1] = np.nan
+    table = pa.table({"t_ns": np.arange(len(values)) * 10, "a": values[:, 0], "b": values[:, 1]})
+    if ending == "ndjson":
+        table = table.set_column(2, "b", pa.array(values[:, 1], from_pandas=True))
+    write(tmp_path / f"x.{ending}", table)
+    frames = list(read_frames(tmp_path / f"x.{ending}"))
+    got = np.concatenate([f.values for f in frames])
+    np.testing.assert_allclose(got, values.astype("f4"), rtol=1e-6)
+    assert np.concatenate([f.t_ns for f in frames])[-1] == (len(values) - 1) * 10
+    assert max(len(f) for f in frames) <= 65_536
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("x.csv", b"t_ns,a\n1,hello\n"),
+        ("x.ndjson", b'{"a": 1}\nnot json\n'),
+        ("x.ndjson", b"[1]\n"),
+        ("x.arrow", b"garbage"),
+        ("x.parquet", b"PAR1garbage"),
+        ("x.txt", b""),
+        ("x.csv", b""),
+    ],
+)
+def test_hostile_files_are_refused(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        list(read_frames(tmp_path / name))
+    assert caught.value.code == "monitor-file"
+
+
+def metrics_message(points=50):
+    from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
+
+    message = metrics_service_pb2.ExportMetricsServiceRequest()
+    scope = message.resource_metrics.add().scope_metrics.add()
+    expected = []
+    for name, kind in (("fridge.mxc", "gauge"), ("queue.depth", "sum")):
+        metric = scope.metrics.add()
+        metric.name = name
+        for k in range(points):
+            point = getattr(metric, kind).data_points.add()
+            point.time_unix_nano = 1_700_000_000_000_000_000 + k
+            attribute = point.attributes.add()
+            attribute.key, attribute.value.string_value = "qubit", str(k % 3)
+            if kind == "sum":
+                point.as_int = -k
+            else:
+                point.as_double = k / 7
+            expected.append((name, point.time_unix_nano, -k if kind == "sum" else k / 7))
+    return message.SerializeToString(), expected
+
+
+def test_otlp_metrics_agree_with_the_official_messages():
+    payload, expected = metrics_message()
+    got = decode_metrics(payload)
+    rows = zip(
+        [got.names[c] for c in got.code], got.t_ns.tolist(), got.values.tolist(), strict=True
+    )
+    assert list(rows) == expected
+    assert len(set(got.series.tolist())) == 6
+
+
+def test_otlp_metrics_survive_any_broken_bytes():
+    payload, _ = metrics_message(5)
+    for k in range(400):
+        broken = bytearray(payload)
+        for _ in range(3):
+            broken[RNG.integers(len(broken))] = RNG.integers(256)
+        with contextlib.suppress(InputError):
+            decode_metrics(bytes(broken[: len(broken) - k % 7]))
+
+
+def test_remote_write_round_trip_and_bombs():
+    def chunk(number, wire, body):
+        return bytes([number << 3 | wire]) + (bytes([len(body)]) if wire == 2 else b"") + body
+
+    sample = chunk(1, 1, np.float64(2.5).tobytes()) + bytes([2 << 3, 0x90, 0x4E])
+    label = chunk(1, 2, b"__name__") + chunk(2, 2, b"t1_us")
+    other = chunk(1, 2, b"qubit") + chunk(2, 2, b"3")
+    series = chunk(1, 2, label) + chunk(1, 2, other) + chunk(2, 2, sample) * 2
+    payload = pa.compress(chunk(1, 2, series), codec="snappy", asbytes=True)
+    got = decode_remote_write(payload)
+    assert got.values.tolist() == [2.5, 2.5]
+    assert got.t_ns.tolist() == [10_000 * 1_000_000] * 2
+    assert got.names == ("t1_us{qubit=3}",)
+    for bad in (b"\xff\xff\xff\xff\x0f123", b"", payload[:-3]):
+        with pytest.raises(InputError):
+            decode_remote_write(bad)
+
+
+def test_otlp_logs():
+    from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
+
+    message = logs_service_pb2.ExportLogsServiceRequest()
+    record = message.resource_logs.add().scope_logs.add().log_records.add()
+    record.time_unix_nano, record.severity_text = 5, "WARN"
+    record.body.string_value = "list backends"
+    attribute = record.attributes.add()
+    attribute.key, attribute.value.int_value = "status", 403
+    (event,) = decode_logs(message.SerializeToString())
+    assert (event.t_ns, event.body, event.attributes) == (5, "list backends", {"status": "403"})
+    with pytest.raises(InputError):
+        decode_logs(b"\xff\xff\xff")
+
+
+SPEC = StreamSpec(
+    source="fridge",
+    kind=StreamKind.TEMPERATURE,
+    channels=("mxc", "still"),
+    period_ns=1_000_000,
+    origin=Origin.SIMULATED,
+)
+KEY = signing.load_private("ed25519", b"k" * 32)
+
+
+def gate():
+    return SourceGate({"fridge": (SPEC, KEY.public_key().public_bytes_raw())})
+
+
+def send(g, frame, *, received_ns=None, key=KEY):
+    at = int(frame.t_ns[-1]) if received_ns is None else received_ns
+    return g.accept(frame, sign_frame(frame, key), received_ns=at)
+
+
+def test_replays_spoofed_sources_and_changed_samples_are_refused():
+    g = gate()
+    frame = Frame.of(SPEC, np.zeros((10, 2)))
+    send(g, frame)
+    with pytest.raises(IntegrityError) as caught:
+        send(g, frame)
+    assert caught.value.code == "monitor-replay"
+    later = Frame.of(SPEC, np.zeros((10, 2)), first_seq=10, start_ns=10_000_000)
+    for bad in (
+        lambda: send(g, later, key=signing.load_private("ed25519", b"x" * 32)),
+        lambda: g.accept(later, sign_frame(frame, KEY), received_ns=0),
+        lambda: SourceGate({}).accept(later, sign_frame(later, KEY), received_ns=0),
+    ):
+        with pytest.raises(IntegrityError) as caught:
+            bad()
+        assert caught.value.code == "monitor-source"
+    assert g.accounts["fridge"].refused == 3
+    assert len(send(g, later)) == 10
+
+
+def test_drops_duplicates_and_200_ms_of_skew_are_accounted():
+    g, dropped, skew = gate(), 0, 200_000_000
+    rng = np.random.default_rng(1)
+    for start in range(0, 4000, 100):
+        frame = Frame.of(
+            SPEC, np.ones((110, 2)), first_seq=start, start_ns=start * 1_000_000 - skew
+        )
+        keep = rng.random(110) > 0.05
+        keep[[0, 100, 109]] = True
+        dropped += int((~keep[:100]).sum())
+        part = Frame(
+            spec=SPEC, t_ns=frame.t_ns[keep], seq=frame.seq[keep], values=frame.values[keep]
+        )
+        out = send(g, part, received_ns=int(part.t_ns[-1]) + skew + int(rng.exponential(2e6)))
+    account = g.accounts["fridge"]
+    assert account.duplicates > 300
+    assert account.missing == pytest.approx(dropped, abs=40)
+    assert account.skew_ns == pytest.approx(skew, abs=1_000_000)
+    assert abs(int(out.t_ns[-1]) - out.seq[-1] * 1_000_000) < 2_000_000

@@ -1,0 +1,102 @@
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from interlock.cli import main
+from interlock.cli.monitor import command
+from interlock.monitor.pipeline import AssetMonitor, attribute
+from interlock.monitor.report import render
+from interlock.monitor.triage import ndcg, simulate_storm, triage
+from interlock.monitor.watch import simulated, watch
+
+
+def test_command_finds_the_planted_faults(tmp_path):
+    out = tmp_path / "r.html"
+    got = CliRunner().invoke(command, ["--simulate", "--json", "--report", str(out)])
+    assert got.exit_code == 0, got.output
+    lines = [json.loads(line) for line in got.output.splitlines()]
+    assert lines[-1]["origin"] == "simulated"
+    starts = [int(60_000 * (0.35 + 0.12 * k)) for k in range(5)]
+    for start in starts:
+        assert any(start <= a["row"] < start + 2020 for a in lines[:-1])
+    text = out.read_text()
+    assert "e-process" in text
+    assert "<script" not in text
+
+
+def test_command_reads_a_file_and_says_where_samples_come_from(tmp_path, capsys):
+    rows = np.random.default_rng(0).standard_normal((4000, 2))
+    rows[3000:, 0] += 6
+    path = tmp_path / "lab.csv"
+    path.write_text("a,<b>\n" + "\n".join(f"{x},{y}" for x, y in rows))
+    assert main(["monitor", str(path), "--report", str(tmp_path / "x.html")]) == 0
+    assert "lab-driver" in capsys.readouterr().out
+    assert "<b>" not in (tmp_path / "x.html").read_text()
+    assert main(["monitor", str(tmp_path / "none.csv")]) == 4
+    assert main(["monitor"]) == 2
+    assert main(["monitor", str(path), "--budget", "0"]) == 4
+    assert main(["monitor", str(path), "--report", "/nonexistent/x.html"]) == 6
+
+
+def test_block_mode_alarms_on_a_shift_and_keeps_quiet_otherwise():
+    rng = np.random.default_rng(0)
+    monitor = AssetMonitor(8, block=64)
+    quiet = [
+        a for _ in range(10) for a in monitor.update(rng.standard_normal((20_011, 8), dtype="f4"))
+    ]
+    assert len(quiet) <= 3
+    shifted = rng.standard_normal((20_000, 8), dtype="f4")
+    shifted[5000:, 3] += 1.0
+    alarms = monitor.update(shifted)
+    assert alarms
+    assert any(a.channel in (3, -1) for a in alarms)
+
+
+def test_report_of_nothing_is_a_report():
+    text = render(
+        title="x",
+        origin="simulated",
+        channels=("a",),
+        values=np.full((0, 1), np.nan),
+        alarms=[],
+        e_process=np.empty(0),
+        attributions=[],
+        budget_per_million=10,
+    )
+    assert "0 alarms" in text
+    assert watch([]) is None
+
+
+def test_watch_names_the_channel_that_moved():
+    seen = watch(simulated(30_000, seed=1))
+    assert seen is not None
+    assert seen.rows == 30_000
+    assert len(seen.attributions) == len(seen.alarms)
+    assert all(sum(v for _, v in parts) <= 1.0001 for parts in seen.attributions)
+
+
+def test_attributions_sum_to_the_score():
+    rng = np.random.default_rng(0)
+    z, root = rng.standard_normal(6), rng.standard_normal((6, 6))
+    form = root @ root.T
+    assert attribute(z, form).sum() == pytest.approx(z @ form @ z)
+
+
+def test_a_storm_reaches_its_true_incident_sooner_than_first_in_first_out():
+    ours, fifo = [], []
+    for seed in range(40):
+        alerts, true = simulate_storm(500, rng=seed)
+        tickets = triage(alerts)
+        ours.append(
+            next(k for k, t in enumerate(tickets) if t.worst.asset == true and t.worst.kind == "t1")
+        )
+        fifo.append(next(k for k, a in enumerate(alerts) if a.asset == true and a.kind == "t1"))
+    assert np.median(ours) < 0.05 * np.median(fifo)
+
+
+def test_ndcg():
+    assert ndcg([3, 2, 1]) == 1.0
+    assert ndcg([1, 2, 3]) < 1.0
+    assert ndcg([0, 0]) == 1.0

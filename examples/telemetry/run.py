@@ -67,9 +67,9 @@ def compare(kinds: tuple[str, ...], seeds: int) -> dict[str, tuple[float, list[f
         "static 3-sigma": lambda x: static_scores(x, TRAIN),
         "detrend + EWMA": lambda x: detrended_ewma_scores(x, TRAIN),
     }
-    validation = [stream(10_000 + s, kinds) for s in range(max(5, seeds // 2))]
+    validation = [stream(10_000 + s, kinds) for s in range(max(5, seeds))]
     limits = {
-        name: threshold_for([f(x) for x, _ in validation], [t for _, t in validation], 0.93)
+        name: threshold_for([f(x) for x, _ in validation], [t for _, t in validation], 0.97)
         for name, f in scorers.items()
     }
     found: dict[str, int] = dict.fromkeys((*scorers, "interlock"), 0)

@@ -77,7 +77,7 @@ def render(
     budget = f"{budget_per_million:g} false alarms a million rows"
     body = [
         f"<h1>Telemetry of {html.escape(title)}</h1>",
-        f"<p>Samples: {html.escape(origin)}. {len(values)} rows, {len(alarms)} alarms; {budget}.</p>",
+        f"<p>Samples: {html.escape(origin)}. {rows} rows, {len(alarms)} alarms; {budget}.</p>",
     ]
     cells = "".join(
         f"<tr><td>{a.row}</td><td>{a.kind.value}</td><td>"

@@ -43,13 +43,10 @@ def _shares(
     data = recent[np.isfinite(recent).all(axis=1)].astype(np.float64)
     if len(data) < 2 * len(names) + 8:
         return []
-    centre, spread = data.mean(axis=0), data.std(axis=0) + np.float64(1e-12)
-    z: npt.NDArray[np.float64] = np.where(np.isfinite(row), (row - centre) / spread, 0.0).astype(
-        np.float64
-    )
-    form = np.linalg.pinv(
-        np.atleast_2d(np.corrcoef(data - centre, rowvar=False)) + 1e-6 * np.eye(len(z))
-    )
+    centre, spread = data.mean(axis=0), data.std(axis=0) + 1e-12
+    z: npt.NDArray[np.float64] = np.nan_to_num((row - centre) / spread).astype(np.float64)
+    cor = np.atleast_2d(np.corrcoef(data - centre, rowvar=False))
+    form: npt.NDArray[np.float64] = np.linalg.pinv(cor + 1e-6 * np.eye(len(z))).astype(np.float64)
     parts = np.maximum(attribute(z, form), 0.0)
     total = float(parts.sum())
     order = np.argsort(parts)[::-1][:3]

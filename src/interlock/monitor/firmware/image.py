@@ -1,0 +1,145 @@
+"""Signed firmware images in the manner of TUF: length, hash, version and expiry under signature.
+
+A device keeps the highest version it has booted. An unsigned, changed, older or expired image, or
+one signed by another key, quarantines the device; a quarantined device boots nothing until its
+owner lifts the quarantine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import rfc8785
+
+from interlock.crypto.files import read_private, write_private
+from interlock.errors import DeniedError, IntegrityError
+from interlock.monitor.signed import DualKey, DualPublic, verify_dual
+
+__all__ = ["Device", "Image", "Manifest", "make_manifest"]
+
+CONTEXT = "firmware-manifest-v1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """A firmware image: its name and its bytes."""
+
+    name: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What a key said of one image."""
+
+    body: dict[str, Any]
+    signatures: dict[str, str]
+
+
+def make_manifest(image: Image, *, version: int, expires_s: int, key: DualKey) -> Manifest:
+    """Return a signed manifest of an image."""
+    body: dict[str, Any] = {
+        "name": image.name,
+        "version": version,
+        "expires_s": expires_s,
+        "length": len(image.data),
+        "sha256": hashlib.sha256(image.data).hexdigest(),
+    }
+    return Manifest(body=body, signatures=key.sign(CONTEXT, rfc8785.dumps(body)))
+
+
+def _wrong(why: str) -> IntegrityError:
+    return IntegrityError(
+        "a firmware image is not what its owner released",
+        code="monitor-firmware",
+        got=why,
+        expected="an unexpired image, not older than the last one, signed by the device's owner",
+        fix="load the released image; lift the quarantine once the cause is known",
+    )
+
+
+@dataclass(slots=True)
+class Device:
+    """A control device that boots only what its owner signed.
+
+    Args:
+        name: the device.
+        owner: the public keys images must be signed with.
+        state: file with the version floor and the quarantine; they outlast a restart.
+    """
+
+    name: str
+    owner: DualPublic
+    state: Path
+    running: Image | None = field(default=None, init=False)
+
+    def _load(self) -> dict[str, Any]:
+        raw = read_private(self.state)
+        if raw is None:
+            return {"floor": 0, "quarantine": None}
+        try:
+            found: dict[str, Any] = json.loads(raw)
+            return {"floor": int(found["floor"]), "quarantine": found["quarantine"]}
+        except (ValueError, KeyError, TypeError) as error:
+            raise _wrong("the device's state file is damaged") from error
+
+    def _save(self, state: dict[str, Any]) -> None:
+        write_private(self.state, json.dumps(state).encode())
+
+    @property
+    def quarantined(self) -> str | None:
+        """The reason, or None."""
+        reason: str | None = self._load()["quarantine"]
+        return reason
+
+    def quarantine(self, reason: str) -> None:
+        """Stop the device until `lift`."""
+        self._save({**self._load(), "quarantine": reason})
+        self.running = None
+
+    def lift(self) -> None:
+        """End the quarantine; the owner's decision."""
+        self._save({**self._load(), "quarantine": None})
+
+    def boot(self, image: Image, manifest: Manifest | None, *, now_s: int) -> None:
+        """Boot an image, or quarantine the device.
+
+        Raises:
+            DeniedError: the device is quarantined already.
+            IntegrityError: the image is not what the owner released.
+        """
+        state = self._load()
+        if state["quarantine"]:
+            raise DeniedError(
+                f"device {self.name!r} is quarantined",
+                code="monitor-quarantined",
+                got=state["quarantine"],
+                expected="a device in service",
+                fix="find the cause, then have the owner lift the quarantine",
+            )
+        try:
+            self._check(image, manifest, state["floor"], now_s)
+        except IntegrityError as error:
+            self.quarantine(error.got or error.message)
+            raise
+        assert manifest is not None
+        self._save({**state, "floor": manifest.body["version"]})
+        self.running = image
+
+    def _check(self, image: Image, manifest: Manifest | None, floor: int, now_s: int) -> None:
+        if manifest is None:
+            raise _wrong("an unsigned image")
+        verify_dual(self.owner, manifest.signatures, CONTEXT, rfc8785.dumps(manifest.body))
+        body = manifest.body
+        if body["name"] != image.name or body["length"] != len(image.data):
+            raise _wrong("another image's name or length")
+        if body["sha256"] != hashlib.sha256(image.data).hexdigest():
+            raise _wrong("bytes that differ from the signed hash")
+        if body["version"] < floor:
+            raise _wrong(f"version {body['version']}, below {floor}")
+        if now_s >= body["expires_s"]:
+            raise _wrong(f"a manifest that expired at {body['expires_s']}")

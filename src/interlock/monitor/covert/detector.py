@@ -51,7 +51,7 @@ def capacity_bits_per_interval(gaps: Floats, strongest: str) -> float:
             r = abs(np.exp(2j * np.pi * gaps / period).mean())
             best = max(best, float(np.sqrt(max(r * r - 1.0 / len(gaps), 0.0))))
         return best
-    if strongest == "pair":
+    if strongest.startswith("pair"):
         return 0.5
     return 1.0
 

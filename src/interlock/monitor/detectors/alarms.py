@@ -15,6 +15,7 @@ Blind zone: drift slower than the whitening memory is absorbed here and is the b
 
 from __future__ import annotations
 
+import copy
 import enum
 from dataclasses import dataclass
 from typing import Any
@@ -147,6 +148,14 @@ class AlarmBank:
         self._state["ints"][:, 12] = 1 << 40
         self.trace: Floats = np.empty(0)
         self.p_values: Floats = np.empty((0, channels))
+
+    def copy(self) -> AlarmBank:
+        """Return an independent bank in the same state."""
+        other = AlarmBank(self.channels, self.settings)
+        other.rows = self.rows
+        other._rng = copy.deepcopy(self._rng)
+        other._state = {name: array.copy() for name, array in self._state.items()}
+        return other
 
     def update(self, rows: npt.ArrayLike, *, keep_trace: bool = False) -> list[Alarm]:
         """Take rows (n, channels) and return the alarms they raise.

@@ -1,0 +1,238 @@
+"""Positive and negative cases of each code rule: (rule, kind, text). Text is a file's content."""
+
+# ruff: noqa: E501 - a case is a line
+
+from __future__ import annotations
+
+QC = "from qiskit import QuantumCircuit\n"
+AER = QC + "from qiskit_aer import AerSimulator\n"
+RT = QC + "from qiskit_ibm_runtime import QiskitRuntimeService, SamplerV2\n"
+BELL = "qc = QuantumCircuit(2)\nqc.h(0)\nqc.cx(0, 1)\n"
+
+#: rule -> (positives, negatives)
+PYTHON: dict[str, tuple[list[str], list[str]]] = {
+    "unsafe-load": (
+        [
+            "import pickle\nmodel = pickle.load(open('m', 'rb'))",
+            "from joblib import load\nload('m')",
+            "import torch\nw = torch.load('w.pt')",
+            "import torch as t\nw = t.load('w.pt', weights_only=False)",
+            "import numpy as np\na = np.load('a.npy', allow_pickle=True)",
+            "import yaml\nyaml.load(open('c'))",
+            "from qiskit import qpy\ncircuits = qpy.load(open('c.qpy', 'rb'))",
+            "import pickle\nf = getattr(pickle, 'lo' + 'ads')\nf(data)",
+            "import pandas as pd\npd.read_pickle('x')",
+        ],
+        [
+            "import json\njson.load(open('m'))",
+            "import torch\nw = torch.load('w.pt', weights_only=True)",
+            "import numpy as np\na = np.load('a.npy')\nb = np.load('a', allow_pickle=False)",
+            "import yaml\nyaml.load(open('c'), Loader=yaml.SafeLoader)\nyaml.safe_load('a')",
+            "import pickle\npickle.dump(model, handle)",
+            "class Store:\n    def load(self):\n        return 1\nStore().load()",
+        ],
+    ),
+    "dynamic-attribute": (
+        [
+            "import io\ngetattr(io, 'op' + 'en')('x')",
+            "import os\nname = ''.join(['sys', 'tem'])\ngetattr(os, name)('id')",
+            "import subprocess\ngetattr(subprocess, user)(['id'])",
+            "eval(text)",
+            "__import__('os').system('id')",
+            "import importlib\nimportlib.import_module('o' + 's')",
+            "import os\ngetattr(os, 'metsys'[::-1])('id')",
+            "import builtins\ngetattr(builtins, chr(101) + 'val')('1')",
+        ],
+        [
+            "getattr(thing, 'name', None)",
+            "import os\ngetattr(os, 'O_NOFOLLOW', 0)",
+            "import importlib\nimportlib.import_module('json')",
+            "getattr(self, 'on_' + event)()",
+            "eval('1 + 1')",
+        ],
+    ),
+    "unseeded-random": (
+        [
+            "import numpy as np\nrng = np.random.default_rng()",
+            "import numpy as np\nx = np.random.rand(3)",
+            "import random\nrandom.shuffle(data)",
+            "import torch\nw = torch.randn(3)",
+            "from qiskit import transpile\nt = transpile(qc, backend)",
+            "import numpy as np\nrng = np.random.default_rng(None)",
+        ],
+        [
+            "import numpy as np\nrng = np.random.default_rng(7)",
+            "import numpy as np\nnp.random.seed(1)\nx = np.random.rand(3)",
+            "import torch\ntorch.manual_seed(0)\nw = torch.randn(3)",
+            "from qiskit import transpile\nt = transpile(qc, backend, seed_transpiler=1)",
+            "import random\nrng = random.Random(4)\nrng.shuffle(data)",
+            "import numpy as np\nrng = np.random.default_rng(seed)",
+        ],
+    ),
+    "unguarded-submit": (
+        [
+            RT + BELL + "qc.measure_all()\nsampler = SamplerV2(mode=backend)\nsampler.run([qc])",
+            AER + BELL + "qc.measure_all()\nAerSimulator().run(qc)",
+            RT + "service = QiskitRuntimeService()\nbackend = service.backend('b')\nbackend.run(qc)",
+            RT + "b = service.least_busy()\nb.run(qc)",
+            "from braket.aws import AwsDevice\nd = AwsDevice('arn')\nd.run(circuit, shots=1000)",
+        ],
+        [
+            "import interlock\n" + RT + "s = interlock.guard(SamplerV2(mode=b), policy='p.yaml')\ns.run([qc])",
+            "from interlock import guard\n" + RT + "s = SamplerV2(mode=b)\ns = guard(s)\ns.run([qc])",
+            "import subprocess\nsubprocess.run(['ls'])",
+            "from qiskit.transpiler import PassManager\npm = PassManager()\npm.run(qc)",
+        ],
+    ),
+    "missing-measure": (
+        [
+            AER + BELL + "AerSimulator().run(qc)",
+            RT + BELL + "sampler = SamplerV2(mode=b)\njob = sampler.run([qc])",
+            AER + "def f():\n    c = QuantumCircuit(1)\n    c.h(0)\n    return AerSimulator().run(c)",
+        ],
+        [
+            AER + BELL + "qc.measure_all()\nAerSimulator().run(qc)",
+            AER + "qc = QuantumCircuit(1, 1)\nqc.h(0)\nqc.measure(0, 0)\nAerSimulator().run(qc)",
+            QC + "from qiskit.primitives import StatevectorEstimator\n" + BELL
+            + "e = StatevectorEstimator()\ne.run([(qc, op)])",
+            AER + BELL + "add_measurements(qc)\nAerSimulator().run(qc)",
+            QC + BELL + "print(qc)",
+        ],
+    ),
+    "mid-circuit": (
+        [
+            QC + "qc = QuantumCircuit(1, 1)\nqc.h(0)\nqc.measure(0, 0)\nqc.x(0)",
+            QC + "qc = QuantumCircuit(2, 1)\nqc.measure(0, 0)\nqc.measure(1, 0)",
+        ],
+        [
+            QC + "qc = QuantumCircuit(1, 1)\nqc.h(0)\nqc.measure(0, 0)",
+            QC + "qc = QuantumCircuit(1, 1)\nqc.measure(0, 0)\nqc.reset(0)\nqc.x(0)",
+            QC + "qc = QuantumCircuit(2, 2)\nqc.measure(0, 0)\nwith qc.if_test((c, 1)):\n    qc.x(0)",
+            QC + "qc = QuantumCircuit(2, 2)\nqc.measure(0, 0)\nqc.measure(1, 1)\nqc.x(2)",
+        ],
+    ),
+    "token-in-code": (
+        [
+            ("from qiskit_ibm_runtime import QiskitRuntimeService\n"
+            "s = QiskitRuntimeService(token='q8Zr2LmT0vXc4BnYq8Zr2LmT0vXc')"),
+            "from qiskit_ionq import IonQProvider\nkey = 'abcd1234efgh5678'\np = IonQProvider(key)",
+            "import os\ns = IQMProvider('https://x', token='k3y' + 'M4t3r1al99')",
+        ],
+        [
+            "import os\ns = QiskitRuntimeService(token=os.environ['TOKEN'])",
+            "s = QiskitRuntimeService(token='<your-token>')",
+            "s = QiskitRuntimeService()",
+            "device = qml.device('default.qubit', wires=2)",
+        ],
+    ),
+    "removed-qiskit-api": (
+        [
+            "from qiskit import execute",
+            "from qiskit import Aer, QuantumCircuit",
+            "import qiskit.aqua",
+            "from qiskit.opflow import X",
+            QC + "qc = QuantumCircuit(2)\nqc.cnot(0, 1)",
+            QC + "qc = QuantumCircuit(1)\nqc.u3(1, 2, 3, 0)",
+            "import qiskit\nqiskit.execute(qc, backend)",
+            QC + "qc = QuantumCircuit(1, 1)\nqc.x(0).c_if(c, 1)",
+            QC + "qc = QuantumCircuit(1)\nbound = qc.bind_parameters({a: 1})",
+            "from qiskit.providers.aer import AerSimulator",
+        ],
+        [
+            "from qiskit import QuantumCircuit, transpile\nfrom qiskit_aer import AerSimulator",
+            QC + "qc = QuantumCircuit(2)\nqc.cx(0, 1)\nqc.assign_parameters({a: 1})",
+            "from sqlalchemy import execute",
+            "from qiskit.primitives import StatevectorSampler",
+            "import cirq\ncirq.CNOT(a, b)",
+        ],
+    ),
+    "simulator-as-hardware": (
+        [
+            AER + "c = AerSimulator().run(qc)\nprint('Results on real quantum hardware:', c)",
+            AER + "import matplotlib.pyplot as plt\ns = AerSimulator()\nplt.title('ibm_brisbane counts')",
+            AER + "hardware_counts = AerSimulator().run(qc).result().get_counts()",
+        ],
+        [
+            AER + "print('Simulated, not real hardware', AerSimulator().run(qc))",
+            RT + "s = QiskitRuntimeService()\nprint('Results on real hardware')",
+            AER + "counts = AerSimulator().run(qc)\nprint('simulator counts', counts)",
+        ],
+    ),
+    "endian-slip": (
+        [
+            QC + "counts = job.result().get_counts()\nfor bits, n in counts.items():\n    if bits[0] == '1':\n        k += n",
+            QC + "for key in job.result().get_counts().keys():\n    for i, b in enumerate(key):\n        f(i, b)",
+            QC + "c = r.get_counts()\np = sum(n for b, n in c.items() if b[0] == '0')",
+        ],
+        [
+            QC + "for bits, n in r.get_counts().items():\n    bits = bits[::-1]\n    ones += bits.count('1')",
+            QC + "for bits, n in r.get_counts().items():\n    k += n * bits.count('1')",
+            "for word, n in words.items():\n    if word[0] == 'a':\n        k += n",
+            QC + "for bits, n in r.get_counts().items():\n    q = bits[::-1][0]",
+        ],
+    ),
+    "few-shots": (
+        [
+            AER + "counts = AerSimulator().run(qc, shots=10).result().get_counts()",
+            "import pennylane as qml\ndev = qml.device('default.qubit', wires=1, shots=20)\nqml.expval(o)",
+            AER + "N = 50\ncounts = AerSimulator().run(qc, shots=N).result().get_counts()",
+        ],
+        [
+            AER + "counts = AerSimulator().run(qc, shots=4096).result().get_counts()",
+            AER + "AerSimulator().run(qc, shots=1)",
+            "archer.run(shots=3)",
+        ],
+    ),
+    "remote-code": (
+        [
+            "from transformers import AutoModel\nAutoModel.from_pretrained('a/b', trust_remote_code=True)",
+            "import torch\nm = torch.hub.load('a/b', 'model')",
+        ],
+        [
+            "from transformers import AutoModel\nAutoModel.from_pretrained('a/b')",
+            "import torch\nm = torch.hub.load('.', 'model', source='local')",
+        ],
+    ),
+}  # fmt: skip
+
+HEAD = 'OPENQASM 3.0;\ninclude "stdgates.inc";\nqubit[2] q;\nbit[2] c;\n'
+TWO = 'OPENQASM 2.0;\ninclude "qelib1.inc";\nqreg q[2];\ncreg c[2];\n'
+QASM: dict[str, tuple[list[str], list[str]]] = {
+    "qasm-missing-measure": (
+        [HEAD + "h q[0];\ncx q[0], q[1];\n", TWO + "h q[0];\n"],
+        [HEAD + "h q[0];\nc = measure q;\n", TWO + "h q[0];\nmeasure q -> c;\n", HEAD],
+    ),
+    "qasm-mid-circuit": (
+        [
+            HEAD + "h q[0];\nc[0] = measure q[0];\nx q[0];\n",
+            TWO + "measure q[0] -> c[0];\nh q[0];\n",
+            HEAD + "c = measure q;\nx q[1];\n",
+        ],
+        [
+            HEAD + "c[0] = measure q[0];\nreset q[0];\nx q[0];\n",
+            HEAD + "c[0] = measure q[0];\nif (c[0] == 1) { x q[0]; }\n",
+            TWO + "measure q[0] -> c[0];\nif (c == 1) x q[1];\n",
+        ],
+    ),
+    "qasm-register": (
+        [
+            HEAD + "h q[2];\nc = measure q;\n",
+            HEAD + "h r[0];\nc = measure q;\n",
+            HEAD + "cx q[0], q[0];\nc = measure q;\n",
+            TWO + "measure q[0] -> d[0];\n",
+        ],
+        [
+            HEAD + "cx q[0], q[1];\nc = measure q;\n",
+            HEAD + "gate g a, b { cx a, b; }\ng q[0], q[1];\nc = measure q;\n",
+            HEAD + "rx(pi/2) q[0];\nctrl @ x q[0], q[1];\nc[1] = measure q[1];\n",
+        ],
+    ),
+    "qasm-include": (
+        [TWO.replace("qelib1.inc", "/etc/passwd"), HEAD.replace("stdgates.inc", "../mine.inc")],
+        [TWO, HEAD],
+    ),
+    "qasm-version": (
+        [HEAD.split("\n", 1)[1] + "c = measure q;\n", TWO + "for i in [0:1] { h q[i]; }\n"],
+        [TWO, HEAD],
+    ),
+}

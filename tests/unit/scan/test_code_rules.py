@@ -1,0 +1,78 @@
+"""Each code rule fires on its positive cases, not on its negative ones, and has a docs section."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from interlock.scan import run
+from interlock.scan.code.modules import check_python, check_qasm, code_rules
+from interlock.scan.code.qasm import QASM_RULES
+from interlock.scan.finding import Report
+
+ROOT = Path(__file__).parents[3]
+SPEC = importlib.util.spec_from_file_location("cases", ROOT / "benchmarks/scan_code_cases.py")
+assert SPEC is not None
+assert SPEC.loader is not None
+CASES = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(CASES)
+
+
+def flat(table: dict[str, tuple[list[str], list[str]]]) -> list[tuple[str, bool, str]]:
+    return [
+        (rule, bool(kind == 0), text)
+        for rule, pair in table.items()
+        for kind in (0, 1)
+        for text in pair[kind]
+    ]
+
+
+@pytest.mark.parametrize(("rule", "wanted", "text"), flat(CASES.PYTHON))
+def test_a_python_rule_fires_where_it_should_and_only_there(
+    rule: str, wanted: bool, text: str
+) -> None:
+    report = Report()
+    found = {item.rule for item in check_python(text, "x.py", report)}
+    assert report.notes == []
+    assert (f"code.{rule}" in found) is wanted
+
+
+@pytest.mark.parametrize(("rule", "wanted", "text"), flat(CASES.QASM))
+def test_a_qasm_rule_fires_where_it_should_and_only_there(
+    rule: str, wanted: bool, text: str
+) -> None:
+    found = {item.rule for item in check_qasm(text, "x.qasm", Report())}
+    assert (f"code.{rule}" in found) is wanted
+
+
+def test_every_rule_has_cases_reasons_and_a_docs_section() -> None:
+    text = (ROOT / "docs/reference/scan-code.md").read_text("utf-8")
+    for rule in (*code_rules(), *QASM_RULES):
+        table = CASES.QASM if rule.id.startswith("qasm-") else CASES.PYTHON
+        assert all(table[rule.id])
+        assert rule.why
+        assert rule.fix
+        assert f"\n## {rule.id}\n" in text
+    assert {r.id for r in code_rules()} == set(CASES.PYTHON)
+
+
+def test_a_finding_in_a_notebook_names_its_cell_and_line(tmp_path: Path) -> None:
+    def cell(kind: str, *lines: str) -> dict[str, object]:
+        return {"cell_type": kind, "metadata": {}, "outputs": [], "source": list(lines)}
+
+    cells = [
+        cell("markdown", "pickle.load(x)"),
+        cell("code", "%matplotlib inline\n", "import pickle"),
+        cell("code", "a = 1\n", "m = pickle.load(f)"),
+    ]
+    path = tmp_path / "n.ipynb"
+    path.write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4}, indent=1))
+    (finding,) = run.scan([path], families=("code",), base=tmp_path).findings
+    assert finding.rule == "code.unsafe-load"
+    assert finding.where == "cell 3"
+    assert "m = pickle.load(f)" in path.read_text().split("\n")[finding.line - 1]
+
+
+def test_third_party_rules_are_not_enabled_by_being_installed() -> None:
+    assert all(type(rule).__module__.startswith("interlock.") for rule in code_rules())

@@ -1,0 +1,245 @@
+"""Live redaction, git history, patches, hooks, stripping and triage."""
+
+import http.server
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from interlock.errors import InputError, InterlockError, SetupError
+from interlock.scan import remedy, run
+from interlock.scan.live import LineRedactor, redact_stream
+from interlock.scan.secrets.ruleset import builtin_rules
+from interlock.scan.secrets.synth import fill
+from interlock.scan.triage import request_for, triage
+
+RNG = random.Random("remedies")
+SECRET = fill("DEV-{hex:40}", RNG)
+
+
+def test_every_rule_is_redacted_in_a_live_log() -> None:
+    rng = random.Random("live")
+    lines, secrets = [], []
+    for rule in builtin_rules():
+        for template in rule.positive:
+            text = fill(template, rng)
+            found = run.scan([Path("-")], families=("secrets",), stdin=io.BytesIO(text.encode()))
+            secrets += [f.secret for f in found.findings if f.rule == f"secret.{rule.id}"]
+            lines.append(text)
+    sink = io.BytesIO()
+    redact_stream(io.BytesIO("\n".join(lines).encode()), sink, LineRedactor())
+    assert len(secrets) > 100
+    left = [s for s in secrets if s in sink.getvalue()]
+    assert left == []
+    body = b"".join(s for s in secrets if s.startswith(b"-----")).split(b"\n")
+    assert not any(len(part) == 64 and part in sink.getvalue() for part in body)
+
+
+def test_a_key_line_by_line_and_a_line_of_a_megabyte_are_redacted() -> None:
+    key = fill("{pem:RSA }", RNG)
+    text = f"start\n{key}\nend\n" + "x" * 500_000 + f" token={SECRET} " + "y" * 500_000 + "\nlast"
+    sink = io.BytesIO()
+    redact_stream(io.BytesIO(text.encode()), sink, LineRedactor())
+    out = sink.getvalue().decode()
+    assert SECRET not in out
+    assert not any(line in out for line in key.split("\n")[1:-1])
+    assert out.startswith("start\n")
+    assert out.endswith("\nlast")
+
+
+def test_redaction_keeps_up_with_a_live_stream(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "interlock.cli", "scan", "--redact", "--redact-env"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tmp_path,
+        env={**os.environ, "LAB_TOKEN": "plain-words-as-token"},
+    )  # fmt: skip
+    assert process.stdin is not None
+    assert process.stdout is not None
+    delays = []
+    for number in range(60):
+        value = fill("DEV-{hex:40}", RNG)
+        sent = time.monotonic()
+        process.stdin.write(f"{number} token={value} plain-words-as-token\n".encode())
+        process.stdin.flush()
+        line = process.stdout.readline()
+        delays.append(time.monotonic() - sent)
+        assert value.encode() not in line
+        assert b"plain-words-as-token" not in line
+        assert line.startswith(b"%d " % number)
+    process.stdin.close()
+    assert process.wait(timeout=20) == 0
+    process.stdout.close()
+    assert sorted(delays[1:])[int(len(delays) * 0.95)] < 1.0
+
+
+def repository(path: Path) -> None:
+    def git(*arguments: str) -> None:
+        environment = {**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null"}
+        subprocess.run(
+            ["git", "-C", str(path), "-c", "user.name=a", "-c", "user.email=a@b", *arguments],
+            check=True, capture_output=True, env=environment,
+        )  # fmt: skip
+
+    git("init", "-q", "-b", "main")
+    (path / "a.env").write_text(f"DWAVE={SECRET}\n")
+    git("add", ".")
+    git("commit", "-qm", "one")
+    (path / "a.env").write_text("DWAVE=$TOKEN\n")
+    git("commit", "-qam", "two")
+    (path / ".git" / "hooks" / "post-checkout").write_text("#!/bin/sh\ntouch hooked\n")
+
+
+def test_a_removed_secret_is_found_in_the_history_with_its_commit(tmp_path: Path) -> None:
+    repository(tmp_path)
+    first = subprocess.run(
+        ["git", "-C", str(tmp_path), "rev-list", "--max-parents=0", "HEAD"],
+        check=True, capture_output=True, text=True,
+    ).stdout.strip()  # fmt: skip
+    assert run.scan([tmp_path], families=("secrets",), base=tmp_path).findings == []
+    report = run.scan([tmp_path], families=("secrets",), base=tmp_path, git_history=True)
+    (finding,) = report.findings
+    assert finding.path == "a.env"
+    assert finding.where == f"commit {first[:12]}"
+    advice = list(run.remedies(report, None, None, True))
+    assert "Revoke each one" in advice[0]
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    with pytest.raises(InputError):
+        run.scan([Path("/nonexistent")], families=("secrets",), git_history=True)
+
+
+def test_a_patch_applies_and_leaves_a_clean_tree(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text(f'"""Doc."""\n\nimport sys\n\ntoken = "{SECRET}"\n')
+    (tmp_path / "b.env").write_text(f"DWAVE_TOKEN={SECRET}\n")
+    report = run.scan([tmp_path], families=("secrets",), base=tmp_path)
+    patch = tmp_path.parent / "fix.patch"
+    remedy.write_private(patch, remedy.patch_of(report.active(), tmp_path))
+    assert patch.stat().st_mode & 0o077 == 0
+    subprocess.run(["git", "apply", str(patch)], cwd=tmp_path, check=True)
+    assert run.scan([tmp_path], families=("secrets",), base=tmp_path).findings == []
+    text = (tmp_path / "a.py").read_text()
+    compile(text, "a.py", "exec")
+    assert 'token = os.environ["DWAVE_TOKEN"]' in text
+    assert "import os\n" in text
+
+
+def test_the_revoke_hook_gets_the_secret_on_standard_input_only(tmp_path: Path) -> None:
+    (tmp_path / "a.env").write_text(f"DWAVE_TOKEN={SECRET}\n")
+    hook = tmp_path / "hook.py"
+    hook.write_text(
+        "import json, os, sys\n"
+        "data = json.load(sys.stdin)\n"
+        "told = ' '.join(sys.argv) + ' '.join(os.environ.values())\n"
+        "open(sys.argv[1], 'w').write(json.dumps([data['secret'] in told, data]))\n"
+    )
+    report = run.scan([tmp_path / "a.env"], families=("secrets",), base=tmp_path)
+    out = tmp_path / "out.json"
+    lines = list(run.remedies(report, None, f"{sys.executable} {hook} {out}", False))
+    told, data = json.loads(out.read_text())
+    assert told is False
+    assert data["secret"] == SECRET
+    assert data["rule"] == "secret.dwave-token"
+    assert lines == ["revoke hook: secret.dwave-token at a.env:1: exit 0"]
+    with pytest.raises(SetupError):
+        remedy.run_revoke_hook("/no/such/program", report.findings[0])
+    with pytest.raises(SetupError):
+        remedy.run_revoke_hook("sleep 5", report.findings[0], timeout_s=0.1)
+
+
+def test_notebooks_lose_their_outputs_and_nothing_else(tmp_path: Path) -> None:
+    cell = {
+        "cell_type": "code", "execution_count": 3, "metadata": {}, "source": ["x"],
+        "outputs": [{"output_type": "stream", "name": "stdout", "text": [SECRET]}],
+    }  # fmt: skip
+    path = tmp_path / "n.ipynb"
+    path.write_text(json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4}))
+    path.chmod(0o640)
+    assert remedy.strip_notebook(path) == 1
+    after = json.loads(path.read_text())
+    assert after["cells"][0]["source"] == ["x"]
+    assert after["cells"][0]["outputs"] == []
+    assert path.stat().st_mode & 0o777 == 0o640
+    broken = tmp_path / "b.ipynb"
+    broken.write_text("{")
+    with pytest.raises(InputError):
+        remedy.strip_notebook(broken)
+    assert broken.read_text() == "{"
+
+
+class Model(http.server.BaseHTTPRequestHandler):
+    bodies: list[bytes] = []
+    answer = '{"verdict": "harmless", "reason": "test data"}'
+
+    def do_POST(self) -> None:
+        self.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+        body = json.dumps({"choices": [{"message": {"content": self.answer}}]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+@pytest.mark.enable_socket
+def test_triage_never_sends_a_secret_and_is_recorded(tmp_path: Path) -> None:
+    rng = random.Random("triage")
+    lines = [fill(t, rng) for rule in builtin_rules() for t in rule.positive]
+    (tmp_path / "a.txt").write_text("\n".join(lines))
+    report = run.scan([tmp_path], families=("secrets",), base=tmp_path)
+    before = sum(f.risk for f in report.findings)
+    count = len(report.findings)
+    server = http.server.HTTPServer(("127.0.0.1", 0), Model)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    Model.bodies.clear()
+    log = tmp_path.parent / "audit.jsonl"
+    url = f"http://127.0.0.1:{server.server_port}/v1/chat/completions"
+    try:
+        asked = triage(report, url, model="m", audit=log, clock=lambda: 1.0)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert asked == len(Model.bodies) > 50
+    sent = b"".join(Model.bodies).decode()
+    for finding in report.findings:
+        secret = finding.secret.decode()
+        if "KEY-----" not in secret:
+            assert not any(secret[i : i + 10] in sent for i in range(8, len(secret) - 10))
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    assert len(rows) == count == len(report.findings)
+    assert before - sum(f.risk for f in report.findings) == 20 * asked
+
+
+def test_a_request_that_would_hold_the_secret_is_not_made(tmp_path: Path) -> None:
+    path = tmp_path / f"{SECRET}.txt"
+    path.write_text(f"token={SECRET}\n")
+    report = run.scan([tmp_path], families=("secrets",), base=tmp_path)
+    assert request_for(report.findings[0], "m") is None
+    with pytest.raises(InterlockError):
+        triage(report, "file:///etc/passwd", model="m", audit=tmp_path / "a.jsonl")
+
+
+def test_ctrl_c_prints_what_was_found_so_far(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(f"token={SECRET}\n")
+    with (tmp_path / "b.bin").open("wb") as handle:
+        handle.truncate(3_000_000_000)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "interlock.cli", "scan", ".", "--only", "secrets"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    time.sleep(2.0)
+    process.send_signal(signal.SIGINT)
+    out, problem = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert b"secret.dwave-token" in out
+    assert b"INTERRUPTED" in out
+    assert b"Traceback" not in problem

@@ -21,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "check": "Say before the queue whether circuits will run, and what they cost.",
     "erase": "Destroy the data keys of a subject; proofs stay valid.",
     "explain": "Say why a job was released or refused, with its whole lineage.",
+    "export": "Write a signed evidence bundle for an auditor, a subject or the public.",
     "exposure": "Is data secret for longer than its encryption will be?",
     "filter": "Explain the output filter and try outputs against it.",
     "health": "Say how fit devices are, and where a circuit would run best.",

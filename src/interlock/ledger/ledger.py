@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from interlock.crypto import files
+from interlock.crypto.dsse import ArtefactSigner
 from interlock.crypto.keys import KeyStore
 from interlock.errors import InputError, IntegrityError, InterlockError, StorageError
 from interlock.ledger import entry as entries
@@ -388,6 +389,15 @@ class Ledger:
     def entry_key(self, key_id: str, stored: bytes) -> bytes:
         """Return the key that opens one payload and no other."""
         return self._subjects.entry_key(key_id, stored) or b""
+
+    def artefact_signer(self) -> ArtefactSigner:
+        """Return the keys of this home that sign artefacts."""
+        return ArtefactSigner(self._keys)
+
+    def keys_of(self, subject: str) -> set[str]:
+        """Return the ids of the data keys a subject has (none once it is erased)."""
+        scopes = self._subjects.scopes()
+        return {key_id for key_id, scope in scopes.items() if scope.subject == subject}
 
     def anchor(self, url: str, roots: Path, *, timeout_s: float = 15.0) -> Anchor:
         """Have an RFC 3161 authority stamp the newest head; keep its answer in `anchors/`.

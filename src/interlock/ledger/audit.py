@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from interlock.errors import InputError, IntegrityError, InterlockError
 from interlock.ledger.entry import header_fields
@@ -22,7 +22,7 @@ from interlock.ledger.note import Checkpoint, NoteKey, parse_note, verify_checkp
 from interlock.ledger.policy import WitnessPolicy
 from interlock.ledger.rotation import ROTATED, KeyHistory
 from interlock.ledger.sqlite import database_error
-from interlock.ledger.store import Row
+from interlock.ledger.store import CheckpointRow, Row
 from interlock.ledger.tree import EMPTY_ROOT, Frontier, leaf_hash
 
 __all__ = ["Fault", "Report", "audit"]
@@ -102,6 +102,7 @@ def audit(
     home: Path,
     keys: Sequence[NoteKey] | None = None,
     policy: WitnessPolicy | None = None,
+    source: Source | None = None,
 ) -> Report:
     """Check the ledger of a home.
 
@@ -110,13 +111,14 @@ def audit(
         keys: the public keys to trust; by default those published in the home, which whoever
             can replace the whole home can replace as well.
         policy: witnesses that must have cosigned the newest head.
+        source: where the entries are, if not in the home's own database file.
 
     Raises:
         InputError: there is no ledger.
     """
     path = home / "ledger.db"
     heads = Heads(home / "checkpoints")
-    if not path.exists() and not heads.notes():
+    if source is None and not path.exists() and not heads.notes():
         raise InputError(
             "there is no ledger here",
             code="ledger-missing",
@@ -136,7 +138,10 @@ def audit(
     history = KeyHistory(keys)
     notes = [(f"checkpoints/{file.name}", note) for file, note in heads.notes()]
     try:
-        _check_database(report, path, history, origin, notes)
+        if source is not None:
+            _check_source(report, source, history, origin, notes)
+        else:
+            _check_file(report, path, history, origin, notes)
         if policy is not None:
             _check_witnesses(report, policy, notes)
     except sqlite3.Error as error:
@@ -199,29 +204,73 @@ def _sizes(notes: list[tuple[str, str]]) -> set[int]:
     return sizes
 
 
-def _check_database(
+def _check_file(
     report: Report,
     path: Path,
     history: KeyHistory,
     origin: str,
     notes: list[tuple[str, str]],
 ) -> None:
-    roots, following = {0: EMPTY_ROOT}, 0
-    if path.exists():
-        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
-        try:
-            connection.execute("BEGIN")
-            for (line,) in connection.execute("PRAGMA quick_check(5)"):
-                if line != "ok":
-                    report.add("damaged", path.name, str(line), "an intact database")
-            meta = dict(connection.execute("SELECT name, value FROM meta"))
-            if meta.get("origin") != origin:
-                report.add("swapped", path.name, str(meta.get("origin")), origin)
-            rows = connection.execute("SELECT size, note FROM checkpoints WHERE note IS NOT NULL")
-            notes += [(f"head of {size} entries", str(note)) for size, note in rows.fetchall()]
-            roots, following = _walk(report, connection, history, _sizes(notes))
-        finally:
-            connection.close()
+    if not path.exists():
+        _compare(report, _valid(report, notes, history, origin), {0: EMPTY_ROOT}, 0)
+        return
+    connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+    try:
+        connection.execute("BEGIN")
+        for (line,) in connection.execute("PRAGMA quick_check(5)"):
+            if line != "ok":
+                report.add("damaged", path.name, str(line), "an intact database")
+        _check_source(report, _FileSource(connection), history, origin, notes)
+    finally:
+        connection.close()
+
+
+class Source(Protocol):
+    """What an audit reads."""
+
+    def meta(self) -> dict[str, str]:
+        """Return format and origin."""
+
+    def checkpoints(self) -> Sequence[CheckpointRow]:
+        """Return the tree heads."""
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the entries in order."""
+
+
+class _FileSource:
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def meta(self) -> dict[str, str]:
+        return dict(self._connection.execute("SELECT name, value FROM meta"))
+
+    def checkpoints(self) -> Sequence[CheckpointRow]:
+        rows = self._connection.execute("SELECT size, root, frontier, note FROM checkpoints")
+        return [
+            CheckpointRow(size=size, root=root, frontier=frontier, note=note)
+            for size, root, frontier, note in rows.fetchall()
+        ]
+
+    def rows(self) -> Iterator[Row]:
+        yield from self._connection.execute(
+            "SELECT idx, event, leaf, header, payload FROM entries ORDER BY idx"
+        )
+
+
+def _check_source(
+    report: Report,
+    source: Source,
+    history: KeyHistory,
+    origin: str,
+    notes: list[tuple[str, str]],
+) -> None:
+    found = source.meta().get("origin")
+    if found != origin:
+        report.add("swapped", "database", str(found), origin)
+    stored = source.checkpoints()
+    notes += [(f"head of {row.size} entries", row.note) for row in stored if row.note is not None]
+    roots, following = _walk(report, source.rows(), history, _sizes(notes))
     _compare(report, _valid(report, notes, history, origin), roots, following)
 
 
@@ -270,13 +319,12 @@ def _ranges(numbers: list[int]) -> Iterator[tuple[int, int]]:
 
 
 def _walk(
-    report: Report, connection: sqlite3.Connection, history: KeyHistory, sizes: set[int]
+    report: Report, rows: Iterator[Row], history: KeyHistory, sizes: set[int]
 ) -> tuple[dict[int, bytes], int]:
     """Check the entries one by one; return the root at each of the sizes, and the next index."""
     frontier, places = Frontier(), _Places(report)
     roots = {0: EMPTY_ROOT}
     last_time = ""
-    rows = connection.execute("SELECT idx, event, leaf, header, payload FROM entries ORDER BY idx")
     for row in rows:
         leaf, fields = _check_row(report, row)
         if fields is None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from interlock.crypto import files
 from interlock.crypto.keys import KeyStore
-from interlock.errors import IntegrityError
+from interlock.errors import IntegrityError, SetupError
 from interlock.ledger.note import ED25519, ML_DSA_44, NoteKey, NoteSigner
 
 __all__ = ["Identity", "read_vkeys"]
@@ -42,15 +42,32 @@ class Identity:
                 fix="find out who changed the file; restore it or the keys from a copy",
             )
 
-    def signers(self, generation: int) -> list[NoteSigner]:
-        """Return the signing keys of a generation, making them the first time."""
+    def signers(self, generation: int, *, create: bool = False) -> list[NoteSigner]:
+        """Return the signing keys of a generation.
+
+        Raises:
+            SetupError: another machine rotated and its new keys are not here.
+        """
         suffix = f".{generation}" if generation else ""
         signers = []
         for name, algorithm, kind in _KEYS:
+            if not create and generation and not self._store.has(name + suffix):
+                raise missing_keys(f"no {name + suffix}.key in {self._store.path}")
             private = self._store.signing_key(name + suffix, algorithm)
             key = NoteKey(self.origin, kind, private.public_key().public_bytes_raw())
             signers.append(NoteSigner(key, private))
         return signers
+
+
+def missing_keys(got: str) -> SetupError:
+    """Return the error of a machine that lacks the keys in force."""
+    return SetupError(
+        "the signing keys in force are not on this machine; no head was signed",
+        code="ledger-keys",
+        got=got,
+        expected="the keys that the last rotation put in force",
+        fix="copy keys/log-*.key from the machine that rotated; entries go on being recorded",
+    )
 
 
 def read_vkeys(path: Path) -> list[NoteKey]:

@@ -24,7 +24,7 @@ from interlock.ledger.audit import Report, audit
 from interlock.ledger.cosign import ask
 from interlock.ledger.entry import Draft, Entry, HeaderValue
 from interlock.ledger.heads import Heads
-from interlock.ledger.identity import Identity
+from interlock.ledger.identity import Identity, missing_keys
 from interlock.ledger.note import (
     Checkpoint,
     NoteKey,
@@ -32,6 +32,7 @@ from interlock.ledger.note import (
     sign_checkpoint,
     verify_checkpoint,
 )
+from interlock.ledger.postgres import PostgresShelf, PostgresStore
 from interlock.ledger.proof import Proof
 from interlock.ledger.rotation import ROTATED, KeyHistory, endorse
 from interlock.ledger.sequencer import LINGER_S, Pending, Sequencer, extend, gap, truncated
@@ -75,7 +76,8 @@ class Ledger:
         self._history = KeyHistory(identity.first)
         self._identity = identity
         self._clock = clock
-        self._subjects = SubjectKeys(keys)
+        shelf = PostgresShelf(store) if isinstance(store, PostgresStore) else None
+        self._subjects = SubjectKeys(keys, shelf)
         self._heads = Heads(home / "checkpoints")
         self._sequencer = Sequencer(store, self._follow(), clock)
         self._tree = Tree()
@@ -88,12 +90,20 @@ class Ledger:
         _open_ledgers.add(self)
 
     @classmethod
-    def open(cls, home: Path, *, clock: Callable[[], int] = time.time_ns) -> Ledger:
+    def open(
+        cls,
+        home: Path,
+        *,
+        clock: Callable[[], int] = time.time_ns,
+        database: str | None = None,
+    ) -> Ledger:
         """Open the ledger of a home, making it, its keys and its folder the first time.
 
         Args:
             home: folder; created with access for its owner only.
             clock: nanoseconds since 1970, like `time.time_ns`.
+            database: `postgresql://...` for a ledger that several machines write; all of them
+                need the same `keys` folder. Without it the ledger is a file in the home.
 
         Raises:
             IntegrityError: it was cut, swapped or damaged; nothing is added to it then.
@@ -105,9 +115,17 @@ class Ledger:
         keys = KeyStore(home / "keys")
         identity = Identity(home, keys)
         path = home / "ledger.db"
-        if not path.exists() and (newest := Heads(home / "checkpoints").newest()):
+        if (
+            database is None
+            and not path.exists()
+            and (newest := Heads(home / "checkpoints").newest())
+        ):
             raise truncated(0, newest[0].size)
-        store = SqliteStore(path, origin=identity.origin)
+        store: Store
+        if database is None:
+            store = SqliteStore(path, origin=identity.origin)
+        else:
+            store = PostgresStore(database, origin=identity.origin)
         try:
             if store.origin != identity.origin:
                 raise IntegrityError(
@@ -115,7 +133,8 @@ class Ledger:
                     code="ledger-swapped",
                     got=store.origin,
                     expected=identity.origin,
-                    fix=f"put the right {path} back; nothing was changed",
+                    fix="give the right database, or copy the keys that belong to it; "
+                    "nothing was changed",
                 )
             return cls(home, store, keys, identity, clock)
         except BaseException:
@@ -273,7 +292,10 @@ class Ledger:
             return last.note
         head = Checkpoint(self.origin, frontier.size, frontier.root())
         time_s = self._clock() // 1_000_000_000
-        signatures = sign_checkpoint(head, self._identity.signers(generation), time_s)
+        signers = self._identity.signers(generation)
+        if [signer.key for signer in signers] != self.history().at(head.size):
+            raise missing_keys(f"other keys of generation {generation}")
+        signatures = sign_checkpoint(head, signers, time_s)
         note = head.text() + "\n" + "".join(s.line() for s in signatures)
         self._sequencer.put_note(frontier, note, _TURN_S)
         self._heads.add(head, note)
@@ -309,7 +331,7 @@ class Ledger:
         with files.locked(self._keys.lock_path()):
             generation = self.history().generation + 1
             old = self._identity.signers(generation - 1)
-            new = [signer.key for signer in self._identity.signers(generation)]
+            new = [signer.key for signer in self._identity.signers(generation, create=True)]
             self._append(ROTATED, endorse(generation, new, old), {}).wait(_TURN_S)
         text = "".join(f"{key}\n" for key in new)
         files.write_private(self.home / f"ledger.vkeys.{generation}", text.encode(), mode=0o644)
@@ -416,7 +438,8 @@ class Ledger:
 
     def verify(self) -> Report:
         """Check every entry and every head against each other; see `interlock.ledger.audit`."""
-        return audit(self.home)
+        source = self._store if isinstance(self._store, PostgresStore) else None
+        return audit(self.home, source=source)
 
     def tick(self) -> None:
         """Do what is due in the background: called every few milliseconds while there is work."""

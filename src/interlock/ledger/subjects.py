@@ -26,6 +26,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -36,7 +37,7 @@ from interlock.crypto import files
 from interlock.crypto.keys import KeyStore, seal, unseal
 from interlock.errors import IntegrityError
 
-__all__ = ["Scope", "SubjectKeys", "commitment", "open_payload"]
+__all__ = ["FileShelf", "Scope", "Shelf", "SubjectKeys", "commitment", "open_payload"]
 
 #: Not `Path.exists`: this runs for every entry.
 _exists = os.path.exists
@@ -61,14 +62,86 @@ class Scope:
     period: str = ""
 
 
+class Shelf(Protocol):
+    """Where sealed data keys are kept."""
+
+    def exists(self, key_id: str) -> bool:
+        """Return whether the key is there."""
+
+    def read(self, key_id: str) -> bytes | None:
+        """Return the sealed key."""
+
+    def create(self, key_id: str, sealed: bytes) -> bytes:
+        """Store a key unless there is one; return the one that is there."""
+
+    def erased(self, key_id: str) -> bool:
+        """Return whether the key has been destroyed."""
+
+    def all_erased(self) -> list[str]:
+        """Return the ids of destroyed keys."""
+
+    def ids(self) -> list[str]:
+        """Return the ids of the keys that are there."""
+
+    def destroy(self, key_id: str) -> None:
+        """Destroy a key; its id is remembered."""
+
+    def settle(self) -> None:
+        """Called after keys were destroyed."""
+
+
+class FileShelf:
+    """Sealed data keys in files, one a key, with a marker for each destroyed one.
+
+    The marker is on the disk before the key is overwritten and removed, so that a crash in between
+    leaves nothing that would be used again.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._dir = files.private_dir(folder)
+        self._name = str(folder)
+
+    def exists(self, key_id: str) -> bool:
+        """Return whether the key is there."""
+        return _exists(f"{self._name}/{key_id}.key")
+
+    def read(self, key_id: str) -> bytes | None:
+        """Return the sealed key."""
+        return files.read_private(self._dir / f"{key_id}.key")
+
+    def create(self, key_id: str, sealed: bytes) -> bytes:
+        """Store a key; callers hold the lock of the key store."""
+        files.write_private(self._dir / f"{key_id}.key", sealed)
+        return sealed
+
+    def erased(self, key_id: str) -> bool:
+        """Return whether the key has been destroyed."""
+        return _exists(f"{self._name}/{key_id}.erased")
+
+    def all_erased(self) -> list[str]:
+        """Return the ids of destroyed keys."""
+        return sorted(path.stem for path in self._dir.glob("*.erased"))
+
+    def ids(self) -> list[str]:
+        """Return the ids of the keys that are there."""
+        return sorted(path.stem for path in self._dir.glob("*.key"))
+
+    def destroy(self, key_id: str) -> None:
+        """Mark a key as destroyed, overwrite it, remove it."""
+        files.write_private(self._dir / f"{key_id}.erased", b"")
+        _overwrite(self._dir / f"{key_id}.key")
+
+    def settle(self) -> None:
+        """Nothing is left to do."""
+
+
 class _Writer:
     """The secret a process writes with, for one scope."""
 
-    __slots__ = ("counter", "id", "path", "secret", "session")
+    __slots__ = ("counter", "id", "secret", "session")
 
-    def __init__(self, key_id: str, path: Path, data_key: bytes) -> None:
+    def __init__(self, key_id: str, data_key: bytes) -> None:
         self.id = key_id
-        self.path = str(path)
         self.session = os.urandom(16)
         self.secret = _session_key(data_key, self.session)
         self.counter = itertools.count()
@@ -85,11 +158,11 @@ def commitment(entry_key: bytes) -> bytes:
 
 
 class SubjectKeys:
-    """The data keys of one home, in `keys/subjects/`."""
+    """The data keys of one ledger, in `keys/subjects/` unless another shelf is given."""
 
-    def __init__(self, store: KeyStore) -> None:
+    def __init__(self, store: KeyStore, shelf: Shelf | None = None) -> None:
         self._store = store
-        self._dir = files.private_dir(store.path / "subjects")
+        self._shelf = shelf or FileShelf(store.path / "subjects")
         self._index = store.secret("subject-index") or b""
         self._wrap = store.secret("subject-wrap") or b""
         self._writers: dict[Scope, _Writer] = {}
@@ -99,7 +172,7 @@ class SubjectKeys:
     def encrypt(self, scope: Scope, plaintext: bytes) -> tuple[str, bytes]:
         """Return the key id and the stored form of a payload."""
         writer = self._writers.get(scope)
-        if writer is None or not _exists(writer.path):
+        if writer is None or not self._shelf.exists(writer.id):
             writer = self._open(scope)
         count = struct.pack(">Q", next(writer.counter))
         key = hmac.digest(writer.secret, count, "sha256")
@@ -110,7 +183,7 @@ class SubjectKeys:
         for generation in itertools.count():
             message = json.dumps([generation, scope.subject, scope.label, scope.period])
             key_id = hmac.digest(self._index, message.encode(), "sha256")[:16].hex()
-            if not (self._dir / f"{key_id}.erased").exists():
+            if not self._shelf.erased(key_id):
                 return key_id
         raise AssertionError("unreachable: the count does not end")
 
@@ -127,24 +200,24 @@ class SubjectKeys:
                     "period": scope.period,
                 }
                 sealed = seal(self._wrap, json.dumps(record).encode(), key_id)
-                files.write_private(self._path(key_id), sealed)
-            writer = _Writer(key_id, self._path(key_id), data_key)
+                data_key = self._opened(key_id, self._shelf.create(key_id, sealed))
+            writer = _Writer(key_id, data_key)
             self._writers[scope] = writer
             return writer
 
-    def _path(self, key_id: str) -> Path:
-        return self._dir / f"{key_id}.key"
-
     def _record(self, key_id: str) -> dict[str, str] | None:
-        raw = files.read_private(self._path(key_id))
+        raw = self._shelf.read(key_id)
         if raw is None:
             return None
         record: dict[str, str] = json.loads(unseal(self._wrap, raw, key_id))
         return record
 
+    def _opened(self, key_id: str, sealed: bytes) -> bytes:
+        return base64.b64decode(json.loads(unseal(self._wrap, sealed, key_id))["key"])
+
     def _data_key(self, key_id: str) -> bytes | None:
-        record = self._record(key_id)
-        return None if record is None else base64.b64decode(record["key"])
+        raw = self._shelf.read(key_id)
+        return None if raw is None else self._opened(key_id, raw)
 
     def decrypt(self, key_id: str, stored: bytes) -> bytes | None:
         """Return the payload, or None when its key has been destroyed.
@@ -160,7 +233,7 @@ class SubjectKeys:
         if stored[:1] != _FORMAT or len(stored) < _BODY + 16 or not key_id.isalnum():
             raise _damaged(f"{len(stored)} B, format 0x{stored[:1].hex()}")
         session = stored[1:17]
-        if not _exists(self._path(key_id)):
+        if not self._shelf.exists(key_id):
             self._readers.pop((key_id, session), None)
             return None
         secret = self._readers.get((key_id, session))
@@ -177,26 +250,23 @@ class SubjectKeys:
     def scopes(self) -> dict[str, Scope]:
         """Return key id and scope of every data key there is."""
         found = {}
-        for path in sorted(self._dir.glob("*.key")):
-            if record := self._record(path.stem):
-                found[path.stem] = Scope(record["subject"], record["label"], record["period"])
+        for key_id in self._shelf.ids():
+            if record := self._record(key_id):
+                found[key_id] = Scope(record["subject"], record["label"], record["period"])
         return found
 
     def destroyed(self) -> list[str]:
         """Return the ids of the keys that have been destroyed."""
-        return sorted(path.stem for path in self._dir.glob("*.erased"))
+        return self._shelf.all_erased()
 
     def destroy(self, choose: Callable[[Scope], bool]) -> list[str]:
-        """Destroy the data keys of the scopes chosen; return their ids.
-
-        The marker that a key is erased is on the disk before the key is overwritten and removed,
-        so that a crash in between leaves nothing that would be used again.
-        """
+        """Destroy the data keys of the scopes chosen; return their ids."""
         with self._lock, files.locked(self._store.lock_path()):
             chosen = [key_id for key_id, scope in self.scopes().items() if choose(scope)]
             for key_id in chosen:
-                files.write_private(self._dir / f"{key_id}.erased", b"")
-                _overwrite(self._path(key_id))
+                self._shelf.destroy(key_id)
+            if chosen:
+                self._shelf.settle()
             self._writers = {s: w for s, w in self._writers.items() if w.id not in chosen}
             self._readers = {r: s for r, s in self._readers.items() if r[0] not in chosen}
         return chosen

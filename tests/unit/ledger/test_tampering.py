@@ -42,7 +42,7 @@ CHANGES = {
         "duplicated",
         "entry 20",
     ),
-    "UPDATE meta SET value = 'x' WHERE name = 'origin'": ("swapped", "ledger.db"),
+    "UPDATE meta SET value = 'x' WHERE name = 'origin'": ("swapped", "database"),
     """UPDATE checkpoints SET
     note = replace(note, char(10) || '20' || char(10), char(10) || '21' || char(10))
     WHERE size = 20""": ("checkpoint-forged", "head of 20 entries"),

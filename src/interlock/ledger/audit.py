@@ -20,6 +20,7 @@ from interlock.ledger.heads import Heads
 from interlock.ledger.identity import read_vkeys
 from interlock.ledger.note import Checkpoint, NoteKey, parse_note, verify_checkpoint
 from interlock.ledger.policy import WitnessPolicy
+from interlock.ledger.postgres import PostgresStore, address_of
 from interlock.ledger.rotation import ROTATED, KeyHistory
 from interlock.ledger.sqlite import database_error
 from interlock.ledger.store import CheckpointRow, Row
@@ -118,6 +119,12 @@ def audit(
     """
     path = home / "ledger.db"
     heads = Heads(home / "checkpoints")
+    if source is None and (address := address_of(home)):
+        found = PostgresStore(address, origin="", create=False)
+        try:
+            return audit(home, keys, policy, found)
+        finally:
+            found.close()
     if source is None and not path.exists() and not heads.notes():
         raise InputError(
             "there is no ledger here",

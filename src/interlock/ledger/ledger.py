@@ -32,7 +32,7 @@ from interlock.ledger.note import (
     sign_checkpoint,
     verify_checkpoint,
 )
-from interlock.ledger.postgres import PostgresShelf, PostgresStore
+from interlock.ledger.postgres import PostgresShelf, PostgresStore, address_of
 from interlock.ledger.proof import Proof
 from interlock.ledger.rotation import ROTATED, KeyHistory, endorse
 from interlock.ledger.sequencer import LINGER_S, Pending, Sequencer, extend, gap, truncated
@@ -103,7 +103,8 @@ class Ledger:
             home: folder; created with access for its owner only.
             clock: nanoseconds since 1970, like `time.time_ns`.
             database: `postgresql://...` for a ledger that several machines write; all of them
-                need the same `keys` folder. Without it the ledger is a file in the home.
+                need the same `keys` folder. By default what `ledger.url` in the home says; without
+                that file the ledger is a file in the home.
 
         Raises:
             IntegrityError: it was cut, swapped or damaged; nothing is added to it then.
@@ -115,6 +116,7 @@ class Ledger:
         keys = KeyStore(home / "keys")
         identity = Identity(home, keys)
         path = home / "ledger.db"
+        database = database or address_of(home)
         if (
             database is None
             and not path.exists()
@@ -493,6 +495,8 @@ def existing(home: Path) -> Path:
     Raises:
         InputError: there is none.
     """
+    if address_of(home) is not None:
+        return home
     if not (home / "ledger.db").exists() and Heads(home / "checkpoints").newest() is None:
         raise InputError(
             "there is no ledger here",

@@ -11,6 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from interlock.cli import main
 from interlock.errors import IntegrityError, SetupError, StorageError
 from interlock.ledger import Ledger
 from tests.integration.ledger.test_crash import acknowledged, child, drain
@@ -167,3 +168,23 @@ def test_an_unreachable_server_is_said(tmp_path: Path) -> None:
     with pytest.raises(StorageError) as caught:
         Ledger.open(tmp_path / "h", database="postgresql://nobody@127.0.0.1:9/none")
     assert caught.value.code == "storage-io"
+
+
+def test_a_home_can_say_where_its_ledger_is(
+    machines: list[Path], database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = machines[0] / "ledger.url"
+    url.write_text(database)
+    url.chmod(0o644)
+    with pytest.raises(SetupError):
+        Ledger.open(machines[0])
+    url.chmod(0o600)
+    with Ledger.open(machines[0]) as ledger:
+        receipt = ledger.append("a", {}, {}).wait().id
+    home = ["--home", str(machines[0])]
+    assert main(["verify", *home]) == 0
+    assert main(["ledger", "prove", receipt, *home]) == 0
+    with psycopg.connect(database) as other:
+        other.execute("DELETE FROM interlock.entries")
+    assert main(["verify", *home]) == 7
+    capsys.readouterr()

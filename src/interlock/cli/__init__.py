@@ -33,6 +33,7 @@ COMMANDS: dict[str, str] = {
     "resume": "Lift the stop.",
     "run": "Run a program with every quantum call guarded.",
     "scan": "Look for secrets, unsafe code and unsafe model files.",
+    "serve": "Run the gateway, which holds the credentials.",
     "stop": "Stop everything: nothing is admitted, nothing released.",
     "verify": "Check a ledger offline: every entry and every signed head.",
     "version": "Print the version.",

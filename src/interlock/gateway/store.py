@@ -16,25 +16,37 @@ if TYPE_CHECKING:
 
 __all__ = ["GatewayStore", "JobRow", "NewJob", "Tenant"]
 
-_TABLES = (
-    ("CREATE TABLE IF NOT EXISTS gateway_job ("
-    "id VARCHAR(64) PRIMARY KEY, tenant VARCHAR(200) NOT NULL, owner VARCHAR(200) NOT NULL,"
-    " principal TEXT NOT NULL, credential TEXT NOT NULL, kind VARCHAR(20) NOT NULL,"
-    " backend VARCHAR(200) NOT NULL, state VARCHAR(12) NOT NULL, priority INTEGER NOT NULL,"
-    " cost DOUBLE PRECISION NOT NULL, created DOUBLE PRECISION NOT NULL,"
-    " updated DOUBLE PRECISION NOT NULL, attempt INTEGER NOT NULL, worker VARCHAR(100) NOT NULL,"
-    " lease DOUBLE PRECISION NOT NULL, idem VARCHAR(200) NOT NULL, digest VARCHAR(64) NOT NULL,"
-    " body TEXT NOT NULL, outcome TEXT, UNIQUE (tenant, owner, idem))"),
-    ("CREATE INDEX IF NOT EXISTS gateway_job_queue"
-    " ON gateway_job (state, tenant, priority, created)"),
+_TABLES = (  # one statement a string
+    (
+        "CREATE TABLE IF NOT EXISTS gateway_job ("
+        "id VARCHAR(64) PRIMARY KEY, tenant VARCHAR(200) NOT NULL, owner VARCHAR(200) NOT NULL,"
+        " principal TEXT NOT NULL, credential TEXT NOT NULL, kind VARCHAR(20) NOT NULL,"
+        " backend VARCHAR(200) NOT NULL, state VARCHAR(12) NOT NULL, priority INTEGER NOT NULL,"
+        " cost DOUBLE PRECISION NOT NULL, created DOUBLE PRECISION NOT NULL,"
+        " updated DOUBLE PRECISION NOT NULL, attempt INTEGER NOT NULL,"
+        " worker VARCHAR(100) NOT NULL,"
+        " lease DOUBLE PRECISION NOT NULL, idem VARCHAR(200) NOT NULL, digest VARCHAR(64) NOT NULL,"
+        " body TEXT NOT NULL, outcome TEXT, UNIQUE (tenant, owner, idem))"
+    ),
+    (
+        "CREATE INDEX IF NOT EXISTS gateway_job_queue"
+        " ON gateway_job (state, tenant, priority, created)"
+    ),
     "CREATE INDEX IF NOT EXISTS gateway_job_list ON gateway_job (tenant, created, id)",
-    ("CREATE TABLE IF NOT EXISTS gateway_tenant (name VARCHAR(200) PRIMARY KEY,"
-    " weight DOUBLE PRECISION NOT NULL, vtime DOUBLE PRECISION NOT NULL, settings TEXT NOT NULL)"),
-    ("CREATE TABLE IF NOT EXISTS gateway_bucket (scope VARCHAR(400) PRIMARY KEY,"
-    " tokens DOUBLE PRECISION NOT NULL, at DOUBLE PRECISION NOT NULL)"),
-    ("CREATE TABLE IF NOT EXISTS gateway_intent (job VARCHAR(64) PRIMARY KEY,"
-    " attempt INTEGER NOT NULL, state VARCHAR(12) NOT NULL, at DOUBLE PRECISION NOT NULL,"
-    " result TEXT)"),
+    (
+        "CREATE TABLE IF NOT EXISTS gateway_tenant (name VARCHAR(200) PRIMARY KEY,"
+        " weight DOUBLE PRECISION NOT NULL, vtime DOUBLE PRECISION NOT NULL,"
+        " settings TEXT NOT NULL)"
+    ),
+    (
+        "CREATE TABLE IF NOT EXISTS gateway_bucket (scope VARCHAR(400) PRIMARY KEY,"
+        " tokens DOUBLE PRECISION NOT NULL, at DOUBLE PRECISION NOT NULL)"
+    ),
+    (
+        "CREATE TABLE IF NOT EXISTS gateway_intent (job VARCHAR(64) PRIMARY KEY,"
+        " attempt INTEGER NOT NULL, state VARCHAR(12) NOT NULL, at DOUBLE PRECISION NOT NULL,"
+        " result TEXT)"
+    ),
 )
 FINAL = ("done", "failed", "cancelled")
 _COLUMNS = (
@@ -466,8 +478,10 @@ class GatewayStore:
         with transaction(self.engine) as db:
             self._serial(db)
             for sql in (
-                ("DELETE FROM gateway_intent WHERE job IN"
-                " (SELECT id FROM gateway_job WHERE tenant = :n)"),
+                (
+                    "DELETE FROM gateway_intent WHERE job IN"
+                    " (SELECT id FROM gateway_job WHERE tenant = :n)"
+                ),
                 "DELETE FROM gateway_job WHERE tenant = :n",
                 "DELETE FROM gateway_tenant WHERE name = :n",
                 "DELETE FROM gateway_bucket WHERE scope LIKE :n || '/%'",

@@ -9,9 +9,9 @@ import msgspec
 from interlock.circuits.canonical import Circuit
 from interlock.errors import InputError, InterlockError
 from interlock.guard.control import Program
-from interlock.guard.result import Estimates, Result, Samples
+from interlock.guard.result import Result, Samples
 
-__all__ = ["MAX_BODY", "ProgramWire", "Submission", "parse_submission", "programs_of", "result_of"]
+__all__ = ["MAX_BODY", "ProgramWire", "Submission", "parse_submission", "programs_of", "result_out"]
 
 MAX_BODY = 8 * 1024 * 1024
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[\x20-\x7e]+$")]
@@ -163,32 +163,3 @@ def result_out(result: Result) -> dict[str, Any]:
         "level": result.level,
         "extra": dict(result.extra),
     }
-
-
-def result_of(plain: dict[str, Any]) -> Result:
-    """Read a result back.
-
-    Raises:
-        InputError: it is no result.
-    """
-    try:
-        items: list[Samples | Estimates] = []
-        for item in plain["items"]:
-            cls = Samples if item["kind"] == "samples" else Estimates
-            fields = {k: v for k, v in item.items() if k != "kind"}
-            items.append(msgspec.convert(fields, cls))
-        return Result(
-            items=tuple(items),
-            seconds=float(plain["seconds"]),
-            seed=plain["seed"],
-            level=str(plain["level"]),
-            extra=dict(plain["extra"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            "the gateway's result cannot be read",
-            code="result-format",
-            got=f"{type(error).__name__}: {error}"[:300],
-            expected="what the gateway sends",
-            fix="use the same version of Interlock on both sides",
-        ) from error

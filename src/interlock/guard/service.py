@@ -122,8 +122,28 @@ class Guard:
         seed: int | None = None,
         labels: Sequence[str] = (),
         isolation: str = "none",
+        principal: Principal | None = None,
+        job_id: str | None = None,
+        pipeline: str | None = None,
+        credential: Mapping[str, str] | None = None,
     ) -> Released:
         """Take one job along the path.
+
+        Args:
+            programs: the circuits with their values.
+            kind: sample, estimate or run.
+            backend_name: as the policy and the ledger name it.
+            execute: runs the programs on the device.
+            backend: the SDK's backend or sampler, or None.
+            baseline: computes the classical answer, or None.
+            decode: turns a result into named fields, or None.
+            seed: of a simulator, or None.
+            labels: data labels.
+            isolation: level the device runs the job at.
+            principal: who submits, when it is not the guard's own principal.
+            job_id: when the job has an id already.
+            pipeline: when it is not the guard's own.
+            credential: ids of the token and key that were shown, so that they can be revoked.
 
         Raises:
             DeniedError: the path denied it; the receipt is in `receipt`.
@@ -131,7 +151,7 @@ class Guard:
             StorageError: it could not be recorded, so nothing was released.
         """
         started = time.perf_counter()
-        job = self._job(programs, kind, backend_name, seed, labels)
+        job = self._job(programs, kind, backend_name, seed, labels, principal, job_id, pipeline)
         request = Request(
             job=job,
             programs=tuple(programs),
@@ -146,6 +166,7 @@ class Guard:
         )
         request.execute = self._intent_then(execute, request)
         request.shared |= {"policy": self._policy.sha256, "session": self._ensure_session()}
+        request.shared["credential"] = dict(credential or {})
         gathering = Gathering(request, self._policy)
         trace: Trace | None = None
         try:
@@ -172,17 +193,20 @@ class Guard:
         backend_name: str,
         seed: int | None,
         labels: Sequence[str],
+        principal: Principal | None,
+        job_id: str | None,
+        pipeline: str | None,
     ) -> Job:
         now = self.clock()
         return Job(
-            id=f"{int(now * 1000):012x}{secrets.token_hex(8)}",
+            id=job_id or f"{int(now * 1000):012x}{secrets.token_hex(8)}",
             kind=kind,
-            principal=self._principal,
+            principal=principal or self._principal,
             mode=self.mode,
             backend=backend_name,
             circuits=tuple(_facts(p) for p in programs),
             submitted_at=datetime.fromtimestamp(now, UTC).isoformat(),
-            pipeline=self.pipeline,
+            pipeline=pipeline or self.pipeline,
             seed=seed,
             labels=tuple(labels),
         )

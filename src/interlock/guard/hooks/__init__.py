@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from interlock import plugins
-from interlock.errors import InputError, SetupError
+from interlock.errors import InputError, SetupError, UsageError
 from interlock.guard.policy import Policy
+from interlock.guard.remote import RemoteGuard
 from interlock.guard.service import Guard
 from interlock.types import Principal
 
@@ -30,7 +31,7 @@ class Options:
         labels: data labels of everything submitted.
     """
 
-    guard: Guard
+    guard: Guard | RemoteGuard
     fallback: Any = None
     decode: Callable[[Any], Mapping[str, Any]] | None = None
     labels: tuple[str, ...] = ()
@@ -76,6 +77,10 @@ def guard(
     principal: Principal | None = None,
     pipeline: str = "default",
     labels: tuple[str, ...] = (),
+    url: str | None = None,
+    token: str | Callable[[], str] | None = None,
+    ca: str | Path | None = None,
+    certificate: tuple[str, str] | None = None,
 ) -> T:
     """Return a drop-in of the same kind as `target` whose every job goes the guarded path.
 
@@ -92,6 +97,11 @@ def guard(
         principal: who submits; the operating system's user by default.
         pipeline: name under which releases are counted and governed.
         labels: data labels of everything submitted.
+        url: a gateway (`https://HOST:PORT` or `unix:/PATH`) that takes the jobs instead of this
+            process, on its backend of the same name and under its own policy.
+        token: bearer token or API key for the gateway, or a function that returns one.
+        ca: file of the CAs to trust for the gateway.
+        certificate: (chain, key) of a client certificate for the gateway.
 
     Raises:
         InputError: no adapter knows the object.
@@ -115,8 +125,26 @@ def guard(
             expected="an object that is not guarded",
             fix="guard it once",
         )
+    made: Guard | RemoteGuard
+    if url is not None:
+        if (
+            policy is not None
+            or fallback is not None
+            or decode is not None
+            or principal is not None
+        ):
+            raise UsageError(
+                "a gateway decides by its own policy",
+                code="guard-url",
+                got="url together with policy, fallback, decode or principal",
+                expected="url with token, ca, certificate, pipeline and labels",
+                fix="leave the others out",
+            )
+        made = RemoteGuard(url, token=token, ca=ca, certificate=certificate, pipeline=pipeline)
+    else:
+        made = Guard(policy=policy, home=home, principal=principal, pipeline=pipeline)
     options = Options(
-        guard=Guard(policy=policy, home=home, principal=principal, pipeline=pipeline),
+        guard=made,
         fallback=fallback,
         decode=decode,
         labels=labels,

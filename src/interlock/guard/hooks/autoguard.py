@@ -198,7 +198,8 @@ def _guarded(target: Any, original: Callable[..., Any]) -> Any:
         try:
             from interlock.guard.hooks import Options, adapter_for
 
-            options = Options(guard=events.run_guard(), fallback=events.run_fallback())
+            guard = events.gateway_guard() or events.run_guard()
+            options = Options(guard=guard, fallback=events.run_fallback())
             made = adapter_for(target).wrap(_Original(target, original), options)
         finally:
             INSIDE.reset(token)

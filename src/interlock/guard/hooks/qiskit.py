@@ -19,7 +19,7 @@ from interlock.circuits.qiskit_adapter import from_qiskit
 from interlock.errors import InputError
 from interlock.guard.control import Program
 from interlock.guard.hooks import Options
-from interlock.guard.hooks.qiskit_results import fallback_result, neutral
+from interlock.guard.hooks.qiskit_results import fallback_result, neutral, paired, to_native
 from interlock.guard.hooks.qiskit_targets import (
     DEFAULT_SHOTS,
     backend_of,
@@ -282,6 +282,8 @@ def _start(
     if options.fallback is not None:
         baseline = lambda: fallback_result(options.fallback, on, pubs, kind, programs)  # noqa: E731
     decode = options.decode
+    if kind == "estimate" and getattr(options.guard, "remote", False):
+        programs = [paired(pub, p) for pub, p in zip(pubs, programs, strict=True)]
     future = _executor.submit(
         options.guard.submit,
         programs,
@@ -295,11 +297,14 @@ def _start(
         labels=options.labels,
         isolation=level_of(inner),
     )
-    return GuardedJob(f"interlock-{id(future):x}", future, _with_receipt)
+    finish = lambda released: _with_receipt(released, kind, pubs)  # noqa: E731
+    return GuardedJob(f"interlock-{id(future):x}", future, finish)
 
 
-def _with_receipt(released: Released) -> Any:
+def _with_receipt(released: Released, kind: str, pubs: Sequence[Any]) -> Any:
     native = released.result.native
+    if native is None:
+        native = to_native(released.result, kind, pubs)
     receipt = released.receipt.as_dict()
     if isinstance(native, PrimitiveResult):
         return PrimitiveResult(list(native), metadata={**native.metadata, "interlock": receipt})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from interlock.guard.control import Program
 from interlock.guard.hooks.qiskit_targets import level_of
 from interlock.guard.result import Estimates, Result, Samples
 
-__all__ = ["fallback_result", "neutral"]
+__all__ = ["fallback_result", "neutral", "paired", "to_native"]
 
 
 def fallback_result(
@@ -183,3 +184,84 @@ def _backend_item(native: QiskitResult, index: int, program: Program) -> Samples
     counts = {k.replace(" ", ""): int(v) for k, v in native.get_counts(index).items()}
     width = program.native.num_clbits
     return Samples(registers={"c": [counts]}, widths={"c": width}, shots=program.shots)
+
+
+def paired(pub: Any, program: Program) -> Program:
+    """Return an estimator's program with one observable a parameter set, broadcast as NumPy does.
+
+    Without the arrays' shapes, which stay with the client, this is the form in which many
+    observables and many parameter sets keep their pairs.
+    """
+    if len(program.observables) <= 1 or len(program.values) <= 1:
+        return program
+    rows = np.arange(len(program.values)).reshape(pub.parameter_values.shape)
+    which = np.arange(len(program.observables)).reshape(pub.observables.shape)
+    row, observable = (a.ravel().tolist() for a in np.broadcast_arrays(rows, which))
+    return replace(
+        program,
+        values=[program.values[i] for i in row],
+        observables=tuple(program.observables[i] for i in observable),
+    )
+
+
+def to_native(result: Result, kind: str, pubs: Sequence[Any]) -> Any:
+    """Make Qiskit's own result from one that came in the form of no SDK.
+
+    Args:
+        result: one item a circuit.
+        kind: sample, estimate or run.
+        pubs: what was asked for; its arrays give the shapes.
+
+    Raises:
+        InputError: the result does not fit what was asked for.
+    """
+    try:
+        pairs = list(zip(result.items, pubs, strict=True))
+        if kind == "run":
+            return QiskitResult(
+                results=[_experiment(item, circuit) for item, circuit in pairs],
+                backend_name="gateway",
+                success=True,
+            )
+        made = [
+            _sampled(item, pub) if isinstance(item, Samples) else _estimated(item, pub)
+            for item, pub in pairs
+        ]
+        return PrimitiveResult(made, metadata={"version": 2})
+    except (TypeError, ValueError, AttributeError, KeyError) as error:
+        raise InputError(
+            "what came back is no result for these circuits",
+            code="result-format",
+            got=f"{type(error).__name__}: {error}",
+            expected="one item a circuit, in the shape that was asked for",
+            fix="use the same version of Interlock on both sides",
+        ) from error
+
+
+def _sampled(item: Samples, pub: Any) -> PubResult:
+    shape = pub.parameter_values.shape
+    data = {}
+    for register in pub.circuit.cregs:
+        rows = [dict(r) for r in item.registers[register.name]]
+        if any(sum(r.values()) != pub.shots for r in rows):
+            raise ValueError("counts that do not add up to the shots")
+        bits = BitArray.from_counts(rows, num_bits=register.size)
+        data[register.name] = bits.reshape(shape)
+    return PubResult(DataBin(**data, shape=shape), metadata={"shots": pub.shots})
+
+
+def _estimated(item: Estimates, pub: Any) -> PubResult:
+    shape = pub.shape
+    values = np.asarray(item.values, dtype=float).reshape(shape)
+    errors = np.asarray(item.errors, dtype=float).reshape(shape)
+    return PubResult(DataBin(evs=values, stds=errors, shape=shape))
+
+
+def _experiment(item: Any, circuit: Any) -> ExperimentResult:
+    (rows,) = item.registers.values()
+    return ExperimentResult(
+        shots=item.shots,
+        success=True,
+        data=ExperimentResultData(counts={hex(int(k, 2)): v for k, v in rows[0].items()}),
+        header={"memory_slots": circuit.num_clbits, "name": circuit.name},
+    )

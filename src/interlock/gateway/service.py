@@ -1,0 +1,394 @@
+"""What the gateway does, whatever the interface: REST, gRPC and console all call this."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import secrets
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from interlock.access.approvals import approve
+from interlock.access.cedar import Authoriser
+from interlock.access.identity import Authenticator, Credentials, Identity, Issuer
+from interlock.access.store import AccessStore
+from interlock.crypto.keys import KeyStore
+from interlock.gateway.broker import Broker
+from interlock.gateway.errors import ConflictError, ForbiddenError, LimitedError, unknown
+from interlock.gateway.store import FINAL, GatewayStore, JobRow, NewJob, Tenant
+from interlock.gateway.wire import parse_submission
+from interlock.gateway.work import outcome_view
+from interlock.guard.admit.authorisation import authoriser_of
+from interlock.guard.policy import Policy
+from interlock.guard.service import Guard
+from interlock.types import Principal
+
+__all__ = ["Gateway"]
+
+APPROVAL_S = 7 * 86_400.0
+
+
+@dataclass
+class _Batch:
+    """Submissions of one moment, written in one transaction."""
+
+    jobs: list[NewJob] = field(default_factory=list)
+    futures: list[asyncio.Future[tuple[str, str | float]]] = field(default_factory=list)
+
+
+class Gateway:
+    """The gateway's services.
+
+    Args:
+        home: folder of ledger, state and keys.
+        policy: the policy in force.
+        guard: with the ledger that everything is recorded in.
+        store: jobs and tenants.
+        access: keys, revocations, approvals.
+        broker: the backends.
+        issuers: identity providers.
+        local: the principal of whoever may use the Unix socket, or None.
+    """
+
+    def __init__(
+        self,
+        *,
+        home: Path,
+        policy: Policy,
+        guard: Guard,
+        store: GatewayStore,
+        access: AccessStore,
+        broker: Broker,
+        issuers: Sequence[Issuer] = (),
+        local: Principal | None = None,
+    ) -> None:
+        self.home = home
+        self.policy = policy
+        self.guard = guard
+        self.store = store
+        self.access = access
+        self.broker = broker
+        self.local = local
+        self.authenticator = Authenticator(access, tuple(issuers))
+        self.keys = KeyStore(home / "keys")
+        self.on_submit: list[Any] = []
+        self.ready = True
+        self.counters: dict[tuple[str, str], int] = {}
+        self._counters_lock = threading.Lock()
+        self._authoriser: Authoriser | None = None
+        for bound in policy.controls("admit"):
+            if bound.id == "authorisation" and bound.control is not None:
+                self._authoriser = authoriser_of(bound.settings)
+        self._batch = _Batch()
+        self._flushing = False
+
+    # -- who and whether
+
+    def identify(self, credentials: Credentials, *, on_socket: bool) -> Identity:
+        """Return who asks; on the Unix socket of an embedded gateway, its owner."""
+        if on_socket and self.local is not None and not credentials.authorization:
+            return Identity(principal=self.local, method="socket")
+        try:
+            return self.authenticator.authenticate(credentials)
+        except Exception:
+            self.count("refused", "unauthenticated")
+            raise
+
+    def count(self, what: str, label: str) -> None:
+        """Count something for the metrics."""
+        with self._counters_lock:
+            key = (what, label)
+            self.counters[key] = self.counters.get(key, 0) + 1
+
+    def allowed(self, who: Identity, action: str, *, owner: str = "", tenant: str = "") -> bool:
+        """Ask whether a principal may do something."""
+        principal = who.principal
+        tenant = tenant or principal.tenant
+        if who.scopes and action not in who.scopes:
+            return False
+        if self._authoriser is None:
+            # Without rules the embedded default holds: the owner of the home may do everything,
+            # others may look after their own jobs.
+            own = tenant == principal.tenant and owner in (principal.id, principal.on_behalf_of)
+            local = self.local is not None and principal == self.local
+            return local or (own and action in ("read", "cancel"))
+        if action in ("read", "cancel", "approve"):
+            resource = Authoriser.job("job", tenant, owner)
+        else:
+            resource = Authoriser.tenant(tenant)
+        return self._authoriser.ask(principal, action, resource).allowed
+
+    def require(self, who: Identity, action: str, *, owner: str = "", tenant: str = "") -> None:
+        """Raise unless a principal may do something; the refusal is recorded.
+
+        Raises:
+            ForbiddenError: it may not.
+        """
+        if self.allowed(who, action, owner=owner, tenant=tenant):
+            return
+        self.record("access", who, {"action": action, "outcome": "DENY"}, wait=False)
+        self.count("refused", action)
+        raise ForbiddenError(
+            "the rules do not let you do this",
+            code="forbidden",
+            got=f"{action} by {who.principal.tenant}/{who.principal.id}",
+            expected="a rule that permits it",
+            fix="ask the owner of the policy",
+        )
+
+    def record(
+        self, event: str, who: Identity, payload: Mapping[str, Any], *, wait: bool = True
+    ) -> None:
+        """Put an event into the ledger, with the whole principal."""
+        body = {
+            **payload,
+            "principal": msgspec.to_builtins(who.principal),
+            "method": who.method,
+            "credential": who.token or who.key,
+        }
+        header = {"tenant": who.principal.tenant, "outcome": str(payload.get("outcome", "ALLOW"))}
+        pending = self.guard.ledger.append(event, header, body)
+        if wait:
+            pending.wait(30.0)
+
+    # -- jobs
+
+    async def submit(self, who: Identity, raw: bytes, key: str) -> tuple[dict[str, Any], bool]:
+        """Put a job into the queue, once for each idempotency key.
+
+        Args:
+            who: who submits.
+            raw: the submission's bytes.
+            key: the client's idempotency key; empty makes a fresh one.
+
+        Returns:
+            The job's view, and whether this call made it.
+
+        Raises:
+            InputError: the submission is wrong.
+            LimitedError: too many, too fast.
+            ConflictError: the key was used for another job.
+        """
+        job = parse_submission(raw)
+        if who.scopes and "submit" not in who.scopes:
+            self.require(who, "submit")
+        principal = who.principal
+        tenant = await asyncio.to_thread(self._tenant_settings, principal.tenant)
+        new = NewJob(
+            id=f"{int(time.time() * 1000):012x}{secrets.token_hex(8)}",
+            tenant=principal.tenant,
+            owner=principal.id,
+            principal=msgspec.json.encode(principal).decode(),
+            credential=json.dumps({"token": who.token, "key": who.key}),
+            kind=job.kind,
+            backend=job.backend,
+            priority=job.priority,
+            cost=1.0 + job.shots / 10_000,
+            idem=key or secrets.token_hex(16),
+            digest=hashlib.sha256(msgspec.json.encode(job)).hexdigest(),
+            body=msgspec.json.encode(job).decode(),
+            bucket=f"{principal.tenant}/{principal.id}",
+            rate=tenant.rate,
+            burst=tenant.burst,
+        )
+        result, value = await self._enqueue(new)
+        if result == "limited":
+            self.count("refused", "limited")
+            error = LimitedError(
+                "too many jobs in too short a time",
+                code="rate-limited",
+                got=f"more than {tenant.burst:g} at once, {tenant.rate:g} a second",
+                expected="fewer",
+                fix=f"wait {float(value):.2f} s",
+            )
+            error.retry_after_s = float(value)
+            raise error
+        if result == "full":
+            raise LimitedError(
+                "the tenant's queue is full",
+                code="queue-full",
+                got=f"{tenant.max_queued} jobs waiting",
+                expected="fewer",
+                fix="wait until some have run",
+            )
+        if result == "other":
+            raise ConflictError(
+                "this idempotency key was used for another job",
+                code="idempotency-key",
+                got=key[:80],
+                expected="a new key for a new job",
+                fix="use a new key",
+            )
+        if result == "new":
+            self.count("submitted", principal.tenant)
+            for notify in self.on_submit:
+                notify()
+        return {"id": str(value), "state": "queued"}, result == "new"
+
+    _tenants: dict[str, tuple[float, Tenant]] = {}
+
+    def _tenant_settings(self, name: str) -> Tenant:
+        found = self._tenants.get(name)
+        if found is None or time.monotonic() - found[0] > 1.0:
+            found = (time.monotonic(), self.store.tenant(name))
+            self._tenants = {**self._tenants, name: found}
+        return found[1]
+
+    async def _enqueue(self, job: NewJob) -> tuple[str, str | float]:
+        """Write with whatever else comes in meanwhile, in one transaction."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[tuple[str, str | float]] = loop.create_future()
+        self._batch.jobs.append(job)
+        self._batch.futures.append(future)
+        if not self._flushing:
+            self._flushing = True
+            task = loop.create_task(self._flush())
+            task.add_done_callback(lambda t: t.exception())
+        return await future
+
+    async def _flush(self) -> None:
+        try:
+            while self._batch.jobs:
+                batch, self._batch = self._batch, _Batch()
+                try:
+                    done = await asyncio.to_thread(self._write, batch.jobs)
+                except Exception as error:  # noqa: BLE001 - handed to every waiter
+                    for future in batch.futures:
+                        if not future.done():
+                            future.set_exception(error)
+                    continue
+                for future, answer in zip(batch.futures, done, strict=True):
+                    if not future.done():
+                        future.set_result(answer)
+        finally:
+            self._flushing = False
+
+    def _write(self, jobs: list[NewJob]) -> list[tuple[str, str | float]]:
+        done = self.store.add(jobs)
+        pending = None
+        for job, (result, _) in zip(jobs, done, strict=True):
+            if result == "new":
+                header = {"job": job.id, "tenant": job.tenant}
+                body = {"owner": job.owner, "backend": job.backend, "digest": job.digest}
+                pending = self.guard.ledger.append("queue", header, body)
+        if pending is not None:
+            pending.wait(30.0)
+        return done
+
+    def find(self, who: Identity, job_id: str, action: str = "read") -> JobRow:
+        """Return a job of the caller's tenant that it may read (or cancel).
+
+        Raises:
+            UnknownError: none, another tenant's, or not to be read: all alike.
+        """
+        row = self.store.job(job_id, who.principal.tenant)
+        if row is None or not self.allowed(who, action, owner=row.owner, tenant=row.tenant):
+            raise unknown("job", job_id)
+        return row
+
+    def view(self, row: JobRow) -> dict[str, Any]:
+        """Return what the interface shows of a job."""
+        return {
+            "id": row.id,
+            "state": row.state,
+            "owner": row.owner,
+            "kind": row.kind,
+            "backend": row.backend,
+            "priority": row.priority,
+            "created": row.created,
+            "updated": row.updated,
+            "attempts": row.attempt,
+            "outcome": outcome_view(row.outcome),
+        }
+
+    def list_jobs(
+        self, who: Identity, *, state: str | None, before: float, limit: int
+    ) -> list[dict[str, Any]]:
+        """Return the jobs the caller may read, newest first."""
+        everything = self.allowed(who, "read", owner="(anybody)")
+        rows = self.store.jobs(
+            who.principal.tenant,
+            owner=None if everything else who.principal.id,
+            state=state,
+            before=before,
+            limit=limit,
+        )
+        return [self.view(r) for r in rows]
+
+    def result(self, who: Identity, job_id: str) -> dict[str, Any] | None:
+        """Return the whole outcome of a job that has ended, or None."""
+        row = self.find(who, job_id)
+        return row.outcome if row.state in FINAL else None
+
+    def cancel(self, who: Identity, job_id: str) -> bool:
+        """Cancel a job that has not started; return whether it was."""
+        row = self.find(who, job_id, "cancel")
+        done = self.store.cancel(row.id, row.tenant)
+        self.record("cancel", who, {"job": row.id, "outcome": "ALLOW" if done else "LATE"})
+        return done
+
+    # -- approvals
+
+    def waiting(self, who: Identity) -> list[dict[str, Any]]:
+        """Return what waits for approval, for those who may approve or read everything."""
+        if not (
+            self.allowed(who, "approve", owner="(somebody)")
+            or self.allowed(who, "read", owner="(somebody)")
+        ):
+            self.require(who, "approve", owner="(somebody)")
+        items = self.access.waiting(who.principal.tenant)
+        for item in items:
+            given = self.access.approvals(item["subject"], who.principal.tenant)
+            item["approvals"] = [g["statement"] for g in given]
+        return items
+
+    def approve(self, who: Identity, subject: str, gate: str) -> dict[str, Any]:
+        """Approve what waits, in the caller's name, signed by the gateway.
+
+        Raises:
+            UnknownError: nothing of this tenant waits under this subject.
+            RefusedError: it is the caller's own.
+        """
+        found = [w for w in self.access.waiting(who.principal.tenant) if w["subject"] == subject]
+        if not found:
+            raise unknown("approval", subject)
+        submitter = Principal(
+            id=found[0]["job"]["submitter"], on_behalf_of=found[0].get("on_behalf_of")
+        )
+        self.require(who, "approve", owner=submitter.id)
+        body = approve(
+            subject=subject,
+            gate=gate,
+            approver=who.principal,
+            submitter=submitter,
+            lifetime_s=APPROVAL_S,
+            now=time.time(),
+            signer="gateway",
+            key=lambda a: self.keys.signing_key(f"gateway-{a}", a),
+        )
+        self.record("approval", who, {"approval": body, "outcome": "ALLOW"})
+        self.access.add_approval(body)
+        return dict(body["statement"])
+
+    # -- the rest
+
+    def receipt(self, who: Identity, receipt_id: str) -> dict[str, Any]:
+        """Return a receipt with its proof, if its job may be read."""
+        entry = self.guard.ledger.find(receipt_id)
+        job = str(entry.header.get("job", ""))
+        self.find(who, job)
+        proof = self.guard.ledger.prove(entry.index)
+        return {"id": entry.id, "index": entry.index, "job": job, "proof": str(proof)}
+
+    def revoke(self, who: Identity, kind: str, value: str, tenant: str, reason: str) -> None:
+        """Revoke a principal, a key, a token or a tenant."""
+        self.require(who, "administer", tenant=tenant)
+        self.access.revoke(kind, value, tenant, reason)
+        self.record("revoke", who, {"kind": kind, "value": value, "of": tenant, "outcome": "ALLOW"})

@@ -1,0 +1,115 @@
+"""One job of the queue, taken along the guarded path, with a record of every call to a provider."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from interlock.errors import BackendError, HeldError, InterlockError, RefusedError
+from interlock.gateway.broker import Broker, Opened, run, with_native
+from interlock.gateway.store import GatewayStore, JobRow
+from interlock.gateway.wire import Submission, programs_of, result_out
+from interlock.guard.events import job_line
+from interlock.guard.remote import result_of
+from interlock.guard.result import Result
+from interlock.guard.service import Guard, JobEvent
+from interlock.types import Principal
+
+__all__ = ["Worker"]
+
+
+class Worker:
+    """Runs jobs. One for a process; its threads share it.
+
+    Args:
+        guard: takes jobs along the path, in mode ENFORCED.
+        broker: runs circuits.
+        store: the queue.
+    """
+
+    def __init__(self, guard: Guard, broker: Broker, store: GatewayStore) -> None:
+        self.guard = guard
+        self.broker = broker
+        self.store = store
+        self._lines: dict[str, dict[str, Any]] = {}
+        guard.observers.append(self._note)
+
+    def _note(self, event: JobEvent) -> None:
+        self._lines[event.job.id] = job_line(event)
+
+    def run(self, row: JobRow) -> tuple[str, dict[str, Any]]:
+        """Run a job and return its final state and outcome; refusals and faults are outcomes."""
+        try:
+            submission = msgspec.json.decode(row.body, type=Submission)
+            programs = with_native(programs_of(submission))
+            opened = self.broker.open(row.backend, row.tenant)
+            released = self.guard.submit(
+                programs,
+                kind=submission.kind,
+                backend_name=row.backend,
+                backend=opened.backend,
+                execute=lambda: self._execute(row, opened, submission, programs),
+                seed=submission.seed,
+                labels=submission.labels,
+                isolation=opened.level,
+                principal=msgspec.json.decode(row.principal, type=Principal),
+                job_id=row.id,
+                pipeline=submission.pipeline,
+                credential=json.loads(row.credential),
+            )
+        except RefusedError as error:
+            held = isinstance(error, HeldError)
+            outcome: dict[str, Any] = {
+                "outcome": "HOLD" if held else "DENY",
+                "error": error.as_dict(),
+            }
+            if error.receipt is not None:
+                outcome["receipt"] = error.receipt.as_dict()
+            return "failed", outcome | {"line": self._lines.pop(row.id, None)}
+        except InterlockError as error:
+            return "failed", {"outcome": "FAILED", "error": error.as_dict()}
+        except Exception as error:  # noqa: BLE001 - a broken job must not end the worker
+            wrapped = BackendError(
+                "the job could not be run",
+                code="job-failed",
+                got=type(error).__name__,
+                expected="a circuit that the backend can run",
+                fix="see the gateway's log",
+            )
+            return "failed", {"outcome": "FAILED", "error": wrapped.as_dict()}
+        outcome = {
+            "outcome": released.receipt.outcome,
+            "receipt": released.receipt.as_dict(),
+            "result": result_out(released.result),
+            "line": self._lines.pop(row.id, None),
+        }
+        return "done", outcome
+
+    def _execute(
+        self, row: JobRow, opened: Opened, submission: Submission, programs: Any
+    ) -> Result:
+        """Call the provider at most once for a job, unless a second call is harmless."""
+        state, recorded = self.store.intend(row.id, row.attempt)
+        if state == "answered" and recorded is not None:
+            return result_of(json.loads(recorded))
+        if state == "sent" and not opened.replayable:
+            raise BackendError(
+                "an earlier attempt called the provider and its answer was lost",
+                code="execution-uncertain",
+                got=f"job {row.id}, attempt {row.attempt}",
+                expected="an answer on record, or a backend where a second run is harmless",
+                fix="look the job up at the provider; submit it again if it never ran",
+            )
+        result = run(opened, submission.kind, programs, submission.seed)
+        self.store.answered(row.id, json.dumps(result_out(result)))
+        return result
+
+
+def outcome_view(outcome: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return an outcome without the result, for lists and events."""
+    if outcome is None:
+        return None
+    return {k: v for k, v in outcome.items() if k != "result"}

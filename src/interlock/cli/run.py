@@ -7,9 +7,12 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from interlock.gateway.enforced import EnforcedProgram
 
 from interlock import config
 from interlock.cli.show import COLOURS, job_line, unguarded_line
@@ -28,6 +31,9 @@ from interlock.cli.show import COLOURS, job_line, unguarded_line
 )
 @click.option("--no-report", is_flag=True, help="Write no HTML report.")
 @click.option("--json", "as_json", is_flag=True, help="Events as JSON lines on standard output.")
+@click.option(
+    "--enforced", is_flag=True, help="In a sandbox that holds no credentials (mode ENFORCED)."
+)
 @click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED)
 def command(
     policy: str | None,
@@ -37,9 +43,13 @@ def command(
     report: str,
     no_report: bool,
     as_json: bool,
+    enforced: bool,
     program: tuple[str, ...],
 ) -> int:
-    """Run PROGRAM with every quantum call guarded (mode ADVISORY).
+    """Run PROGRAM with every quantum call guarded.
+
+    Mode ADVISORY, in this process's reach; with --enforced, mode ENFORCED: the program runs in a
+    sandbox and a gateway outside holds the credentials.
 
     Give the program after two dashes: interlock run -- python train.py
     """
@@ -50,14 +60,18 @@ def command(
     folder = config.home(home)
     words = program[1:] if program[0] == "--" else program
     tally = Tally()
-    running = Program(
-        python_command(words),
-        home=folder,
-        policy=policy,
-        fallback=fallback,
-        pipeline=pipeline,
-        stdout=sys.stderr if as_json else None,
-    )
+    running: Program | EnforcedProgram
+    if enforced:
+        running = _enforced(words, folder, policy, fallback, pipeline, as_json)
+    else:
+        running = Program(
+            python_command(words),
+            home=folder,
+            policy=policy,
+            fallback=fallback,
+            pipeline=pipeline,
+            stdout=sys.stderr if as_json else None,
+        )
     # Ctrl-C reaches the program too; it ends by itself, then the summary is printed.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -69,13 +83,35 @@ def command(
     finally:
         code = running.close()
         signal.signal(signal.SIGINT, before)
-    _summary(tally, as_json, code)
+    _summary(tally, as_json, code, enforced)
     if not no_report and tally.jobs:
         from interlock.guard.report import write_report
 
         write_report(Path(report), folder, tally.receipts, tally.as_dict(), " ".join(words))
         _say(as_json, f"report: {report}")
     return code
+
+
+def _enforced(
+    words: tuple[str, ...],
+    home: Path,
+    policy: str | None,
+    fallback: str | None,
+    pipeline: str,
+    as_json: bool,
+) -> EnforcedProgram:
+    from interlock.gateway.enforced import EnforcedProgram
+    from interlock.guard.launch import python_command
+
+    if fallback:
+        raise click.UsageError("--fallback runs user code outside the sandbox; not with --enforced")
+    return EnforcedProgram(
+        python_command(words),
+        home=home,
+        policy=policy,
+        pipeline=pipeline,
+        stdout=sys.stderr if as_json else None,
+    )
 
 
 class _printer:  # noqa: N801 - used as a function
@@ -127,7 +163,7 @@ def _say(as_json: bool, text: str) -> None:
     click.echo(text, err=as_json)
 
 
-def _summary(tally: Any, as_json: bool, code: int) -> None:
+def _summary(tally: Any, as_json: bool, code: int, enforced: bool) -> None:
     if as_json:
         click.echo(json.dumps({**tally.as_dict(), "exit_code": code}))
         return
@@ -135,7 +171,9 @@ def _summary(tally: Any, as_json: bool, code: int) -> None:
         click.echo("no quantum job was submitted")
         return
     counts = ", ".join(f"{n} {o}" for o, n in sorted(tally.outcomes.items()))
-    click.echo(f"\n{tally.jobs} jobs: {counts}; mode ADVISORY: user code could go round the guard")
+    advisory = "mode ADVISORY: user code could go round the guard"
+    sandboxed = "mode ENFORCED: user code ran in a sandbox without the credentials"
+    click.echo(f"\n{tally.jobs} jobs: {counts}; {sandboxed if enforced else advisory}")
     added = tally.seconds - tally.execution_seconds
     click.echo(
         f"ran {tally.shots} shots for ${tally.cost_usd:.2f}, {tally.execution_seconds:.1f} s on"

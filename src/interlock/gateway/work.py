@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from interlock.errors import BackendError, HeldError, InterlockError, RefusedErr
 from interlock.gateway.broker import Broker, Opened, run, with_native
 from interlock.gateway.store import GatewayStore, JobRow
 from interlock.gateway.wire import Submission, programs_of, result_out
-from interlock.guard.events import job_line
+from interlock.guard.events import EVENTS, emit, job_line
 from interlock.guard.remote import result_of
 from interlock.guard.result import Result
 from interlock.guard.service import Guard, JobEvent
@@ -38,7 +39,9 @@ class Worker:
         guard.observers.append(self._note)
 
     def _note(self, event: JobEvent) -> None:
-        self._lines[event.job.id] = job_line(event)
+        self._lines[event.job.id] = line = job_line(event)
+        if os.environ.get(EVENTS):
+            emit(line)
 
     def run(self, row: JobRow) -> tuple[str, dict[str, Any]]:
         """Run a job and return its final state and outcome; refusals and faults are outcomes."""

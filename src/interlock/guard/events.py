@@ -39,7 +39,7 @@ def gateway_guard() -> RemoteGuard | None:
             url,
             token=os.environ.get(TOKEN),
             pipeline=os.environ.get(PIPELINE) or "default",
-            on_line=emit,
+            on_line=emit if os.environ.get(EVENTS) else None,
         )
     return _remote
 

@@ -1,0 +1,144 @@
+"""`interlock run --enforced`: the gateway outside, the program in the sandbox, one socket between.
+
+What is printed and counted comes from the gateway's side: the program cannot write it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from interlock.errors import SetupError
+from interlock.gateway.sandbox import SOCKET, Sandbox
+from interlock.guard import events
+
+__all__ = ["EnforcedProgram"]
+
+START_S = 60.0
+
+
+class EnforcedProgram:
+    """A program that runs in the sandbox against its own gateway.
+
+    Args:
+        command: the program and its arguments.
+        home: folder of ledger, state, keys, credentials; never seen inside.
+        policy: policy file, or None for the starter policy.
+        pipeline: name under which releases are counted.
+        project: the folder the program may read and write.
+        stdout: where its standard output goes, or None to leave it.
+
+    Raises:
+        SetupError: gateway or sandbox cannot be set up.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        home: Path,
+        policy: str | None = None,
+        pipeline: str = "default",
+        project: Path | None = None,
+        stdout: Any = None,
+    ) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="interlock-run-")
+        root = Path(self._folder.name)
+        self._events = root / "events.ndjson"
+        self._events.touch(mode=0o600)
+        uds = root / "gateway" / "gateway.sock"
+        arguments = ["serve", "--home", str(home), "--socket", str(uds)]
+        arguments += ["--name", f"run-{os.getpid()}"]
+        if policy:
+            arguments += ["--policy", str(Path(policy).absolute())]
+        self._gateway = subprocess.Popen(  # noqa: S603 - our own command
+            [sys.executable, "-m", "interlock.cli", *arguments],
+            env={**os.environ, events.EVENTS: str(self._events)},
+            start_new_session=True,
+        )
+        try:
+            self._wait_for(uds)
+            site = str(Path(events.__file__).parent / "hooks" / "site")
+            self._program = Sandbox(
+                command=command,
+                project=project or Path.cwd(),
+                socket=uds,
+                environment={
+                    "PYTHONPATH": site,
+                    "INTERLOCK_RUN": "1",
+                    events.URL: f"unix:{SOCKET}",
+                    events.PIPELINE: pipeline,
+                },
+                hidden=(home,),
+                stdout=stdout.fileno() if stdout is not None else None,
+            )
+        except BaseException:
+            self._stop_gateway()
+            self._folder.cleanup()
+            raise
+
+    def _wait_for(self, uds: Path) -> None:
+        end = time.monotonic() + START_S
+        while time.monotonic() < end and self._gateway.poll() is None:
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+                probe.connect(str(uds))
+                return
+            time.sleep(0.02)
+        raise SetupError(
+            "the gateway did not start",
+            code="gateway-start",
+            got=f"exit code {self._gateway.poll()}; its message is above",
+            expected=f"a socket within {START_S:g} s",
+            fix="mend what the message names",
+        )
+
+    def lines(self) -> Iterator[dict[str, Any] | None]:
+        """Yield events as they come, and None while there are none, until the program has ended."""
+        with self._events.open(encoding="utf-8") as stream:
+            rest = ""
+            while True:
+                ended = self._program.poll() is not None
+                chunk = stream.read()
+                rest += chunk
+                *whole, rest = rest.split("\n")
+                for text in whole:
+                    yield json.loads(text)
+                if ended and not chunk:
+                    return
+                if not chunk:
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        self._program.wait(0.05)
+                    yield None
+
+    def close(self) -> int:
+        """Wait for the program, stop its gateway, and return the program's exit code."""
+        try:
+            code = self._program.wait()
+        finally:
+            self._stop_gateway()
+            self._folder.cleanup()
+        return code if code >= 0 else 128 - code
+
+    @property
+    def killed(self) -> str | None:
+        """Why the sandbox was ended from outside, or None."""
+        return self._program.killed
+
+    def _stop_gateway(self) -> None:
+        if self._gateway.poll() is None:
+            self._gateway.send_signal(signal.SIGTERM)
+            try:
+                self._gateway.wait(30)
+            except subprocess.TimeoutExpired:
+                self._gateway.kill()
+                self._gateway.wait()

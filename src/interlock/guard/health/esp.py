@@ -38,11 +38,18 @@ class Prediction(NamedTuple):
     unknown: str | None = None
 
 
-def predict(circuit: Circuit, calibration: Calibration) -> Prediction:
+def predict(circuit: Circuit, calibration: Calibration, *, process: bool = False) -> Prediction:
     """Predict the success of a circuit written for the device (qubit numbers are the device's).
 
     Branches of a condition all count; a loop makes the success unknown, as does an operation
     without a usable calibration.
+
+    Args:
+        circuit: in the device's own gates.
+        calibration: of the device.
+        process: count every error, also those that a single input state may not show: process
+            infidelity, (d + 1)/d times the average gate error and at least what relaxation does
+            over the gate. Right for circuits that scramble.
     """
     if calibration.kind == "ideal":
         return Prediction(1.0, 1.0, 1.0, 1.0, 0.0)
@@ -55,17 +62,20 @@ def predict(circuit: Circuit, calibration: Calibration) -> Prediction:
         duration, error, why = _step(op, calibration)
         unknown = unknown or why
         timed.append(Timed(op.qubits, duration))
-        lost = math.log1p(-min(error, 1 - 1e-12))
         if op.name == "measure":
-            readout += lost
+            readout += math.log1p(-min(error, 1 - 1e-12))
         else:
-            gates += lost
+            if process:
+                dim = 2 ** len(op.qubits)
+                limit = sum(_decay(calibration, q, duration, True) for q in op.qubits)
+                error = max(error * (dim + 1) / dim, -math.expm1(limit) if error else 0.0)
+            gates += math.log1p(-min(error, 1 - 1e-12))
     waits, duration_us = alap(timed)
     for wait in waits:
-        idle += _decay(calibration, wait.qubit, wait.duration_us)
+        idle += _decay(calibration, wait.qubit, wait.duration_us, process)
     for op, (_, duration) in zip(circuit.walk(), timed, strict=True):
         if op.name in ("delay", "delay_dt"):
-            idle += sum(_decay(calibration, q, duration) for q in op.qubits)
+            idle += sum(_decay(calibration, q, duration, process) for q in op.qubits)
     parts = math.exp(gates), math.exp(idle), math.exp(readout)
     success = None if unknown else math.prod(parts)
     return Prediction(success, *parts, duration_us, unknown)
@@ -95,12 +105,12 @@ def _step(op: Operation, calibration: Calibration) -> tuple[float, float, str | 
     return gate.duration_us or 0.0, gate.error, None
 
 
-def _decay(calibration: Calibration, qubit: int, time_us: float) -> float:
+def _decay(calibration: Calibration, qubit: int, time_us: float, process: bool) -> float:
     if qubit >= calibration.num_qubits:
         return 0.0
     values = calibration.qubits[qubit]
-    process = relaxation_fidelity(values.t1_us, values.t2_us, time_us)
-    return math.log((2 * process + 1) / 3)
+    fidelity = relaxation_fidelity(values.t1_us, values.t2_us, time_us)
+    return math.log(fidelity if process else (2 * fidelity + 1) / 3)
 
 
 def hellinger(a: Mapping[str, float], b: Mapping[str, float]) -> float:

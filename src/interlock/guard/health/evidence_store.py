@@ -1,0 +1,118 @@
+"""The e-processes of all devices of a home, shared by processes and kept across restarts."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+import msgspec
+
+from interlock.errors import StorageError
+from interlock.guard.stats.eprocess import Evidence, update
+
+__all__ = ["EvidenceStore", "store_of"]
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS evidence (stream TEXT PRIMARY KEY, state BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS path (
+    stream TEXT NOT NULL, job INTEGER NOT NULL, at REAL NOT NULL, failures INTEGER NOT NULL,
+    shots INTEGER NOT NULL, p0 REAL NOT NULL, log_value REAL NOT NULL, PRIMARY KEY (stream, job)
+) WITHOUT ROWID;
+"""
+#: Points of a stream's history that are kept.
+KEPT = 5000
+
+
+class EvidenceStore:
+    """One SQLite file; an update is one immediate transaction, so that no two are lost.
+
+    Args:
+        home: folder of the ledger, state and keys.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.path = home / "sentinels.db"
+        self._local = threading.local()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        try:
+            db: sqlite3.Connection | None = getattr(self._local, "db", None)
+            if db is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                db = sqlite3.connect(self.path, timeout=10.0, isolation_level=None)
+                db.execute("PRAGMA journal_mode=WAL")
+                db.executescript(_SCHEMA)
+                self._local.db = db
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+            except BaseException:
+                db.execute("ROLLBACK")
+                raise
+            db.execute("COMMIT")
+        except (sqlite3.Error, OSError, msgspec.MsgspecError) as error:
+            self._local.db = None
+            raise StorageError(
+                "the sentinels' evidence cannot be used",
+                code="sentinel-store",
+                got=f"{type(error).__name__}: {error}",
+                expected=f"a readable and writable SQLite database at {self.path}",
+                fix="free the disk or mend the file; deleting it forgets every alarm",
+            ) from error
+
+    def read(self, stream: str) -> Evidence:
+        """Return the evidence about a stream; empty when nothing is known."""
+        with self._transaction() as db:
+            return _read(db, stream)
+
+    def add(self, stream: str, *, failures: int, shots: int, p0: float, now: float) -> Evidence:
+        """Take one job's sentinels into account and return the evidence after them."""
+        with self._transaction() as db:
+            made = update(_read(db, stream), failures=failures, shots=shots, p0=p0)
+            db.execute(
+                "INSERT INTO evidence VALUES (?, ?) ON CONFLICT (stream) DO UPDATE SET state = "
+                "excluded.state",
+                (stream, msgspec.json.encode(made)),
+            )
+            db.execute(
+                "INSERT OR REPLACE INTO path VALUES (?,?,?,?,?,?,?)",
+                (stream, made.jobs, now, failures, shots, p0, made.log_value),
+            )
+            db.execute("DELETE FROM path WHERE stream = ? AND job <= ?", (stream, made.jobs - KEPT))
+        return made
+
+    def clear(self, stream: str) -> None:
+        """Begin anew: after the device was mended or recalibrated, and someone says so."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM evidence WHERE stream = ?", (stream,))
+            db.execute("DELETE FROM path WHERE stream = ?", (stream,))
+
+    def streams(self) -> tuple[str, ...]:
+        """Return the streams there are."""
+        with self._transaction() as db:
+            rows = db.execute("SELECT stream FROM evidence ORDER BY stream").fetchall()
+        return tuple(str(row[0]) for row in rows)
+
+    def history(self, stream: str) -> list[float]:
+        """Return the log evidence after each job, oldest first."""
+        with self._transaction() as db:
+            rows = db.execute(
+                "SELECT log_value FROM path WHERE stream = ? ORDER BY job", (stream,)
+            ).fetchall()
+        return [float(row[0]) for row in rows]
+
+
+def _read(db: sqlite3.Connection, stream: str) -> Evidence:
+    row = db.execute("SELECT state FROM evidence WHERE stream = ?", (stream,)).fetchone()
+    return Evidence() if row is None else msgspec.json.decode(row[0], type=Evidence)
+
+
+@lru_cache(maxsize=64)
+def store_of(home: Path) -> EvidenceStore:
+    """Return the store of a home, one for each process."""
+    return EvidenceStore(home)

@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "filter": "Explain the output filter and try outputs against it.",
     "health": "Say how fit devices are, and where a circuit would run best.",
     "keys": "List keys, rotate the key-encryption key, choose where it is kept.",
+    "governor": "Hold signed limits on orders in a process of their own.",
     "ledger": "Heads, proofs, exports, witnesses, time-stamps, rotation of keys.",
     "monitor": "Watch telemetry with a false-alarm budget.",
     "policy": "Make, check and show policies.",

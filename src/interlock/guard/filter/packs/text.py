@@ -1,0 +1,254 @@
+"""The text pack, for language models with a quantum layer: form, length, patterns, PII, injection.
+
+The markers of prompt injection are a heuristic: they catch the phrases of public attacks and miss
+a paraphrase. Text is folded before it is searched (Unicode NFKC, zero-width characters removed,
+case folded), so that a look-alike spelling does not pass. Patterns run in RE2.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from interlock.errors import SetupError
+from interlock.guard.control import Control, Request, Settings, verdict
+from interlock.guard.filter.fields import fields_of
+from interlock.guard.filter.schema import check_schema, errors, linear_pattern
+from interlock.types import Decision, Evidence, Finding, Job, Verdict
+
+__all__ = ["INJECTION", "TextControl", "TextSettings", "fold", "pii_spans", "text_faults"]
+
+#: Phrases of public prompt-injection attacks, on folded text.
+INJECTION: dict[str, str] = {
+    "ignore-previous": (
+        r"\b(ignore|disregard|forget|override)\b.{0,40}"
+        r"\b(previous|prior|above|earlier|all|your)\b.{0,30}"
+        r"\b(instruction|prompt|rule|direction|context|message)s?"
+    ),
+    "new-role": (
+        r"\byou are (now|no longer)\b|\bdeveloper mode\b|\bdo anything now\b"
+        r"|\bact as (an?|the) (unrestricted|jailbroken|evil|root|developer)"
+    ),
+    "reveal-prompt": (
+        r"\b(reveal|show|print|repeat|output|leak)\b.{0,30}"
+        r"\b(system|hidden|initial|secret)\b.{0,15}\b(prompt|instruction|message)s?"
+    ),
+    "chat-markup": (
+        r"<\|?(im_start|im_end|system|endoftext|assistant)\|?>"
+        r"|\[/?inst\]|###\s*(system|instruction)"
+    ),
+    "exfiltrate": (
+        r"!\[[^\]]{0,80}\]\(https?://"
+        r"|\b(send|post|upload|exfiltrate)\b.{0,40}\b(to|at) https?://"
+    ),
+    "encoded-order": r"\b(decode|base64|rot13)\b.{0,40}\b(and|then) (follow|execute|obey|run)\b",
+}
+
+#: Built-in PII, checked where a check digit exists; presidio adds names, places and more.
+_PII: dict[str, str] = {
+    "email": r"[a-z0-9._%+-]{1,64}@[a-z0-9.-]{1,190}\.[a-z]{2,24}",
+    "card": r"\b(?:\d[ -]?){12,18}\d\b",
+    "iban": r"\b[a-z]{2}\d{2}(?: ?[a-z0-9]{4}){2,7}(?: ?[a-z0-9]{1,4})?\b",
+    "us-ssn": r"\b\d{3}-\d{2}-\d{4}\b",
+    "phone": r"(?:\+|\b00)\d{1,3}[ .-]?(?:\(?\d{1,4}\)?[ .-]?){2,5}\d{2,4}\b",
+    "ipv4": r"\b(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)\b",
+}
+_INVISIBLE = dict.fromkeys([*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2065),
+                            0xFEFF, 0x00AD, 0x180E, *range(0xE0000, 0xE0080)])  # fmt: skip
+
+
+class TextSettings(Settings, frozen=True, kw_only=True):
+    """Settings of `text`.
+
+    Attributes:
+        field: the decoded field with the text a model wrote, text or a list of text.
+        input_field: the field with the text a model read; searched for injection; null for none.
+        min_chars: shortest text allowed.
+        max_chars: longest text allowed.
+        forbidden: RE2 patterns, by name, that may not occur (on folded text).
+        schema: JSON Schema that the text, read as JSON, must fit.
+        pii: kinds refused in the output: email, card, iban, us-ssn, phone, ipv4.
+        presidio: also ask presidio-analyzer (needs the `pii` extra and its language model).
+        injection: refuse the markers of prompt injection in the input.
+        on_fail: what a violation leads to.
+    """
+
+    field: str = "text"
+    input_field: str | None = None
+    min_chars: Annotated[int, msgspec.Meta(ge=0)] = 1
+    max_chars: Annotated[int, msgspec.Meta(ge=1)] = 20_000
+    forbidden: dict[str, str] = msgspec.field(default_factory=dict)
+    schema: dict[str, Any] | None = None
+    pii: tuple[Literal["email", "card", "iban", "us-ssn", "phone", "ipv4"], ...] = (
+        "email", "card", "iban", "us-ssn",
+    )  # fmt: skip
+    presidio: bool = False
+    injection: bool = True
+    on_fail: Literal["block", "fallback", "hold"] = "block"
+
+    def __post_init__(self) -> None:
+        for pattern in self.forbidden.values():
+            linear_pattern(pattern)
+        if self.schema is not None:
+            check_schema("text", self.schema)
+
+
+def fold(text: str) -> str:
+    """Return text as it is searched.
+
+    Example:
+        >>> fold("IGNORE" + chr(0x200B) + "  all")
+        'ignore all'
+    """
+    folded = unicodedata.normalize("NFKC", text.translate(_INVISIBLE)).casefold()
+    return " ".join(folded.split())
+
+
+def _luhn(digits: str) -> bool:
+    total = 0
+    for index, digit in enumerate(reversed(digits)):
+        value = int(digit) * (1 + index % 2)
+        total += value - 9 * (value > 9)
+    return total % 10 == 0
+
+
+def _mod97(text: str) -> bool:
+    turned = text[4:] + text[:4]
+    return int("".join(str(int(c, 36)) for c in turned)) % 97 == 1
+
+
+def pii_spans(text: str, kinds: tuple[str, ...]) -> Iterator[tuple[str, int, int]]:
+    """Yield (kind, start, end) in the folded text; card and IBAN only with right check digits.
+
+    Example:
+        >>> [k for k, *_ in pii_spans("pay 4111 1111 1111 1111", ("card",))]
+        ['card']
+    """
+    for kind in kinds:
+        for match in linear_pattern(_PII[kind]).finditer(text):
+            bare = "".join(c for c in match.group(0) if c.isalnum())
+            if kind == "card" and not (bare.isdigit() and _luhn(bare)):
+                continue
+            if kind == "iban" and not (bare.isascii() and _mod97(bare)):
+                continue
+            yield kind, match.start(), match.end()
+
+
+def text_faults(settings: TextSettings, text: Any) -> Iterator[tuple[str, str, str]]:
+    """Yield (rule, got, expected) of one text a model wrote; never the PII itself."""
+    if not isinstance(text, str):
+        yield "form", type(text).__name__, "text"
+        return
+    if not settings.min_chars <= len(text) <= settings.max_chars:
+        yield "length", f"{len(text)}", f"{settings.min_chars} to {settings.max_chars} characters"
+        if len(text) > settings.max_chars:
+            return
+    if settings.schema is not None:
+        try:
+            value = msgspec.json.decode(text)
+        except (msgspec.DecodeError, RecursionError) as error:
+            yield "schema", f"not JSON: {error}", "JSON that fits the schema"
+        else:
+            for at, message, expected in errors(settings.schema, value):
+                yield "schema", f"{at} {message}".strip(), expected
+    folded = fold(text)
+    for name, pattern in settings.forbidden.items():
+        if linear_pattern(pattern).search(folded):
+            yield f"forbidden.{name}", "it occurs", f"no {pattern}"
+    for kind, start, end in pii_spans(folded, settings.pii):
+        yield f"pii.{kind}", f"characters {start} to {end}", "no personal data"
+
+
+class TextControl(Control):
+    """Screens the text a model read and wrote."""
+
+    id = "text"
+    stage = "filter"
+    phase = 1
+    Settings = TextSettings
+
+    def gather(self, request: Request, settings: TextSettings) -> Evidence:
+        """Take the texts; ask presidio if the policy says so."""
+        fields = fields_of(request)
+        texts = _listed(fields.get(settings.field))
+        inputs = _listed(fields.get(settings.input_field)) if settings.input_field else []
+        evidence: dict[str, Any] = {"texts": texts, "inputs": inputs}
+        if settings.presidio:
+            evidence["presidio"] = [_presidio(t) for t in texts if isinstance(t, str)]
+        return evidence
+
+    def decide(self, job: Job, settings: TextSettings, evidence: Evidence) -> Verdict:
+        """Check every text; no text is a violation, for the input as for the output."""
+        findings: list[Finding] = []
+
+        def say(rule: str, got: str, expected: str, at: str) -> None:
+            findings.append(
+                Finding(
+                    rule=f"filter.text.{rule}",
+                    message=f"the text breaks the rule {rule}",
+                    got=got,
+                    expected=expected,
+                    location=at,
+                )
+            )
+
+        for index, text in enumerate(evidence["texts"] or [None]):
+            for rule, got, expected in text_faults(settings, text):
+                say(rule, got, expected, f"text {index}")
+        if settings.presidio:
+            if len(evidence["presidio"]) != len(evidence["texts"]):
+                say("pii.presidio", "no answer", "an answer for every text", "all texts")
+            for index, kinds in enumerate(evidence["presidio"]):
+                for kind in kinds:
+                    say(f"pii.{kind.lower()}", "presidio found it", "no personal data",
+                        f"text {index}")  # fmt: skip
+        if settings.input_field and settings.injection:
+            for index, text in enumerate(evidence["inputs"] or [None]):
+                for name in _injections(text, settings.max_chars):
+                    say(f"injection.{name}", "a marker of prompt injection", "plain input",
+                        f"input {index}")  # fmt: skip
+        worst = Decision.DENY if settings.on_fail == "block" else Decision[settings.on_fail.upper()]
+        return verdict(evidence, findings, worst)
+
+
+def _listed(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list) else [value]
+
+
+def _injections(text: Any, max_chars: int) -> Iterator[str]:
+    if not isinstance(text, str) or len(text) > max_chars:
+        yield "unreadable"
+        return
+    folded = fold(text)
+    for name, pattern in INJECTION.items():
+        if linear_pattern(pattern).search(folded):
+            yield name
+
+
+@cache
+def _engine() -> Any:
+    try:
+        from presidio_analyzer import AnalyzerEngine
+
+        return AnalyzerEngine()
+    except (ImportError, OSError, SystemExit) as error:
+        raise SetupError(
+            "presidio or its language model is not installed",
+            code="extra-missing",
+            got=f"{type(error).__name__}: {error}",
+            expected="presidio-analyzer with a spaCy model",
+            fix="pip install 'interlock[pii]' and a spaCy model, or set presidio: false",
+        ) from error
+
+
+def _presidio(text: str) -> list[str]:
+    found: Mapping[str, None] = dict.fromkeys(
+        r.entity_type for r in _engine().analyze(text=text, language="en") if r.score >= 0.5
+    )
+    return sorted(found)

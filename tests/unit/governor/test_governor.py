@@ -1,0 +1,341 @@
+"""Signatures, limits, overrides, the journal under damage, and the control in front of it."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from benchmarks.governor_steps import APPETITE, set_up
+
+from interlock.errors import BackendError, IntegrityError, InterlockError, PolicyError, StorageError
+from interlock.guard.control import check_control
+from interlock.guard.govern.governor import control
+from interlock.guard.govern.governor.appetite import Appetite, Override, sign, verify
+from interlock.guard.govern.governor.control import GovernorControl, GovernorSettings
+from interlock.guard.govern.governor.engine import Engine, parse_orders
+from interlock.guard.govern.governor.server import Governor, folder
+from interlock.guard.result import Result
+from interlock.guard.state import stop
+from interlock.types import Decision
+from tests.unit.guard.doubles import a_job, a_request, ask
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.ns = 10**12
+
+    def __call__(self) -> int:
+        return self.ns
+
+
+def an_order(**changes: Any) -> dict[str, Any]:
+    return {"symbol": "A", "side": "buy", "quantity": 1, "price": 10.0, **changes}
+
+
+def propose(governor: Governor, ident: str, *orders: dict[str, Any]) -> str | None:
+    answer = governor.orders([{"id": ident, "orders": list(orders) or [an_order()]}])[0]
+    assert answer["allowed"] is (answer["rule"] is None)
+    rule: str | None = answer["rule"]
+    return rule
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    set_up(tmp_path)
+    return tmp_path
+
+
+def test_windows_roll_and_exposure_and_drawdown_hold(home: Path) -> None:
+    clock = Clock()
+    governor = Governor(home, clock_ns=clock, boot="b")
+    assert [propose(governor, f"a{i}") for i in range(6)] == [None] * 5 + ["windows.0.orders"]
+    clock.ns += 10**9
+    assert propose(governor, "edge") == "windows.0.orders"  # aged exactly one window: still counts
+    clock.ns += 1
+    assert propose(governor, "b", an_order(quantity=150, price=10)) is None
+    clock.ns += 10**12
+    assert propose(governor, "c", an_order(quantity=201)) == "windows.0.notional"
+    for i in range(4):
+        clock.ns += 61 * 10**9
+        assert propose(governor, f"d{i}", an_order(quantity=199)) is None
+    clock.ns += 61 * 10**9
+    assert propose(governor, "e", an_order(quantity=60)) == "max_exposure"
+    assert propose(governor, "f", an_order(side="sell", quantity=60)) is None
+    assert governor.admin({"mark": {"prices": {"A": 10.0}, "equity": 1000}})["ok"]
+    assert governor.admin({"mark": {"prices": {"A": 10.0}, "equity": 499}})["ok"]
+    clock.ns += 61 * 10**9
+    assert propose(governor, "g", an_order(symbol="B")) == "max_drawdown"
+    assert propose(governor, "h", an_order(side="sell")) is None
+    governor.close()
+
+
+def test_a_model_cannot_lower_its_exposure_by_naming_a_low_price() -> None:
+    engine = Engine(APPETITE)
+    engine.mark(0, {"A": 100.0}, 0)
+    low = [an_order(quantity=150, price=0.01)]
+    assert engine.decide(1, "a", low)["rule"] == "max_exposure"
+
+
+@pytest.mark.parametrize(
+    "orders",
+    [
+        None, [], {}, "buy", [None], [an_order(quantity=0)], [an_order(quantity=-1)],
+        [an_order(quantity=True)], [an_order(price="10")], [an_order(price=1e300)],
+        [an_order(symbol="")], [an_order(symbol=" A")], [an_order(side="hold")],
+        [an_order()] * 1001, [an_order(quantity=float("inf"))], [an_order(quantity=10**40)],
+    ],
+)  # fmt: skip
+def test_what_is_no_order_is_refused(orders: Any) -> None:
+    assert parse_orders(orders) is None
+
+
+def test_a_batch_is_all_or_none_and_a_replay_gets_the_same_answer(home: Path) -> None:
+    clock = Clock()
+    governor = Governor(home, clock_ns=clock, boot="b")
+    batch = [an_order()] * 6
+    assert propose(governor, "batch", *batch) == "windows.0.orders"
+    assert governor.engine.positions == {}
+    clock.ns += 10**12
+    assert propose(governor, "batch", *batch) == "windows.0.orders"
+    assert propose(governor, "one") is None
+    assert propose(governor, "one") is None
+    assert governor.engine.positions == {"A": 10**6}
+    assert propose(governor, "one", an_order(quantity=2)) == "id-reused"
+    governor.close()
+
+
+def test_a_restart_remembers_and_a_reboot_or_clock_set_back_empties_no_window(home: Path) -> None:
+    clock = Clock()
+    governor = Governor(home, clock_ns=clock, boot="b")
+    for i in range(5):
+        assert propose(governor, f"a{i}") is None
+    governor.close()
+    for ns, boot in ((clock.ns, "b"), (5, "b"), (10**18, "other"), (0, "third")):
+        clock.ns = ns
+        governor = Governor(home, clock_ns=clock, boot=boot)
+        assert propose(governor, f"{ns}{boot}") == "windows.0.orders"
+        assert propose(governor, "a0") is None  # a replay, not a new order
+        governor.close()
+    assert governor.engine.positions == {"A": 5 * 10**6}
+
+
+def test_only_one_governor_holds_a_home(home: Path) -> None:
+    governor = Governor(home)
+    with pytest.raises(StorageError, match="another governor"):
+        Governor(home)
+    governor.close()
+
+
+def test_a_torn_last_line_is_dropped_and_other_damage_stops_it(home: Path) -> None:
+    governor = Governor(home)
+    assert propose(governor, "a") is None
+    assert propose(governor, "b") is None
+    governor.close()
+    journal = folder(home) / "journal"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + b"0123")
+    governor = Governor(home)
+    assert governor.engine.positions == {"A": 2 * 10**6}
+    governor.close()
+    for damaged in (
+        whole.replace(b'"id":"a"', b'"id":"z"'),
+        whole[50:],
+        whole.replace(b"\n", b"\n\n", 1),
+    ):
+        journal.write_bytes(damaged)
+        with pytest.raises(IntegrityError):
+            Governor(home)
+
+
+def test_a_decision_that_cannot_be_persisted_is_not_answered(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+
+    governor = Governor(home)
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fdatasync", full)
+    with pytest.raises(StorageError, match="cannot persist"):
+        governor.orders([{"id": "a", "orders": [an_order()]}])
+    governor.close()
+
+
+def test_compaction_keeps_the_state(home: Path) -> None:
+    clock = Clock()
+    governor = Governor(home, clock_ns=clock, boot="b")
+    for i in range(4):
+        propose(governor, f"a{i}")
+    governor.admin({"mark": {"prices": {"A": 11.0}, "equity": 5}})
+    before = governor.engine.snapshot()
+    governor.journal.compact(governor.engine)
+    governor.close()
+    governor = Governor(home, clock_ns=clock, boot="b")
+    assert governor.engine.snapshot() == before
+    assert propose(governor, "a0") is None
+    assert governor.engine.positions == before["positions"]
+    governor.close()
+
+
+def test_the_stop_holds_everything_also_one_set_while_deciding(home: Path) -> None:
+    governor = Governor(home)
+    stop(home, "drill")
+    assert propose(governor, "a") == "stopped"
+    (home / "STOP").unlink()
+    assert propose(governor, "a") == "stopped"  # the answer on record
+    real = governor.journal.append
+    governor.journal.append = lambda r: (real(r), stop(home, "now"))  # type: ignore[assignment, func-returns-value]
+    answer = governor.orders([{"id": "b", "orders": [an_order()]}])[0]
+    assert answer["rule"] == "stopped"
+    assert not answer["allowed"]
+    governor.close()
+
+
+def test_an_appetite_nobody_trusted_signed_or_that_was_changed_is_refused(home: Path) -> None:
+    path = folder(home) / "appetite.json"
+    signed = msgspec.json.decode(path.read_bytes())
+    for change in (
+        {**signed, "signatures": {}},
+        {**signed, "signatures": {"mallory": signed["signatures"]["ann"]}},
+        {**signed, "signatures": {"bob": signed["signatures"]["ann"]}},
+        {**signed, "body": {**signed["body"], "max_exposure": 1e9}},
+        {**signed, "signatures": {"ann": {"ed25519": signed["signatures"]["ann"]["ed25519"]}}},
+        {**signed, "body": {**signed["body"], "windows": []}},
+        {"body": signed["body"]},
+        [],
+    ):
+        path.write_bytes(msgspec.json.encode(change))
+        with pytest.raises((IntegrityError, PolicyError)):
+            Governor(home)
+    path.unlink()
+    with pytest.raises(PolicyError):
+        Governor(home)
+
+
+def an_override(**changes: Any) -> Override:
+    values = {
+        "id": "override-1", "appetite_version": 1, "limit": "windows.0.orders", "value": 8,
+        "duration_s": 10, "reason": "index rebalance",
+    }  # fmt: skip
+    return Override(**{**values, **changes})
+
+
+def test_an_override_needs_two_people_ends_by_itself_and_is_used_once(tmp_path: Path) -> None:
+    keys = set_up(tmp_path)
+    clock, told = Clock(), []
+    governor = Governor(
+        tmp_path, clock_ns=clock, boot="b", record=lambda what, who: told.append((what, who))
+    )
+    body = an_override()
+    one = sign(keys, "ann", body)
+    outsider = sign(keys, "eve", body, one["signatures"])
+    copied = {**one, "signatures": {**one["signatures"], "bob": one["signatures"]["ann"]}}
+    for wrong in (one, outsider, copied):
+        assert not governor.admin({"override": wrong})["ok"]
+    two = sign(keys, "bob", body, one["signatures"])
+    assert told == []
+    assert governor.admin({"override": two})["ok"]
+    assert told[0][1] == ("ann", "bob")
+    assert [propose(governor, f"a{i}") for i in range(9)] == [None] * 8 + ["windows.0.orders"]
+    assert governor.status()["overrides"] == ["override-1"]
+    clock.ns += 11 * 10**9
+    assert [propose(governor, f"b{i}") for i in range(6)] == [None] * 5 + ["windows.0.orders"]
+    assert not governor.admin({"override": two})["ok"]
+    for changes in ({"appetite_version": 2}, {"duration_s": 601}, {"limit": "windows.5.orders"}):
+        body = an_override(id=f"other-{changes!s:.30}", **changes)
+        both = sign(keys, "bob", body, sign(keys, "ann", body)["signatures"])
+        assert not governor.admin({"override": both})["ok"]
+    governor.close()
+
+
+def test_an_override_that_cannot_be_ledgered_does_not_happen(tmp_path: Path) -> None:
+    keys = set_up(tmp_path)
+
+    def broken(_: Any, __: Any) -> None:
+        raise BackendError("no ledger", code="ledger-timeout")
+
+    governor = Governor(tmp_path, record=broken)
+    body = an_override()
+    both = sign(keys, "bob", body, sign(keys, "ann", body)["signatures"])
+    assert not governor.admin({"override": both})["ok"]
+    assert governor.status()["overrides"] == []
+    governor.close()
+
+
+def test_a_newer_appetite_is_adopted_and_an_older_one_is_not(tmp_path: Path) -> None:
+    keys = set_up(tmp_path)
+    governor = Governor(tmp_path, clock_ns=Clock(), boot="b")
+    for i in range(5):
+        assert propose(governor, f"a{i}") is None
+    newer = msgspec.structs.replace(
+        APPETITE, version=2, windows=(msgspec.structs.replace(APPETITE.windows[0], orders=6),)
+    )
+    assert not governor.admin({"appetite": sign(keys, "ann", APPETITE)})["ok"]
+    assert governor.admin({"appetite": sign(keys, "ann", newer)})["ok"]
+    assert propose(governor, "b") is None
+    assert propose(governor, "c") == "windows.0.orders"  # what was counted stays counted
+    governor.close()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        None, 5, [], {}, {"mark": 1}, {"mark": {"prices": {"A": -1}, "equity": 1}},
+        {"mark": {"prices": {}, "equity": "x"}}, {"override": 1}, {"appetite": None},
+    ],
+)  # fmt: skip
+def test_a_strange_message_changes_nothing(home: Path, message: Any) -> None:
+    governor = Governor(home, clock_ns=Clock(), boot="b")
+    before = governor.engine.snapshot()
+    assert not governor.admin(message)["ok"]
+    assert not governor.orders([message])[0]["allowed"]
+    assert {**governor.engine.snapshot(), "time": 0} == {**before, "time": 0}
+    governor.close()
+
+
+def through_control(home: Path, answer: Any, **fields: Any) -> Any:
+    class Said:
+        def ask(self, message: Any) -> Any:
+            if isinstance(answer, Exception):
+                raise answer
+            return {"id": message["id"], **answer}
+
+    original, control._client = control._client, lambda *_: Said()  # type: ignore[assignment, return-value]
+    try:
+        request = a_request(home, decode=lambda _: fields or {"orders": [an_order()]},
+                            result=Result(items=()))  # fmt: skip
+        return ask(GovernorControl(), request, GovernorSettings())
+    finally:
+        control._client = original  # type: ignore[assignment]
+
+
+def test_the_control_lets_out_only_what_the_governor_allows(tmp_path: Path) -> None:
+    yes = {"allowed": True, "rule": None}
+    assert through_control(tmp_path, yes).decision is Decision.ALLOW
+    assert through_control(tmp_path, yes, orders=[]).decision is Decision.ALLOW
+    for answer in ({"allowed": False, "rule": "max_exposure"}, {}, {"allowed": "yes"},
+                   {"allowed": True, "id": "another"}):  # fmt: skip
+        assert through_control(tmp_path, answer).decision is Decision.DENY
+    with pytest.raises(InterlockError):
+        through_control(tmp_path, BackendError("down", code="governor-down"))
+    stop(tmp_path, "drill")
+    assert through_control(tmp_path, yes).decision is Decision.DENY
+
+
+def test_it_keeps_the_contract_of_a_control() -> None:
+    evidence = {"id": "j", "orders": [an_order()], "answer": {"id": "j", "allowed": True},
+                "stopped": None}  # fmt: skip
+    check_control(GovernorControl(), a_job(), GovernorSettings(), evidence)
+
+
+def test_a_signature_of_an_appetite_is_none_of_an_override(tmp_path: Path) -> None:
+    keys = set_up(tmp_path)
+    signed = sign(keys, "ann", APPETITE)
+    signers = msgspec.json.decode((folder(tmp_path) / "signers.json").read_bytes())
+    assert verify(signed, Appetite, signers, need=1)[1] == ("ann",)
+    with pytest.raises(PolicyError):
+        verify(signed, Override, signers, need=1)
+    with pytest.raises(IntegrityError):
+        verify(signed, Appetite, signers, need=2)

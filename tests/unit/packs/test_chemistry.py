@@ -1,0 +1,197 @@
+"""Each layer of the pack fires, stays quiet, and fails closed. Molecules are textbook ones."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("rdkit")
+
+from interlock.errors import InputError
+from interlock.guard.control import check_control
+from interlock.guard.filter.packs import chemistry
+from interlock.guard.filter.packs.chemistry import (
+    Bounds,
+    ChemistryControl,
+    ChemistrySettings,
+    read_deny_list,
+    reasons,
+)
+from interlock.guard.filter.packs.molecules import assess, draw_svg
+from interlock.guard.result import Result
+from interlock.types import Decision
+from tests.unit.guard.doubles import a_job, a_request, ask
+
+ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"
+PLAIN = ChemistrySettings(toxicity={})
+
+
+def rules(smiles: Any, settings: ChemistrySettings = PLAIN, **want: Any) -> set[str]:
+    facts = assess(smiles, {"alerts": ["BRENK"], **want})
+    return {r.rule for r in reasons(settings, facts) if r.blocks}
+
+
+@pytest.mark.parametrize(
+    ("smiles", "rule"),
+    [
+        ("C(C)(C)(C)(C)C", "sanitise"), ("c1cccc1", "sanitise"), ("C[CH2]", "sanitise"),
+        ("C*C", "sanitise"), ("", "sanitise"), ("C" * 1001, "sanitise"), (None, "sanitise"),
+        ("CC ignored name", "sanitise"), ("CC\n", "sanitise"), ("F[C@@]", "sanitise"),
+        ("C" * 200, "bounds.mw"), ("[Na+]", "bounds.mw"), ("OO", "stability"),
+        ("CC(=O)OOC(C)=O", "stability"), ("CC(=O)Cl", "stability"), ("NNN", "stability"),
+        ("CN=[N+]=[N-]", "stability"), ("CC(O)O", "stability"), ("CNCl", "stability"),
+    ],
+)  # fmt: skip
+def test_a_layer_fires(smiles: Any, rule: str) -> None:
+    assert rule in rules(smiles)
+
+
+@pytest.mark.parametrize(
+    "smiles", [ASPIRIN, "CC(=O)Nc1ccc(O)cc1", "CN(C)C(=N)NC(=N)N", "CN1C=NC2=C1C(=O)N(C)C(=O)N2C"]
+)
+def test_known_drugs_pass_the_rules(smiles: str) -> None:
+    assert rules(smiles) == set()
+
+
+def test_alerts_warn_and_block_only_on_request() -> None:
+    facts = assess("O=[N+]([O-])c1ccccc1C(=O)O", {"alerts": ["BRENK"]})
+    warned = list(reasons(PLAIN, facts))
+    assert {r.rule for r in warned} == {"alert.BRENK"}
+    assert not any(r.blocks for r in warned)
+    assert all(r.atoms for r in warned)
+    assert any(r.blocks for r in reasons(ChemistrySettings(toxicity={}, on_alert="block"), facts))
+
+
+def test_the_strain_layer() -> None:
+    settings = ChemistrySettings(toxicity={}, max_strain_kcal_per_atom=6.0)
+    assert rules(ASPIRIN, settings, strain=True) == set()
+    assert "strain" in rules("C12C3C4C1C5C2C3C45", settings, strain=True)  # cubane
+    assert "strain" in rules(ASPIRIN, settings)  # asked for and not computed: blocked
+
+
+@pytest.mark.parametrize(
+    ("scores", "similarity", "blocked"),
+    [
+        ({"AMES": 0.1}, 0.5, set()),
+        ({"AMES": 0.99}, 0.5, {"toxicity.AMES"}),
+        ({"AMES": float("nan")}, 0.5, {"toxicity.AMES"}),
+        ({}, 0.5, {"toxicity.AMES"}),
+        ({"AMES": 0.1}, 0.1, {"domain"}),
+        ({"AMES": 0.1}, float("nan"), {"domain"}),
+        (None, 0.5, {"toxicity"}),
+    ],
+)
+def test_the_toxicity_layer(scores: Any, similarity: float, blocked: set[str]) -> None:
+    settings = ChemistrySettings(toxicity={"AMES": 0.9})
+    facts = assess(ASPIRIN, {}) | {"similarity": similarity}
+    if scores is not None:
+        facts["toxicity"] = scores
+    assert {r.rule for r in reasons(settings, facts) if r.blocks} == blocked
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "exact OC(=O)c1ccccc1OC(C)=O", "inchikey BSYNRYMUTXBXSQ-UHFFFAOYSA-N",
+        "inchikey BSYNRYMUTXBXSQ", "smarts c1ccccc1OC(C)=O", "similarity CC(=O)Oc1ccccc1C(=O)O 0.9",
+    ],
+)  # fmt: skip
+def test_the_operators_deny_list(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "deny.txt"
+    path.write_text(f"# ours\n\n{line}\n")
+    deny = read_deny_list(str(path))
+    assert "deny-list" in rules(ASPIRIN, deny=deny)
+    assert "deny-list" in rules(f"{ASPIRIN}.Cl" if "similarity" not in line else ASPIRIN, deny=deny)
+    assert "deny-list" not in rules("CCCCCO", deny=deny)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "# nothing", "exact", "exact c1cccc1", "smarts ((", "similarity CCO", "similarity CCO 2",
+     "similarity CCO x", "name aspirin", "inchikey short"],
+)  # fmt: skip
+def test_a_deny_list_with_a_wrong_line_blocks_everything(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "deny.txt"
+    path.write_text(text)
+    with pytest.raises(InputError, match="deny list"):
+        read_deny_list(str(path))
+    with pytest.raises(InputError):
+        read_deny_list(str(tmp_path / "none"))
+
+
+def screen(tmp_path: Path, smiles: Any, settings: ChemistrySettings) -> tuple[Any, Any]:
+    request = a_request(tmp_path, decode=lambda _: {"smiles": smiles}, result=Result(items=()))
+    return ask(ChemistryControl(), request, settings), request
+
+
+def test_one_bad_molecule_blocks_the_output_or_is_dropped(tmp_path: Path) -> None:
+    smiles = [ASPIRIN, "CC(=O)OOC(C)=O", "CCCO"]
+    verdict, _ = screen(tmp_path, smiles, PLAIN)
+    assert verdict.decision is Decision.DENY
+    finding = verdict.findings[0]
+    assert finding.rule == "filter.chemistry.stability"
+    assert finding.location == "molecule 1"
+    verdict, request = screen(tmp_path, smiles, ChemistrySettings(toxicity={}, on_fail="drop"))
+    assert verdict.decision is Decision.ALLOW
+    assert request.result.native == {"smiles": [ASPIRIN, "CCCO"]}
+    assert verdict.evidence["items"] == {"total": 3, "violating": 1}
+    verdict, _ = screen(tmp_path, ["OO"], ChemistrySettings(toxicity={}, on_fail="drop"))
+    assert verdict.decision is Decision.DENY
+
+
+@pytest.mark.parametrize("smiles", [None, [], ["C"] * 6])
+def test_no_molecules_or_too_many_block(tmp_path: Path, smiles: Any) -> None:
+    with pytest.raises(InputError, match="no molecules"):
+        screen(tmp_path, smiles, ChemistrySettings(toxicity={}, max_molecules=5))
+
+
+def test_selfies_are_read(tmp_path: Path) -> None:
+    selfies = pytest.importorskip("selfies")
+    settings = ChemistrySettings(toxicity={}, format="selfies")
+    verdict, _ = screen(tmp_path, [selfies.encoder(ASPIRIN)], settings)
+    assert verdict.decision is Decision.ALLOW
+    verdict, _ = screen(tmp_path, ["[C][nonsense]"], settings)
+    assert verdict.decision is Decision.DENY
+
+
+def test_evidence_that_was_tampered_with_is_refused(tmp_path: Path) -> None:
+    verdict, _ = screen(tmp_path, ["CCO", "OO"], ChemistrySettings(toxicity={}, on_fail="drop"))
+    for change in ({"facts": []}, {"items": {"total": 2, "violating": 0}}):
+        with pytest.raises(ValueError):
+            ChemistryControl().decide(
+                a_job(), ChemistrySettings(toxicity={}), {**verdict.evidence, **change}
+            )
+
+
+def test_a_model_that_is_missing_or_has_no_such_head_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    from interlock.errors import SetupError
+    from interlock.guard.filter.packs import toxicity
+
+    toxicity._model.cache_clear()
+    monkeypatch.setitem(sys.modules, "admet_ai", None)
+    with pytest.raises(SetupError, match="toxicity model"):
+        screen(tmp_path, ["CCO"], ChemistrySettings())
+
+
+@pytest.mark.slow
+def test_the_real_model_scores_and_blocks(tmp_path: Path) -> None:
+    pytest.importorskip("admet_ai")
+    settings = ChemistrySettings(on_fail="drop", toxicity={"AMES": 0.9})
+    verdict, request = screen(tmp_path, ["CN(C)N=O", ASPIRIN], settings)
+    assert request.result.native["smiles"] == [ASPIRIN]
+    assert any(f.rule == "filter.chemistry.toxicity.AMES" for f in verdict.findings)
+
+
+def test_the_substructure_is_drawn() -> None:
+    assert "<svg" in draw_svg("CC(=O)OOC(C)=O", [3, 4])
+
+
+def test_it_keeps_the_contract_of_a_control() -> None:
+    facts = [assess("CCO", {})]
+    evidence = {"texts": ["CCO"], "facts": facts, "items": {"total": 1, "violating": 0}}
+    check_control(ChemistryControl(), a_job(), PLAIN, evidence)
+    assert chemistry.ChemistrySettings().bounds == Bounds()

@@ -114,7 +114,7 @@ PYTHON: dict[str, tuple[list[str], list[str]]] = {
     "token-in-code": (
         [
             ("from qiskit_ibm_runtime import QiskitRuntimeService\n"
-            "s = QiskitRuntimeService(token='q8Zr2LmT0vXc4BnYq8Zr2LmT0vXc')"),
+            "s = QiskitRuntimeService(token='q8Zr2LmT0vXc' + '4BnYq8Zr2LmT0vXc')"),
             "from qiskit_ionq import IonQProvider\nkey = 'abcd1234efgh5678'\np = IonQProvider(key)",
             "import os\ns = IQMProvider('https://x', token='k3y' + 'M4t3r1al99')",
         ],

@@ -218,7 +218,7 @@ def decoy_text(maker: Maker) -> tuple[str, str]:
         (".py", 'token = os.environ["QISKIT_IBM_TOKEN"]\nprovider = IonQProvider(token)\n'),
         (".yaml", "env:\n  IONQ_API_KEY: ${{ secrets.IONQ_API_KEY }}\n"),
         (".env", f"AWS_ACCESS_KEY_ID=AKIAIOSFODNN7{'EXAMPLE'}\n"),
-        (".env", f"AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG/bPxRfiCY{'EXAMPLEKEY'}\n"),
+        (".env", "AWS_SECRET_ACCESS_KEY=wJalrXUt" + "nFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY\n"),
         (".env", "DWAVE_API_TOKEN=DEV-xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\n"),
         (".md", f"Set `IBM_CLOUD_API_KEY` to your key. Build {s(HEX, 12)}.\n"),
         (".json", json.dumps({"counts": {s("01", 32): rng.randrange(99) for _ in range(4)}})),

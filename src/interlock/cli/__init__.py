@@ -16,9 +16,10 @@ __all__ = ["main"]
 COMMANDS: dict[str, str] = {
     "bom": "Print a bill of materials: cryptography, software or a model.",
     "certs": "Issue, show and rotate certificates.",
+    "check": "Say before the queue whether circuits will run, and what they cost.",
+    "ci": "Scan, preflight, policy tests and statistical tests in one command.",
     "demo": "Show what the guard does, in six scenes, without account or network.",
     "doctor": "Say what is installed, what works, and how to mend what does not.",
-    "check": "Say before the queue whether circuits will run, and what they cost.",
     "erase": "Destroy the data keys of a subject; proofs stay valid.",
     "explain": "Say why a job was released or refused, with its whole lineage.",
     "export": "Write a signed evidence bundle for an auditor, a subject or the public.",

@@ -99,7 +99,6 @@ class _Progress:
     type=click.Path(path_type=Path, exists=True),
     help="Check requirement files against this folder of OSV records.",
 )
-@click.option("--sbom", type=click.Path(path_type=Path), help="Write a CycloneDX document here.")
 @click.option("--rules", "list_rules", is_flag=True, help="List the rules and stop.")
 def command(paths: tuple[Path, ...], **options: Any) -> int:
     """Look for secrets, unsafe code and unsafe model files under PATHS; `-` is standard input."""
@@ -146,8 +145,6 @@ def command(paths: tuple[Path, ...], **options: Any) -> int:
         report, options["patch"], options["revoke_hook"], options["git_history"]
     ):
         click.echo(line, err=True)
-    if options["sbom"]:
-        run.write_sbom(options["sbom"], paths or (Path(),))
     if options["strict"] and run.unseen(report):
         raise InputError(
             "part of what was given could not be looked into",

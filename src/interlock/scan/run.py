@@ -24,7 +24,7 @@ from interlock.scan.walk import walk
 
 __all__ = [
     "ask", "baseline", "exit_code", "redact", "remedies", "render", "rule_table", "save", "scan",
-    "settle", "strip", "summary", "unseen", "write_sbom",
+    "settle", "strip", "summary", "unseen",
 ]  # fmt: skip
 
 #: Notes that mean something given was not, or not wholly, looked into.
@@ -235,10 +235,3 @@ def rule_table() -> str:
     facts: list[RuleFacts] = [*code_rules(), *QASM_RULES]
     rows += [(f"code.{r.id}", r.severity.label, r.title) for r in facts]
     return "".join(f"{name:<40} {level:<9} {title}\n" for name, level, title in sorted(rows))
-
-
-def write_sbom(path: Path, paths: Iterable[Path]) -> None:
-    """Write a bill of materials of the installed packages and the model files."""
-    from interlock.scan.supply import bill_of_materials
-
-    save(path, bill_of_materials(paths))

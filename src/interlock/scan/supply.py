@@ -1,22 +1,18 @@
-"""The supply chain: known-bad versions from an offline advisory folder, and a bill of materials."""
+"""The supply chain: known-bad versions, from a folder of advisories on disk."""
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
 import json
 import re
-import uuid
 from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from interlock.errors import InputError, SetupError
 from interlock.scan.finding import Report, ScanFinding, Severity
-from interlock.scan.models.formats import ALLOWED, REFUSED
 from interlock.scan.walk import walk
 
-__all__ = ["audit", "bill_of_materials"]
+__all__ = ["audit"]
 
 _PIN = re.compile(r"^\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\])?\s*==\s*([^\s;#\\,]+)")
 _LOCKED = re.compile(r'^\s*name\s*=\s*"([^"]+)"\s*\n\s*version\s*=\s*"([^"]+)"', re.MULTILINE)
@@ -137,48 +133,3 @@ def audit(
         report.note(
             str(advisories), "audit-nothing", "no requirements or lock file under the paths"
         )
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def bill_of_materials(paths: Iterable[Path]) -> str:
-    """Return a CycloneDX 1.6 document: installed distributions and the model files with hashes."""
-    components: dict[str, dict[str, Any]] = {}
-    for dist in importlib.metadata.distributions():
-        name = dist.metadata["Name"] or ""
-        if name:
-            purl = f"pkg:pypi/{_normal(name)}@{dist.version}"
-            components[purl] = {
-                "type": "library",
-                "bom-ref": purl,
-                "name": name,
-                "version": dist.version,
-                "purl": purl,
-            }
-    for entry in walk(paths, Report(), base=Path.cwd(), everything=False):
-        suffix = PurePosixPath(entry.shown).suffix.lower()
-        if suffix in REFUSED or (suffix in ALLOWED and suffix != ".json"):
-            digest = _digest(entry.path)
-            components[f"file:{entry.shown}"] = {
-                "type": "machine-learning-model" if suffix != ".qpy" else "data",
-                "bom-ref": f"file:{entry.shown}",
-                "name": entry.shown,
-                "hashes": [{"alg": "SHA-256", "content": digest}],
-            }
-    rows = [components[key] for key in sorted(components)]
-    seed = hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
-    document = {
-        "bomFormat": "CycloneDX",
-        "specVersion": "1.6",
-        "serialNumber": f"urn:uuid:{uuid.UUID(seed[:32], version=4)}",
-        "version": 1,
-        "metadata": {
-            "tools": {"components": [{"type": "application", "name": "interlock",
-                      "version": importlib.metadata.version("interlock")}]}
-        },
-        "components": rows,
-    }  # fmt: skip
-    return json.dumps(document, indent=1) + "\n"

@@ -152,7 +152,7 @@ def _password(value: bytes) -> bool:
         any(48 <= c <= 57 for c in value),
         any(c in b"!@#$%^&*?~+=." for c in value),
     )
-    return sum(kinds) >= 2
+    return sum(kinds) >= 2 and value.count(b"/") < 2
 
 
 _WORDLIKE = re.compile(rb"^[A-Za-z]+[0-9]{0,3}(?:[-_./=:]+[A-Za-z]*[0-9]{0,3})*$")

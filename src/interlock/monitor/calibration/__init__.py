@@ -1,0 +1,14 @@
+"""Adaptive calibration on a simulated device: an integrator, a learned policy, and a shield."""
+
+from interlock.monitor.calibration.controllers import Integrator, LearnedPolicy, learn_policy
+from interlock.monitor.calibration.device import DriftingDevice
+from interlock.monitor.calibration.shield import Shield, ShieldLimits
+
+__all__ = [
+    "DriftingDevice",
+    "Integrator",
+    "LearnedPolicy",
+    "Shield",
+    "ShieldLimits",
+    "learn_policy",
+]

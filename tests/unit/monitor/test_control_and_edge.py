@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+
+from interlock.errors import IntegrityError
+from interlock.monitor.calibration import DriftingDevice, LearnedPolicy, Shield
+from interlock.monitor.calibration.controllers import Integrator, episode
+from interlock.monitor.calibration.device import as_environment
+from interlock.monitor.calibration.shield import Event
+from interlock.monitor.edge import EdgeDetector, export_bundle
+from interlock.monitor.signed import DualKey
+
+KEY = DualKey(b"a" * 32, b"b" * 32)
+
+
+class Hostile:
+    """A controller that always asks for too much."""
+
+    def propose(self, reading):
+        return np.where(np.arange(len(reading)) % 2 == 0, np.inf, -1e9)
+
+
+class Stuck:
+    def propose(self, reading):
+        return np.full(len(reading), np.nan)
+
+
+@pytest.mark.parametrize("controller", [Hostile(), Stuck(), Integrator(5.0), Integrator(0.05)])
+@pytest.mark.parametrize("bias", [0.0, 0.3, 50.0, np.nan, np.inf])
+def test_the_shield_is_never_passed(controller, bias):
+    shield = Shield(DriftingDevice(seed=1), controller)
+    limits = shield.limits
+    for _ in range(600):
+        before = shield.control.copy()
+        event = shield.step(bias=bias)
+        assert np.isfinite(shield.control).all()
+        assert (np.abs(shield.control - shield.good) <= limits.max_from_good + 1e-9).all()
+        if event in (Event.STEP, Event.BOUNDED):
+            assert (np.abs(shield.control - before) <= limits.max_step + 1e-12).all()
+
+
+def test_a_ramp_spoof_rolls_back_freezes_and_recalibrates():
+    device = DriftingDevice(seed=2)
+    shield = Shield(device, Integrator(0.05))
+    worst = 0.0
+    for k in range(3000):
+        shield.step(bias=max(0.0, (k - 500) / 1000))
+        worst = max(worst, device.error(shield.control))
+    kinds = [e for _, e in shield.events]
+    assert Event.ROLLBACK in kinds
+    assert kinds.count(Event.RECALIBRATED) >= kinds.count(Event.ROLLBACK) - 1
+    assert worst < 0.06
+    free, device = np.zeros(16), DriftingDevice(seed=2)
+    for k in range(3000):
+        device.advance()
+        free = free + 0.05 * device.sense(free, bias=max(0.0, (k - 500) / 1000))
+    assert device.error(free) > 0.5
+
+
+def test_feedback_beats_no_control():
+    assert episode(Integrator(0.05), seed=0, steps=1500) < episode(
+        Integrator(0.0), seed=0, steps=1500
+    )
+    assert episode(LearnedPolicy(0.05, 0.001), seed=0, steps=300) > 0
+
+
+def test_the_environment_keeps_the_gymnasium_contract():
+    pytest.importorskip("gymnasium")
+    from gymnasium.utils.env_checker import check_env
+
+    check_env(as_environment(seed=3, horizon=50), skip_render_check=True)
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    rng = np.random.default_rng(0)
+    mix = rng.standard_normal((3, 8))
+    rows = rng.standard_normal((4000, 3)) @ mix + 0.1 * rng.standard_normal((4000, 8))
+    export_bundle(tmp_path / "edge", rows, KEY)
+    return tmp_path / "edge", rows
+
+
+def test_the_edge_scores_as_numpy_does_and_sends_no_sample(bundle):
+    folder, rows = bundle
+    detector = EdgeDetector(folder, KEY.public)
+    quiet = detector.score(rows[:1000].astype("f4"))
+    assert quiet.over <= 3
+    broken = rows[:1000].copy()
+    broken[500:, 2] *= -1
+    assert detector.score(broken.astype("f4")).over > 300
+    z = (rows - rows.mean(0)) / rows.std(0)
+    vectors = np.linalg.eigh(np.cov(z, rowvar=False))[1][:, ::-1][:, :3]
+    expected = ((z - z @ vectors @ vectors.T) ** 2).sum(1)[:1000].max()
+    assert quiet.peak == pytest.approx(expected, rel=1e-3)
+    assert set(type(quiet).__dataclass_fields__) == {"rows", "over", "peak"}
+    hostile = rows[:10].astype("f4")
+    hostile[3, 3] = np.nan
+    assert detector.score(hostile).over >= 1
+
+
+def test_a_changed_bundle_does_not_load(bundle):
+    folder, _ = bundle
+    with pytest.raises(IntegrityError):
+        EdgeDetector(folder, DualKey(b"x" * 32, b"y" * 32).public)
+    raw = bytearray((folder / "detector.onnx").read_bytes())
+    raw[len(raw) // 2] ^= 1
+    (folder / "detector.onnx").write_bytes(bytes(raw))
+    with pytest.raises(IntegrityError) as caught:
+        EdgeDetector(folder, KEY.public)
+    assert caught.value.code == "monitor-edge-bundle"

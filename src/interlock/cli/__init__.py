@@ -19,6 +19,7 @@ COMMANDS: dict[str, str] = {
     "check": "Say before the queue whether circuits will run, and what they cost.",
     "ci": "Scan, preflight, policy tests and statistical tests in one command.",
     "demo": "Show what the guard does, in six scenes, without account or network.",
+    "detector": "Check signed detectors, or roll one back.",
     "doctor": "Say what is installed, what works, and how to mend what does not.",
     "erase": "Destroy the data keys of a subject; proofs stay valid.",
     "explain": "Say why a job was released or refused, with its whole lineage.",

@@ -22,6 +22,9 @@ CREATE TABLE IF NOT EXISTS path (
     stream TEXT NOT NULL, job INTEGER NOT NULL, at REAL NOT NULL, failures INTEGER NOT NULL,
     shots INTEGER NOT NULL, p0 REAL NOT NULL, log_value REAL NOT NULL, PRIMARY KEY (stream, job)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS look (
+    stream TEXT PRIMARY KEY, first REAL NOT NULL, second REAL NOT NULL
+) WITHOUT ROWID;
 """
 #: Points of a stream's history that are kept.
 KEPT = 5000
@@ -85,6 +88,17 @@ class EvidenceStore:
             )
             db.execute("DELETE FROM path WHERE stream = ? AND job <= ?", (stream, made.jobs - KEPT))
         return made
+
+    def look(self, stream: str, first: float, second: float) -> tuple[float, float]:
+        """Add one look at a question to its totals and return them."""
+        with self._transaction() as db:
+            row = db.execute(
+                "INSERT INTO look VALUES (?, ?, ?) ON CONFLICT (stream) DO UPDATE SET "
+                "first = first + excluded.first, second = second + excluded.second "
+                "RETURNING first, second",
+                (stream, first, second),
+            ).fetchone()
+        return float(row[0]), float(row[1])
 
     def clear(self, stream: str) -> None:
         """Begin anew: after the device was mended or recalibrated, and someone says so."""

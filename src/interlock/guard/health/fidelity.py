@@ -65,6 +65,7 @@ class FidelityControl(Control):
                 lowest = min(lowest, made.success)
             if index < MOST:
                 rows.append(made._asdict())
+        request.shared["predicted_success"] = lowest
         return {
             "calibration": calibration.id,
             "predicted": lowest,

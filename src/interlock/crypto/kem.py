@@ -6,6 +6,7 @@ X25519 key, as X-Wing does (draft-connolly-cfrg-xwing-kem).
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -171,4 +172,23 @@ def public_key(name: str, raw: bytes) -> KemPublic:
             got=str(error),
             expected=f"{suite(name).public_bytes} B of {name}",
             fix="ask the recipient for the key again",
+        ) from error
+
+
+def parse_public(text: bytes) -> KemPublic:
+    """Read a public key as `interlock envelope key` prints it, `suite:base64`.
+
+    Raises:
+        InputError: it is not one.
+    """
+    name, _, encoded = text.strip().partition(b":")
+    try:
+        return public_key(name.decode("ascii"), base64.b64decode(encoded, validate=True))
+    except (UsageError, ValueError) as error:
+        raise InputError(
+            "a public key cannot be read",
+            code="envelope-key",
+            got=repr(text[:40]),
+            expected="suite:base64",
+            fix="ask the recipient for the output of `interlock envelope key`",
         ) from error

@@ -190,6 +190,10 @@ class Sequencer:
             for pending in batch:
                 pending.error = error
             return
+        except BaseException:
+            for pending in batch:
+                pending.error = _interrupted()
+            raise
         self._frontier, self._last_ns = frontier, last_ns
         for pending, entry in zip(batch, entries, strict=True):
             pending.entry = entry
@@ -282,6 +286,16 @@ class Sequencer:
                 self._store.rollback()
                 raise
             self._store.commit()
+
+
+def _interrupted() -> StorageError:
+    return StorageError(
+        "the commit was interrupted; the entry may or may not be recorded",
+        code="ledger-interrupted",
+        got="an interrupt in the thread that was writing",
+        expected="an undisturbed commit",
+        fix="open the ledger again and look for the entry before repeating it",
+    )
 
 
 def head_row(frontier: Frontier, note: str | None) -> CheckpointRow:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from interlock.crypto import files
 from interlock.crypto.keys import KeyStore
-from interlock.errors import InputError, InterlockError
+from interlock.errors import InputError, InterlockError, SetupError
 from interlock.ledger.note import (
     COSIGN_ED25519,
     ML_DSA_44,
@@ -185,7 +185,16 @@ def serve(witness: Witness, host: str, port: int) -> ThreadingHTTPServer:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (inherited name)
             """Say nothing: requests carry nothing worth a line."""
 
-    server = ThreadingHTTPServer((host, port), Handler)
+    try:
+        server = ThreadingHTTPServer((host, port), Handler)
+    except (OSError, OverflowError) as error:
+        raise SetupError(
+            "the witness cannot listen there",
+            code="witness-listen",
+            got=f"{host}:{port}: {error}",
+            expected="an address of this machine and a free port",
+            fix="give --host and --port",
+        ) from error
     server.daemon_threads = True
     return server
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from interlock.cli import main
 from interlock.crypto.envelope import open_bytes, open_stream, seal_bytes, seal_stream
 from interlock.crypto.kem import SUITES, KemPrivate, public_key, suite
 from interlock.crypto.keys import KeyStore
@@ -124,3 +125,33 @@ def test_keys_and_suites_that_are_not_known_are_refused() -> None:
         public_key("cnsa", b"short")
     raw = suite("cnsa").private(SEED).public_bytes
     assert public_key("cnsa", raw).public_bytes == raw
+
+
+@pytest.mark.parametrize("name", sorted(SUITES))
+def test_the_commands_seal_and_open(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    home, other = ["--home", str(tmp_path / "h")], ["--home", str(tmp_path / "o")]
+    suite_option = ["--suite", name]
+    assert main(["envelope", "key", *home, *suite_option]) == 0
+    (tmp_path / "to").write_text(capsys.readouterr().out)
+    plain, sealed, opened = tmp_path / "plain", tmp_path / "sealed", tmp_path / "opened"
+    plain.write_bytes(os.urandom(3 * MIB + 5))
+    to = ["--to", str(tmp_path / "to")]
+    what = ["--context", "dataset/d"]
+    assert main(["envelope", "seal", str(plain), str(sealed), *to, *what, *other]) == 0
+    args = ["envelope", "open", str(sealed)]
+    assert main([*args, str(opened), *what, *home, *suite_option]) == 0
+    assert opened.read_bytes() == plain.read_bytes()
+    assert opened.stat().st_mode & 0o077 == 0
+    assert main([*args, str(opened), *what, *home, *suite_option]) == 2
+    assert main([*args, str(tmp_path / "x"), *what, *other, *suite_option]) == 7
+    sealed.write_bytes(sealed.read_bytes()[:-100])
+    assert main([*args, str(tmp_path / "x"), *what, *home, *suite_option]) == 7
+    assert not (tmp_path / "x").exists()
+    assert main(["envelope", "seal", "/nonexistent", str(tmp_path / "y"), *what, *home]) == 6
+    (tmp_path / "to").write_text("cnsa:AAAA")
+    assert main(["envelope", "seal", str(plain), str(tmp_path / "y"), *to, *what]) == 4
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == sorted(
+        ["opened", "plain", "sealed", "to"]
+    )

@@ -195,3 +195,22 @@ def test_payloads_are_encrypted_and_the_subject_is_not_named(home: Path) -> None
     for path in home.rglob("*"):
         if path.is_file():
             assert b"CANARY" not in path.read_bytes(), path
+
+
+def test_an_interrupt_in_the_writing_thread_leaves_nobody_waiting(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = ledger._store.begin
+
+    def interrupted(_deadline: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ledger._store, "begin", interrupted)
+    first, second = ledger.append("a", {}, {}), ledger.append("a", {}, {})
+    with pytest.raises(KeyboardInterrupt):
+        first.wait(5)
+    with pytest.raises(StorageError) as caught:
+        second.wait(5)
+    assert caught.value.code == "ledger-interrupted"
+    monkeypatch.setattr(ledger._store, "begin", begin)
+    assert ledger.append("a", {}, {}).wait().index == 0

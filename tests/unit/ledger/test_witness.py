@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from interlock.errors import BackendError, InputError, IntegrityError
+from interlock.errors import BackendError, InputError, IntegrityError, SetupError
 from interlock.ledger import Ledger, audit
 from interlock.ledger.identity import read_vkeys
-from interlock.ledger.note import Checkpoint, NoteKey, parse_note, verify_checkpoint
+from interlock.ledger.note import Checkpoint, NoteKey, verify_checkpoint
 from interlock.ledger.policy import WitnessPolicy
 from interlock.ledger.tree import Tree, leaf_hash
 from interlock.ledger.witness import Witness, request_body, serve, start
@@ -214,4 +214,7 @@ def test_a_wrong_policy_is_refused(text: str) -> None:
 
 def test_the_witness_publishes_its_keys(tmp_path: Path, witness: Witness) -> None:
     assert read_vkeys(tmp_path / "w" / "witness.vkeys") == keys_of(witness)
-    assert parse_note
+    for host, port in (("127.0.0.1", 99999), ("192.0.2.1", 0)):
+        with pytest.raises(SetupError) as caught:
+            serve(witness, host, port)
+        assert caught.value.code == "witness-listen"

@@ -1,0 +1,86 @@
+"""`interlock envelope`: encrypt files to a key and open them."""
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import Path
+
+import click
+
+from interlock.config import home as home_folder
+
+_path = click.Path(path_type=Path)
+_home = click.option("--home", type=_path, help="Folder of the keys.")
+_suite = click.option(
+    "--suite",
+    type=click.Choice(["x25519-mlkem768", "cnsa"]),
+    default="x25519-mlkem768",
+    show_default=True,
+    help="Algorithms; cnsa is ML-KEM-1024 with SHA-384.",
+)
+
+
+@click.group()
+def command() -> None:
+    """Encrypt files to a key and open them: X25519 + ML-KEM-768, AES-256-GCM."""
+
+
+@command.command()
+@_suite
+@_home
+def key(suite: str, home: Path | None) -> int:
+    """Print the public key of this home, making it the first time."""
+    from interlock.crypto.keys import KeyStore
+
+    private = KeyStore(home_folder(home) / "keys").kem_key(f"envelope-{suite}", suite)
+    click.echo(f"{suite}:{base64.b64encode(private.public_bytes).decode()}")
+    return 0
+
+
+@command.command()
+@click.argument("source", type=_path)
+@click.argument("target", type=_path)
+@click.option("--to", type=_path, help="File with the recipient's key; this home's by default.")
+@click.option("--context", required=True, help="What the data is; needed again to open it.")
+@_suite
+@_home
+def seal(
+    source: Path, target: Path, to: Path | None, context: str, suite: str, home: Path | None
+) -> int:
+    """Encrypt the file SOURCE into the new file TARGET."""
+    from interlock.crypto.envelope import seal_stream
+    from interlock.crypto.kem import parse_public
+    from interlock.crypto.keys import KeyStore
+    from interlock.crypto.replace import new_file, reading
+
+    if to is None:
+        store = KeyStore(home_folder(home) / "keys")
+        recipient = store.kem_key(f"envelope-{suite}", suite).public()
+    else:
+        with reading(to) as lines:
+            recipient = parse_public(lines.read(1 << 16))
+    with reading(source) as plain, new_file(target) as out:
+        seal_stream(plain, out, recipient, context=context)
+    click.echo(f"sealed {os.fspath(target)} with {recipient.suite}")
+    return 0
+
+
+@command.command("open")
+@click.argument("source", type=_path)
+@click.argument("target", type=_path)
+@click.option("--context", required=True, help="What the data is, as it was sealed.")
+@_suite
+@_home
+def open_(source: Path, target: Path, context: str, suite: str, home: Path | None) -> int:
+    """Decrypt the file SOURCE into the new file TARGET; nothing is left of a changed one."""
+    from interlock.crypto.envelope import open_stream
+    from interlock.crypto.keys import KeyStore
+    from interlock.crypto.replace import new_file, reading
+
+    private = KeyStore(home_folder(home) / "keys").kem_key(f"envelope-{suite}", suite)
+    with reading(source) as sealed, new_file(target) as out:
+        for piece in open_stream(sealed, private, context=context):
+            out.write(piece)
+    click.echo(f"opened {os.fspath(target)}")
+    return 0

@@ -57,8 +57,9 @@ def parse_qpy(payload: bytes) -> bytes:
 
 
 def _plain(text: str) -> str:
-    """Return the printable part of a foreign message, on one line."""
-    return " ".join("".join(c for c in text if c.isprintable() or c.isspace()).split())[:200]
+    """Return the printable part of a foreign message, its first line."""
+    first = text.replace("\\n", "\n").split("\n")[0]
+    return "".join(c for c in first if c.isprintable())[:200]
 
 
 def warm_up_text() -> None:
@@ -70,12 +71,36 @@ def warm_up_text() -> None:
 
 
 def warm_up_qpy() -> None:
-    """Import what reading QPY needs, so that the confined child opens no file."""
+    """Run every path once, so that the confined child imports nothing."""
     from qiskit import QuantumCircuit, qpy
+    from qiskit.circuit import ClassicalRegister, Parameter
+    from qiskit.circuit.classical import expr
+    from qiskit.circuit.library import QFTGate, UnitaryGate
 
+    register = ClassicalRegister(2, "r")
+    circuit = QuantumCircuit(3, 1)
+    circuit.add_register(register)
+    a = Parameter("a")
+    circuit.rx(a * 2 + 1, 0)
+    circuit.ry(a.sin() * a, 0)
+    circuit.append(QFTGate(3), range(3))
+    circuit.append(UnitaryGate([[0, 1], [1, 0]]), [0])
+    circuit.mcx([0, 1], 2, ctrl_state=1)
+    circuit.delay(1, 0, unit="us")
+    circuit.barrier()
+    circuit.measure([0, 1], register)
+    with circuit.if_test((register, 1)) as otherwise:
+        circuit.x(0)
+    with otherwise:
+        circuit.reset(0)
+    with circuit.while_loop(expr.logic_not(register[0])):
+        circuit.break_loop()
+    with circuit.for_loop(range(2), Parameter("i")) as i:
+        circuit.rz(i, 0)
+    with circuit.switch(register) as case, case(case.DEFAULT):
+        circuit.x(0)
     buffer = io.BytesIO()
-    circuit = QuantumCircuit(1, 1)
-    circuit.h(0)
-    circuit.measure(0, 0)
     qpy.dump(circuit, buffer)
     parse_qpy(b"qpy  " + buffer.getvalue())
+    with contextlib.suppress(InputError):
+        parse_qpy(b"qpy  " + buffer.getvalue()[:-9])

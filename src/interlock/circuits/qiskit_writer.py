@@ -15,7 +15,7 @@ from interlock.errors import InputError
 if TYPE_CHECKING:
     from qiskit import QuantumCircuit
 
-__all__ = ["write"]
+__all__ = ["definition", "write"]
 
 _METHODS = {"asin": "arcsin", "acos": "arccos", "atan": "arctan"}
 
@@ -208,3 +208,9 @@ def _as_param(text: str) -> Param:
         return float(text)
     except ValueError:
         return text
+
+
+def definition(op: Operation) -> QuantumCircuit:
+    """Return what a gate of the vocabulary is defined as, one level down."""
+    gate = _gates()[op.name](*op.params)
+    return gate.definition

@@ -89,9 +89,6 @@ def _format_of(data: bytes) -> Format:
             raise _refuse(what, "send the circuit itself as OpenQASM 3")
     if data[0] == 0x80:
         raise _refuse("a pickle, which runs code when read", "write the circuit as OpenQASM 3")
-    head = data.lstrip()[:1]
-    if head == b"{":
-        return "json"
     if b"\x00" in data:
         raise _refuse("binary data", "write the circuit as OpenQASM 3")
     try:
@@ -102,6 +99,8 @@ def _format_of(data: bytes) -> Format:
                 "a pickle, which runs code when read", "write the circuit as OpenQASM 3"
             ) from error
         raise _refuse(f"text that is not UTF-8 (byte {error.start})", "save it as UTF-8") from error
+    if text.lstrip()[:1] == "{":
+        return "json"
     match = _VERSION.match(text)
     if match is None:
         if _like_pickle(data):

@@ -18,7 +18,7 @@ MAX_CLBITS = 1_048_576
 MAX_OPERATIONS = 1_000_000
 MAX_NESTING = 64
 _CONSTANTS = ("NaN", "Infinity", "-Infinity")
-_NAMES = (*GATES, *NON_UNITARY, *CONTROL_FLOW, "unitary")
+_NAMES = (*GATES, *sorted(NON_UNITARY), *sorted(CONTROL_FLOW), "unitary")
 _ARITY = {
     "bit": 1, "bits": 1, "value": 2, "bool": 1, "uint": 2, "index": 2, "~": 1, "!": 1, "&": 2,
     "|": 2, "^": 2, "&&": 2, "||": 2, "==": 2, "!=": 2, "<": 2, "<=": 2, ">": 2, ">=": 2,
@@ -138,7 +138,7 @@ def _shape(op: Operation, where: str, *, in_loop: bool) -> None:
     elif name in CONTROL_FLOW:
         fits = params == 0 and op.control is not None
     else:
-        raise _bad(f"{where} is unknown", name[:60], "one of " + ", ".join(_NAMES))
+        raise _bad(f"{where} is unknown", repr(name[:60]), "one of " + ", ".join(_NAMES))
     has_blocks = name in CONTROL_FLOW and name not in ("break_loop", "continue_loop")
     if not fits or (op.control is not None) != has_blocks:
         raise _bad(

@@ -52,7 +52,7 @@ class Source:
                 )
             kind = found.lastgroup or ""
             if kind == "open":
-                self.fail("a comment has no end", at, expected="*/")
+                self.fail("a comment has no end", at, got="/*", expected="*/")
             if kind != "space":
                 append(Token(kind, found.group(), at))
                 if len(self.tokens) > max_tokens:

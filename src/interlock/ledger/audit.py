@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from interlock.errors import InputError, IntegrityError, InterlockError
+from interlock.errors import InputError, InterlockError
 from interlock.ledger.entry import header_fields
 from interlock.ledger.heads import Heads
 from interlock.ledger.identity import read_vkeys
@@ -153,7 +153,7 @@ def audit(
             _check_witnesses(report, policy, notes)
     except sqlite3.Error as error:
         problem = database_error(path, error)
-        if not isinstance(problem, IntegrityError) and not _wrong_tables(error):
+        if problem.code in ("ledger-locked", "storage-full"):
             raise problem from error
         report.add("damaged", path.name, str(error), "a database that SQLite can read")
     return report
@@ -178,10 +178,6 @@ def _check_witnesses(report: Report, policy: WitnessPolicy, notes: list[tuple[st
     if best is not None:
         where = f"head of {newest} entries"
         report.add("unwitnessed", where, best.got or "", best.expected or "")
-
-
-def _wrong_tables(error: sqlite3.Error) -> bool:
-    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
 
 
 def _valid(
@@ -224,7 +220,7 @@ def _check_file(
     connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
     try:
         connection.execute("BEGIN")
-        for (line,) in connection.execute("PRAGMA quick_check(5)"):
+        for (line,) in connection.execute("PRAGMA integrity_check(5)"):
             if line != "ok":
                 report.add("damaged", path.name, str(line), "an intact database")
         _check_source(report, _FileSource(connection), history, origin, notes)
@@ -265,6 +261,21 @@ class _FileSource:
         )
 
 
+def _check_edge(report: Report, row: CheckpointRow) -> None:
+    """Hold what is stored beside a note against the note: a reader goes on from it."""
+    if row.note is None:
+        return
+    with contextlib.suppress(InputError):
+        head = Checkpoint.parse(parse_note(row.note)[0])
+        try:
+            edge = Frontier.from_bytes(row.size, row.frontier).root()
+        except InterlockError:
+            edge = b""
+        if (head.size, head.root, head.root) != (row.size, row.root, edge):
+            where = f"head of {row.size} entries"
+            report.add("edited", where, "a stored edge of another tree", head.root.hex())
+
+
 def _check_source(
     report: Report,
     source: Source,
@@ -276,6 +287,8 @@ def _check_source(
     if found != origin:
         report.add("swapped", "database", str(found), origin)
     stored = source.checkpoints()
+    for row in stored:
+        _check_edge(report, row)
     notes += [(f"head of {row.size} entries", row.note) for row in stored if row.note is not None]
     roots, following = _walk(report, source.rows(), history, _sizes(notes))
     _compare(report, _valid(report, notes, history, origin), roots, following)

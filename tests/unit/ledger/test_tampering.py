@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import random
 import shutil
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,6 +43,14 @@ CHANGES = {
     SELECT 20, event, leaf, header, payload FROM entries WHERE idx = 7""": (
         "duplicated",
         "entry 20",
+    ),
+    "UPDATE checkpoints SET frontier = zeroblob(64) WHERE size = 20": (
+        "edited",
+        "head of 20 entries",
+    ),
+    "UPDATE checkpoints SET root = zeroblob(32) WHERE size = 10": (
+        "edited",
+        "head of 10 entries",
     ),
     "UPDATE meta SET value = 'x' WHERE name = 'origin'": ("swapped", "database"),
     """UPDATE checkpoints SET
@@ -164,3 +174,35 @@ def test_the_command_prints_faults_and_exits_7(
     assert main(["verify", "--home", str(filled), "--json"]) == 7
     assert json.loads(capsys.readouterr().out)["faults"][0]["kind"] == "newest-deleted"
     assert main(["verify", "--home", str(filled / "nothing")]) == 4
+
+
+def test_a_flipped_bit_is_found_or_was_in_unused_space(filled: Path) -> None:
+    """Every bit that belongs to an entry, its index or a head is covered."""
+    path = filled / "ledger.db"
+
+    def content() -> list[object]:
+        connection = sqlite3.connect(path)
+        connection.execute("PRAGMA query_only=ON")
+        queries = (
+            "SELECT * FROM entries NOT INDEXED ORDER BY idx",
+            "SELECT idx FROM entries INDEXED BY entries_event WHERE event = 'admit' ORDER BY idx",
+            "SELECT * FROM checkpoints",
+        )
+        try:
+            return [connection.execute(query).fetchall() for query in queries]
+        finally:
+            connection.close()
+
+    before, raw, rng = content(), path.read_bytes(), random.Random(3)
+    found = 0
+    for _ in range(120):
+        changed = bytearray(raw)
+        changed[rng.randrange(len(raw))] ^= 1 << rng.randrange(8)
+        path.write_bytes(changed)
+        for suffix in ("-wal", "-shm"):
+            (filled / f"ledger.db{suffix}").unlink(missing_ok=True)
+        if audit(filled).ok:
+            assert content() == before
+        else:
+            found += 1
+    assert found > 20

@@ -19,7 +19,7 @@ from interlock.errors import InputError
 
 __all__ = ["Piece", "code_cells", "pieces", "strip_outputs"]
 
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _MAGIC = re.compile(r"^\s*(?:[%!?]|.*\?\s*$)")
 
@@ -45,10 +45,10 @@ class _Document:
     """Parsed JSON beside the file line of each string, in document order."""
 
     def __init__(self, raw: bytes) -> None:
+        self.root = json.loads(raw, object_pairs_hook=_Pairs)
         newlines = [m.start() for m in re.finditer(b"\n", raw)]
         self._lines = [bisect.bisect_left(newlines, m.start()) + 1 for m in _STRING.finditer(raw)]
         self._next = 0
-        self.root = json.loads(raw, object_pairs_hook=_Pairs)
 
     def line(self) -> int:
         """Return the file line of the next string in document order."""

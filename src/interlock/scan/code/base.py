@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import bisect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -11,7 +12,13 @@ from interlock.scan.finding import Severity
 
 __all__ = ["CodeRule", "Hit", "Module", "RuleFacts"]
 
+_MAX_TEXT = 4096
+_MAX_DEPTH = 40
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.Module, ast.ClassDef)
+
+
+def _line(entry: tuple[int, ast.expr]) -> int:
+    return entry[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +67,12 @@ class Module:
         self._scope: dict[ast.AST, ast.AST] = {}
         self._parent: dict[ast.AST, ast.AST] = {}
         self._bound: dict[tuple[ast.AST, str], list[tuple[int, ast.expr]]] = {}
+        self._bases: dict[str, set[str]] = {}
+        self._texts: dict[ast.AST, str | None] = {}
+        self._depth = 0
         self._index()
+        for bound in self._bound.values():
+            bound.sort(key=_line)
         roots = {value.split(".")[0] for value in self.imports.values()}
         self.roots = frozenset(roots)
 
@@ -86,6 +98,9 @@ class Module:
                 self.imports[alias.asname or alias.name] = f"{node.module}.{alias.name}"
         elif isinstance(node, ast.Call):
             self.calls.append(node)
+        elif isinstance(node, ast.ClassDef):
+            bases = {ast.unparse(base).rpartition(".")[2] for base in node.bases[:8]}
+            self._bases.setdefault(node.name, set()).update(bases)
         elif isinstance(node, ast.Assign):
             for target in node.targets:
                 self._bind(scope, target, node.value)
@@ -102,6 +117,10 @@ class Module:
         elif isinstance(target, (ast.Tuple, ast.List)) and isinstance(value, (ast.Tuple, ast.List)):
             for one, other in zip(target.elts, value.elts, strict=False):
                 self._bind(scope, one, other)
+
+    def bases(self, name: str) -> set[str]:
+        """Return the last names of the bases of a class this module defines."""
+        return self._bases.get(name, set())
 
     def scope(self, node: ast.AST) -> ast.AST:
         """Return the function, class or module a node stands in."""
@@ -127,9 +146,9 @@ class Module:
         while scope is not None:
             bound = self._bound.get((scope, node.id))
             if bound:
-                before = [v for line, v in bound if line < node.lineno]
-                if before:
-                    return before[-1]
+                index = bisect.bisect_left(bound, node.lineno, key=_line)
+                if index:
+                    return bound[index - 1][1]
                 if not isinstance(scope, ast.Module) or scope is self._scope.get(node):
                     return None
                 return bound[-1][1]
@@ -188,6 +207,19 @@ class Module:
         value = self.value(node)
         if isinstance(value, ast.Constant):
             return value.value if isinstance(value.value, str) else None
+        if value in self._texts:
+            return self._texts[value]
+        if self._depth > _MAX_DEPTH:
+            return None
+        self._depth += 1
+        try:
+            text = self._built(value)
+        finally:
+            self._depth -= 1
+        self._texts[value] = text if text is None or len(text) <= _MAX_TEXT else None
+        return self._texts[value]
+
+    def _built(self, value: ast.expr) -> str | None:
         if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Add):
             left, right = self.text_of(value.left), self.text_of(value.right)
             return left + right if left is not None and right is not None else None

@@ -74,15 +74,16 @@ def _collect(module: Module) -> list[Circuit]:
     if not found:
         return []
     names = {name for _, name in found}
+    elsewhere: set[str] = set()
     for node in module.nodes:
         if isinstance(node, ast.Name) and node.id in names and isinstance(node.ctx, ast.Load):
-            circuit = found.get((module.scope(node), node.id))
-            if circuit is None:
-                for (_, name), other in found.items():
-                    if name == node.id:
-                        other.escapes = True
+            used = found.get((module.scope(node), node.id))
+            if used is None:
+                elsewhere.add(node.id)
             else:
-                _use(module, circuit, node)
+                _use(module, used, node)
+    for (_, name), circuit in found.items():
+        circuit.escapes |= name in elsewhere
     return list(found.values())
 
 

@@ -15,7 +15,7 @@ from interlock.scan.finding import Severity
 
 __all__ = ["QASM_RULES", "QasmProgram"]
 
-_COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+_MAX_STATEMENT = 4096
 _STATEMENT = re.compile(r"[^;{}]*[;{}]|[^;{}]+\Z")
 _REGISTER = re.compile(
     r"^(qreg|creg)\s+(\w+)\s*\[\s*(\d+)\s*\]|"
@@ -50,11 +50,31 @@ class Statement:
     conditional: bool
 
 
+def _without_comments(text: str) -> str:
+    """Blank comments out, line breaks kept; an unclosed one runs to the end."""
+    out: list[str] = []
+    position = 0
+    line, block = text.find("//"), text.find("/*")
+    while True:
+        if 0 <= line < position:
+            line = text.find("//", position)
+        if 0 <= block < position:
+            block = text.find("/*", position)
+        start = min((at for at in (line, block) if at >= 0), default=-1)
+        if start < 0:
+            return "".join([*out, text[position:]])
+        closer, size = ("\n", 0) if start == line else ("*/", 2)
+        end = text.find(closer, start + 2)
+        end = len(text) if end < 0 else end + size
+        out += [text[position:start], " ", "\n" * text.count("\n", start, end)]
+        position = end
+
+
 class QasmProgram:
     """The statements and registers of an OpenQASM program."""
 
     def __init__(self, text: str) -> None:
-        clean = _COMMENT.sub(lambda m: re.sub(r"[^\n]", " ", m[0]), text)
+        clean = _without_comments(text)
         self.version = ""
         self.statements: list[Statement] = []
         self.qubits: dict[str, int] = {}
@@ -69,7 +89,7 @@ class QasmProgram:
             line += raw.count("\n")
             closer, body = raw[-1:], raw.strip().rstrip(";{}").strip()
             in_gate, conditional = blocks[-1] if blocks else (False, False)
-            if body:
+            if body and len(body) <= _MAX_STATEMENT:
                 self._statement(body, at, len(blocks), in_gate, conditional)
             if closer == "{":
                 head = re.split(r"\W", body, maxsplit=1)[0]

@@ -94,20 +94,20 @@ class RemovedApi:
                     yield module.hit(
                         call, f".{method}() was removed in Qiskit {since}: use {instead}"
                     )
+        owners = {id(c) for circuit in circuits_of(module) for c in circuit.calls}
         for call in module.calls:
             if isinstance(call.func, ast.Attribute) and call.func.attr in (
                 "c_if",
                 "bind_parameters",
             ):
                 inner = call.func.value
-                if isinstance(inner, ast.Call) or call.func.attr == "bind_parameters":
-                    owners = {id(c) for circuit in circuits_of(module) for c in circuit.calls}
-                    if id(call) not in owners:
-                        since, instead = _METHODS[call.func.attr]
-                        yield module.hit(
-                            call,
-                            f".{call.func.attr}() was removed in Qiskit {since}: use {instead}",
-                        )
+                loose = isinstance(inner, ast.Call) or call.func.attr == "bind_parameters"
+                if loose and id(call) not in owners:
+                    since, instead = _METHODS[call.func.attr]
+                    yield module.hit(
+                        call,
+                        f".{call.func.attr}() was removed in Qiskit {since}: use {instead}",
+                    )
 
 
 def _names(module: Module, node: ast.AST) -> list[str]:

@@ -79,10 +79,4 @@ class UnsafeLoad:
 
     def _safe(self, module: Module, loader: ast.expr) -> bool:
         name = module.name(loader).rpartition(".")[2]
-        bases = {
-            module.name(base).rpartition(".")[2]
-            for node in module.nodes
-            if isinstance(node, ast.ClassDef) and node.name == name
-            for base in node.bases
-        }
-        return name in _YAML_SAFE or bool(bases & _YAML_SAFE)
+        return name in _YAML_SAFE or bool(module.bases(name) & _YAML_SAFE)

@@ -16,7 +16,7 @@ from qiskit.primitives import BaseSamplerV2, PrimitiveJob, PrimitiveResult
 from qiskit.primitives.containers.sampler_pub import SamplerPub
 
 from interlock.backends.sources import backend_of, calibration_of
-from interlock.errors import InputError
+from interlock.errors import BackendError, InputError
 from interlock.guard.health.mirror import REGISTER, allowed_failure, mirror_of
 
 __all__ = ["METADATA", "SentinelSampler"]
@@ -79,7 +79,7 @@ class SentinelSampler(BaseSamplerV2):
         kept = [pub for index, pub in enumerate(result) if index not in taken]
         rows = []
         for place, (mirror, allowed) in zip(places, made, strict=True):
-            counts = getattr(result[place].data, REGISTER).get_counts()
+            counts = _counts(result, place, len(mixed))
             right = int(counts.get(mirror.answer, 0))
             total = int(sum(counts.values()))
             rows.append({"shots": total, "failures": total - right, "allowed": allowed})
@@ -101,3 +101,17 @@ class SentinelSampler(BaseSamplerV2):
             except InputError as error:
                 skipped = f"{error.code}: {error.got}"
         return made, {"device": calibration.device, "skipped": skipped}
+
+
+def _counts(result: Any, place: int, expected: int) -> dict[str, int]:
+    bits = getattr(result[place].data, REGISTER, None) if len(result) == expected else None
+    if bits is None:
+        raise BackendError(
+            "the device's results are not in the order of the job",
+            code="sentinel-missing",
+            got=f"{len(result)} results, no sentinel at place {place}",
+            expected=f"{expected} results in order",
+            fix="run again; if it recurs, tell the provider and keep the receipt",
+        )
+    counts: dict[str, int] = bits.get_counts()
+    return counts

@@ -25,6 +25,9 @@ CREATE TABLE IF NOT EXISTS path (
 CREATE TABLE IF NOT EXISTS look (
     stream TEXT PRIMARY KEY, first REAL NOT NULL, second REAL NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS repeat (
+    stream TEXT PRIMARY KEY, digest TEXT NOT NULL, log_chance REAL NOT NULL
+) WITHOUT ROWID;
 """
 #: Points of a stream's history that are kept.
 KEPT = 5000
@@ -99,6 +102,15 @@ class EvidenceStore:
                 (stream, first, second),
             ).fetchone()
         return float(row[0]), float(row[1])
+
+    def repeated(self, stream: str, digest: str, log_chance: float) -> float:
+        """Note a result and return the log chance of the run of equal results it ends, or 0."""
+        with self._transaction() as db:
+            row = db.execute("SELECT digest, log_chance FROM repeat WHERE stream = ?", (stream,))
+            old = row.fetchone()
+            total = float(old[1]) + log_chance if old is not None and old[0] == digest else 0.0
+            db.execute("INSERT OR REPLACE INTO repeat VALUES (?, ?, ?)", (stream, digest, total))
+        return total
 
     def clear(self, stream: str) -> None:
         """Begin anew: after the device was mended or recalibrated, and someone says so."""

@@ -1,0 +1,288 @@
+"""Checked conversions between amplitudes, probabilities, counts and tensors.
+
+Every value carries the order of its qubits: `LITTLE` as in Qiskit (qubit 0 is the last character
+of a bit string and the least significant bit of an index), `BIG` as in Cirq, Braket and PennyLane.
+Two values of different order are never combined; `ordered` converts. Norm, finiteness, sign, shape
+and dtype are checked when a value is made, so that what exists is sound. Amplitudes say more than
+any measurement can, so they carry a sensitivity, are not printed, and leave only with a clearance.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from interlock.errors import DeniedError, InputError
+
+__all__ = [
+    "Amplitudes",
+    "Counts",
+    "Order",
+    "Probabilities",
+    "Sensitivity",
+    "counts_of",
+    "distance",
+    "export_amplitudes",
+    "from_tensor",
+    "ordered",
+    "probabilities_of",
+    "to_tensor",
+]
+
+#: Largest deviation of a norm or a sum from one: what rounding in single precision leaves.
+TOLERANCE = 1e-6
+MAX_QUBITS = 30
+
+
+class Order(enum.StrEnum):
+    """Which qubit comes first in a bit string."""
+
+    LITTLE = "little"
+    BIG = "big"
+
+
+class Sensitivity(enum.IntEnum):
+    """How far amplitudes may go, and how far a reader is cleared."""
+
+    PUBLIC = 0
+    INTERNAL = 1
+    CONFIDENTIAL = 2
+    RESTRICTED = 3
+
+
+def _bad(message: str, got: object, expected: str) -> InputError:
+    return InputError(
+        message,
+        code="data-invalid",
+        got=str(got)[:120],
+        expected=expected,
+        fix="check where the values come from; do not rescale what should be normalised",
+    )
+
+
+def _qubits(size: int) -> int:
+    qubits = size.bit_length() - 1
+    if size < 1 or size != 1 << qubits or qubits > MAX_QUBITS:
+        raise _bad("the length is no power of two", size, f"2^n values, n up to {MAX_QUBITS}")
+    return qubits
+
+
+def _array(values: Any, dtype: type[np.generic]) -> NDArray[Any]:
+    try:
+        found = np.asarray(values)
+    except (ValueError, TypeError) as error:
+        raise _bad("the values are no array", error, "numbers") from error
+    kinds = "fiu" if dtype is np.float64 else "fciu"
+    if found.dtype.kind not in kinds or found.dtype == np.float16:
+        raise _bad("the values have a type that loses digits", found.dtype, dtype.__name__)
+    if found.ndim != 1:
+        raise _bad("the values are no vector", f"shape {found.shape}", "one dimension")
+    out: NDArray[Any] = np.array(found, dtype=dtype)
+    if not np.isfinite(out).all():
+        raise _bad("a value is not finite", "NaN or infinity", "finite numbers")
+    out.setflags(write=False)
+    return out
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Amplitudes:
+    """A normalised state vector. Its `repr` shows no value, so that none gets into a log.
+
+    Raises:
+        InputError: `data-invalid`; wrong length, dtype, norm, or not finite.
+
+    Example:
+        >>> Amplitudes([1, 0], Order.LITTLE)
+        Amplitudes(1 qubits, little, INTERNAL)
+    """
+
+    values: NDArray[np.complex128]
+    order: Order
+    sensitivity: Sensitivity = Sensitivity.INTERNAL
+
+    def __post_init__(self) -> None:
+        array = _array(self.values, np.complex128)
+        _qubits(len(array))
+        norm = float(np.vdot(array, array).real)
+        if abs(norm - 1) > TOLERANCE:
+            raise _bad("the amplitudes are not normalised", f"norm^2 {norm:.9g}", "1")
+        object.__setattr__(self, "values", array)
+        object.__setattr__(self, "order", Order(self.order))
+
+    @property
+    def num_qubits(self) -> int:
+        """Number of qubits."""
+        return _qubits(len(self.values))
+
+    def __repr__(self) -> str:
+        return f"Amplitudes({self.num_qubits} qubits, {self.order}, {self.sensitivity.name})"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Probabilities:
+    """A point of the simplex over all bit strings.
+
+    Raises:
+        InputError: `data-invalid`; wrong length, dtype, sum, negative, or not finite.
+    """
+
+    values: NDArray[np.float64]
+    order: Order
+
+    def __post_init__(self) -> None:
+        array = _array(self.values, np.float64)
+        _qubits(len(array))
+        lowest, total = float(array.min()), float(array.sum())
+        if lowest < -TOLERANCE:
+            raise _bad("a probability is negative", f"{lowest:.3g}", "0 or more")
+        if abs(total - 1) > TOLERANCE:
+            raise _bad("the probabilities do not add up", f"{total:.9g}", "1")
+        object.__setattr__(self, "values", array)
+        object.__setattr__(self, "order", Order(self.order))
+
+    @property
+    def num_qubits(self) -> int:
+        """Number of qubits."""
+        return _qubits(len(self.values))
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How often each bit string was seen.
+
+    Raises:
+        InputError: `data-invalid`; a string of another width, a count that is no whole number.
+    """
+
+    counts: Mapping[str, int]
+    num_qubits: int
+    order: Order
+    shots: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.num_qubits <= 65_536:
+            raise _bad("the number of qubits makes no sense", self.num_qubits, "1 or more")
+        for bits, count in self.counts.items():
+            if not isinstance(bits, str) or len(bits) != self.num_qubits or set(bits) - set("01"):
+                raise _bad("a bit string is wrong", bits, f"{self.num_qubits} characters 0 or 1")
+            if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 0:
+                raise _bad("a count is wrong", f"{bits}: {count!r}", "a whole number, 0 or more")
+        shots = sum(int(c) for c in self.counts.values())
+        if shots < 1:
+            raise _bad("there is no shot", shots, "1 or more")
+        object.__setattr__(self, "counts", {k: int(v) for k, v in self.counts.items()})
+        object.__setattr__(self, "order", Order(self.order))
+        object.__setattr__(self, "shots", shots)
+
+
+_Value = TypeVar("_Value", Amplitudes, Probabilities, Counts)
+
+
+def _reversed(values: NDArray[Any]) -> NDArray[Any]:
+    n = _qubits(len(values))
+    return values.reshape([2] * n).transpose().reshape(-1) if n else values
+
+
+def ordered(value: _Value, order: Order) -> _Value:
+    """Return the same value with its qubits in another order.
+
+    Example:
+        >>> ordered(Counts({"001": 5}, 3, Order.LITTLE), Order.BIG).counts
+        {'100': 5}
+    """
+    if value.order is Order(order):
+        return value
+    if isinstance(value, Counts):
+        turned = {bits[::-1]: count for bits, count in value.counts.items()}
+        return Counts(turned, value.num_qubits, Order(order))
+    if isinstance(value, Amplitudes):
+        return Amplitudes(_reversed(value.values), Order(order), value.sensitivity)
+    return Probabilities(_reversed(value.values), Order(order))
+
+
+def probabilities_of(value: Amplitudes | Counts) -> Probabilities:
+    """Return the probabilities of a state, or the shares of counts, in the same order."""
+    if isinstance(value, Amplitudes):
+        weights: NDArray[np.float64] = np.abs(value.values) ** 2
+        return Probabilities(weights / weights.sum(), value.order)
+    if value.num_qubits > MAX_QUBITS:
+        raise _bad("the counts are too wide for a vector", value.num_qubits, f"<= {MAX_QUBITS}")
+    out = np.zeros(1 << value.num_qubits)
+    for bits, count in value.counts.items():
+        out[int(bits, 2)] = count / value.shots
+    return Probabilities(out, value.order)
+
+
+def counts_of(
+    value: Probabilities, shots: int, *, rng: np.random.Generator | int | None = None
+) -> Counts:
+    """Return counts drawn from probabilities."""
+    if isinstance(shots, bool) or not isinstance(shots, int) or shots < 1:
+        raise _bad("the number of shots makes no sense", shots, "1 or more")
+    weights = np.clip(value.values, 0, None)
+    drawn = np.random.default_rng(rng).multinomial(shots, weights / weights.sum())
+    n = value.num_qubits
+    seen = {format(int(i), f"0{n}b"): int(drawn[i]) for i in np.flatnonzero(drawn)}
+    return Counts(seen, n, value.order)
+
+
+def distance(left: Probabilities, right: Probabilities) -> float:
+    """Return the total variation distance.
+
+    Raises:
+        InputError: `data-order`; the qubits are in different order, or not as many.
+    """
+    if left.order is not right.order or left.num_qubits != right.num_qubits:
+        raise InputError(
+            "the values cannot be compared",
+            code="data-order",
+            got=f"{left.num_qubits} qubits {left.order}, {right.num_qubits} qubits {right.order}",
+            expected="the same qubits in the same order",
+            fix="convert one with ordered(value, order)",
+        )
+    return float(np.abs(left.values - right.values).sum() / 2)
+
+
+def to_tensor(value: Probabilities, *, dtype: Any = None) -> Any:
+    """Return probabilities as a torch tensor: float64, or float32 when asked for.
+
+    Raises:
+        InputError: `data-invalid`; a dtype that loses digits.
+    """
+    import torch
+
+    chosen = torch.float64 if dtype is None else dtype
+    if chosen not in (torch.float64, torch.float32):
+        raise _bad("the tensor type loses digits", chosen, "torch.float64 or torch.float32")
+    return torch.tensor(value.values, dtype=chosen)
+
+
+def from_tensor(tensor: Any, order: Order) -> Probabilities:
+    """Return a torch tensor as probabilities, checked like any other input.
+
+    Raises:
+        InputError: `data-invalid`.
+    """
+    return Probabilities(tensor.detach().cpu().numpy(), order)
+
+
+def export_amplitudes(value: Amplitudes, clearance: Sensitivity) -> NDArray[np.complex128]:
+    """Hand out the numbers of a state to a reader with a clearance.
+
+    Raises:
+        DeniedError: `data-clearance`; the state is more sensitive than the reader may see.
+    """
+    if clearance < value.sensitivity:
+        raise DeniedError(
+            "amplitudes may not leave with this clearance",
+            code="data-clearance",
+            got=Sensitivity(clearance).name,
+            expected=f"at least {value.sensitivity.name}",
+            fix="export probabilities_of(state) instead, or ask for a clearance",
+        )
+    return value.values.copy()

@@ -1,0 +1,125 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from interlock.circuits.data import (
+    Amplitudes,
+    Counts,
+    Order,
+    Probabilities,
+    Sensitivity,
+    counts_of,
+    distance,
+    export_amplitudes,
+    from_tensor,
+    ordered,
+    probabilities_of,
+    to_tensor,
+)
+from interlock.errors import DeniedError, InputError
+
+seeds = st.integers(0, 2**32 - 1)
+widths = st.integers(1, 6)
+
+
+def state(n, seed):
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=2**n) + 1j * rng.normal(size=2**n)
+    return Amplitudes(values / np.linalg.norm(values), Order.LITTLE)
+
+
+@given(widths, seeds)
+@settings(deadline=None, max_examples=60)
+def test_round_trips(n, seed):
+    value = state(n, seed)
+    there = ordered(value, Order.BIG)
+    assert np.array_equal(ordered(there, Order.LITTLE).values, value.values)
+    shares = probabilities_of(value)
+    assert np.allclose(ordered(probabilities_of(there), Order.LITTLE).values, shares.values)
+    counts = counts_of(shares, 1000, rng=seed)
+    assert counts.shots == 1000
+    assert ordered(ordered(counts, Order.BIG), Order.LITTLE) == counts
+    left = probabilities_of(ordered(counts, Order.BIG))
+    assert np.array_equal(left.values, ordered(probabilities_of(counts), Order.BIG).values)
+    assert np.array_equal(from_tensor(to_tensor(shares), Order.LITTLE).values, shares.values)
+
+
+@given(st.integers(2, 5), seeds)
+@settings(deadline=None, max_examples=40)
+def test_the_order_means_what_qiskit_means(n, seed):
+    from qiskit.quantum_info import Statevector
+
+    value = state(n, seed)
+    vector = Statevector(value.values)
+    shares = probabilities_of(value)
+    for bits, share in vector.probabilities_dict().items():
+        assert np.isclose(shares.values[int(bits, 2)], share)
+    first = vector.probabilities([0])[1]
+    big = probabilities_of(ordered(value, Order.BIG)).values
+    assert np.isclose(big[2 ** (n - 1) :].sum(), first)
+
+
+def test_the_wrong_order_is_caught():
+    little = probabilities_of(Counts({"001": 10}, 3, Order.LITTLE))
+    big = probabilities_of(Counts({"100": 10}, 3, Order.BIG))
+    with pytest.raises(InputError) as error:
+        distance(little, big)
+    assert error.value.code == "data-order"
+    assert distance(little, ordered(big, Order.LITTLE)) == 0.0
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [1.01, 0], [1, 1], [np.nan, 1], [np.inf, 0], [1, 0, 0], [], [[1, 0], [0, 1]], ["1", "0"],
+        [True, False], np.array([1, 0], np.float16), None, [0, 0],
+    ],
+)  # fmt: skip
+def test_unsound_values_are_refused(values):
+    for kind in (Amplitudes, Probabilities):
+        with pytest.raises(InputError) as error:
+            kind(values, Order.LITTLE)
+        assert error.value.code == "data-invalid"
+
+
+def test_negative_probabilities_and_wrong_counts():
+    with pytest.raises(InputError):
+        Probabilities([1.5, -0.5], Order.LITTLE)
+    for counts in ({"0": 1}, {"002": 1}, {"00 ": 1}, {"000": -1}, {"000": 1.5}, {"000": True}, {}):
+        with pytest.raises(InputError):
+            Counts(counts, 3, Order.LITTLE)
+    with pytest.raises(ValueError, match="middle"):
+        Counts({"000": 1}, 3, "middle")
+
+
+def test_values_cannot_be_changed_afterwards():
+    source = np.array([1.0, 0.0])
+    kept = Probabilities(source, Order.LITTLE)
+    source[0] = 7.0
+    assert kept.values[0] == 1.0
+    with pytest.raises(ValueError, match="read-only"):
+        kept.values[0] = 2.0
+
+
+def test_amplitudes_stay_out_of_logs_and_leave_only_with_a_clearance():
+    secret = Amplitudes([0.6, 0.8], Order.LITTLE, Sensitivity.RESTRICTED)
+    assert "0.6" not in f"{secret!r} {secret}"
+    with pytest.raises(DeniedError) as error:
+        export_amplitudes(secret, Sensitivity.CONFIDENTIAL)
+    assert error.value.code == "data-clearance"
+    assert "0.6" not in error.value.diagnostics()
+    assert export_amplitudes(secret, Sensitivity.RESTRICTED)[1] == 0.8
+    assert ordered(secret, Order.BIG).sensitivity is Sensitivity.RESTRICTED
+
+
+def test_tensors_keep_their_digits():
+    import torch
+
+    value = Probabilities([0.25, 0.75], Order.BIG)
+    assert to_tensor(value).dtype is torch.float64
+    for dtype in (torch.float16, torch.int64, torch.bfloat16):
+        with pytest.raises(InputError):
+            to_tensor(value, dtype=dtype)
+    with pytest.raises(InputError):
+        from_tensor(torch.tensor([0.5, 0.6]), Order.BIG)

@@ -1,0 +1,169 @@
+"""What the guard costs, beside the same jobs unguarded, in one run.
+
+    python benchmarks/guard_overhead.py [--jobs 200] [--json]
+
+Jobs go to Aer without noise, 5 qubits with 1024 shots and 20 qubits with 4096 shots, and to the
+noisy twin of a real device, 5 qubits with 1024 shots. Raw and guarded jobs alternate in blocks, so
+that a busy machine is busy for both. CPU is that of the whole process, all threads. "One by one"
+waits for each job; "in flight" submits a block and then waits, so that receipts share commits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import json
+import pstats
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from qiskit import QuantumCircuit, transpile
+from qiskit_aer.primitives import SamplerV2
+
+import interlock
+from interlock.backends import TwinSampler, twin
+
+SIZES = ((5, 1024, False), (5, 1024, True), (20, 4096, False))
+TWIN = "manila"
+POLICY = Path(interlock.__file__).parent / "guard" / "starter.yaml"
+
+
+def circuit(qubits: int, device: Any) -> QuantumCircuit:
+    """Return two layers of rotations and a chain of entanglers, in a device's gates."""
+    made = QuantumCircuit(qubits)
+    for layer in range(2):
+        for q in range(qubits):
+            made.ry(0.1 * q + layer, q)
+        for q in range(qubits - 1):
+            made.cx(q, q + 1)
+    made.measure_all()
+    if device is None:
+        return transpile(made, basis_gates=["rz", "sx", "cx"], seed_transpiler=7)
+    return transpile(made, device, optimization_level=1, seed_transpiler=7)
+
+
+def block(
+    sampler: Any, work: QuantumCircuit, shots: int, jobs: int, *, flight: bool
+) -> list[float]:
+    """Run a block of jobs and return wall and CPU milliseconds a job."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    if flight:
+        for job in [sampler.run([work], shots=shots) for _ in range(jobs)]:
+            job.result()
+    else:
+        for _ in range(jobs):
+            sampler.run([work], shots=shots).result()
+    done = time.perf_counter() - wall, time.process_time() - cpu
+    return [value / jobs * 1e3 for value in done]
+
+
+def compare(
+    raw: Any, guarded: Any, work: QuantumCircuit, shots: int, jobs: int, *, flight: bool
+) -> dict[str, float]:
+    """Return the medians over alternating blocks."""
+    rounds = 7
+    size = max(jobs // rounds, 1)
+    rows: dict[str, list[list[float]]] = {"raw": [], "guarded": []}
+    for sampler in (raw, guarded):
+        block(sampler, work, shots, min(size, 10), flight=flight)
+    for _ in range(rounds):
+        rows["raw"].append(block(raw, work, shots, size, flight=flight))
+        rows["guarded"].append(block(guarded, work, shots, size, flight=flight))
+    found = {
+        f"{name}_{unit}_ms": statistics.median(r[i] for r in values)
+        for name, values in rows.items()
+        for i, unit in enumerate(("wall", "cpu"))
+    }
+    found["added_cpu_ms"] = found["guarded_cpu_ms"] - found["raw_cpu_ms"]
+    found["wall_ratio"] = found["guarded_wall_ms"] / found["raw_wall_ms"]
+    return found
+
+
+def where(guarded: Any, work: QuantumCircuit, shots: int, jobs: int) -> list[tuple[str, float]]:
+    """Return the guard's own parts and their share of its time, by profile."""
+    profile = cProfile.Profile()
+    submit = guarded.interlock.guard.submit
+
+    def profiled(*arguments: Any, **options: Any) -> Any:
+        profile.enable()
+        try:
+            return submit(*arguments, **options)
+        finally:
+            profile.disable()
+
+    parts: dict[str, float] = {}
+    gathered: dict[str, float] = {}
+    import interlock.guard.gather as gather
+
+    inner: Callable[..., Any] = gather._evidence
+
+    def timed(bound: Any, request: Any) -> Any:
+        started = time.thread_time()
+        try:
+            return inner(bound, request)
+        finally:
+            key = f"gather {bound.control.stage}.{bound.id}"
+            gathered[key] = gathered.get(key, 0.0) + time.thread_time() - started
+
+    gather._evidence = timed
+    guarded.interlock.guard.submit = profiled
+    try:
+        block(guarded, work, shots, jobs, flight=False)
+    finally:
+        gather._evidence = inner
+        guarded.interlock.guard.submit = submit
+    stats: Any = pstats.Stats(profile)
+    for (file, _, name), (_, _, _, total, _) in stats.stats.items():
+        if name in ("_record", "_receipt", "settle", "append") and "interlock" in file:
+            parts[f"{Path(file).stem}.{name}"] = total
+    merged = {**gathered, **{f"record {k}": v for k, v in parts.items()}}
+    return sorted(((k, v / jobs * 1e3) for k, v in merged.items()), key=lambda kv: -kv[1])
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--jobs", type=int, default=210)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    document = yaml.safe_load(POLICY.read_text("utf-8"))
+    document["health"]["fidelity"]["minimum"] = 0.0  # the wide circuit is not expected to survive
+    document["health"]["fidelity"]["on_unknown"] = "allow"  # without noise there is nothing to tell
+    document["health"]["calibration"] = {"on_red": "allow", "on_missing": "allow"}
+    shares: list[tuple[str, float]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for number, (qubits, shots, noisy) in enumerate(SIZES):
+            device = twin(TWIN, age_s=60.0)
+            work = circuit(qubits, device if noisy else None)
+            raw = TwinSampler(device, seed=7) if noisy else SamplerV2(seed=7)
+            guarded = interlock.guard(raw, policy=document, home=Path(folder) / str(number))
+            jobs = options.jobs if qubits <= 5 else max(options.jobs // 5, 7)
+            for flight in (False, True):
+                row = compare(raw, guarded, work, shots, jobs, flight=flight)
+                how = ("twin, " if noisy else "") + ("in flight" if flight else "one by one")
+                rows.append({"qubits": qubits, "shots": shots, "how": how, **row})
+            if number == 0:
+                shares = where(guarded, work, shots, 100)
+    if options.json:
+        print(json.dumps({"rows": rows, "where_ms": dict(shares)}, indent=2))
+        return
+    print("milliseconds a job         raw wall  guarded  ratio   raw cpu  guarded    added")
+    for r in rows:
+        label = f"{r['qubits']} qubits, {r['shots']} shots, {r['how']}"
+        print(
+            f"{label:40}{r['raw_wall_ms']:8.2f} {r['guarded_wall_ms']:8.2f} {r['wall_ratio']:6.2f}"
+            f"  {r['raw_cpu_ms']:8.2f} {r['guarded_cpu_ms']:8.2f} {r['added_cpu_ms']:8.2f}"
+        )
+    print("\nwhere it goes, 5 qubits, milliseconds a job (CPU for gathering, wall for recording)")
+    for part, value in shares[:14]:
+        print(f"  {part:32}{value:8.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -2,7 +2,8 @@
 
 from interlock.ledger.audit import Fault, Report, audit
 from interlock.ledger.entry import Entry
-from interlock.ledger.ledger import Ledger, existing
+from interlock.ledger.existing import existing
+from interlock.ledger.ledger import Ledger
 from interlock.ledger.proof import Proof
 from interlock.ledger.sequencer import Pending
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import hashlib
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -17,7 +14,8 @@ from typing import Any, Self
 from interlock.crypto import files
 from interlock.crypto.dsse import ArtefactSigner
 from interlock.crypto.keys import KeyStore
-from interlock.errors import InputError, IntegrityError, InterlockError, StorageError
+from interlock.errors import InputError, IntegrityError, StorageError
+from interlock.ledger import background
 from interlock.ledger import entry as entries
 from interlock.ledger.anchor import Anchor, fetch, roots_from
 from interlock.ledger.audit import Report, audit
@@ -35,13 +33,13 @@ from interlock.ledger.note import (
 from interlock.ledger.postgres import PostgresShelf, PostgresStore, address_of
 from interlock.ledger.proof import Proof
 from interlock.ledger.rotation import ROTATED, KeyHistory, endorse
-from interlock.ledger.sequencer import LINGER_S, Pending, Sequencer, extend, gap, truncated
+from interlock.ledger.sequencer import Pending, Sequencer, extend, gap, truncated
 from interlock.ledger.sqlite import SqliteStore
 from interlock.ledger.store import Store
 from interlock.ledger.subjects import Scope, SubjectKeys
 from interlock.ledger.tree import Frontier, Tree
 
-__all__ = ["Ledger", "existing"]
+__all__ = ["Ledger"]
 
 _CHECKPOINT_S = 5.0
 _QUIET_S = 1.0
@@ -87,7 +85,7 @@ class Ledger:
         self._flusher: threading.Thread | None = None
         self._seen = self._signed = self._sequencer.size
         self._seen_at = self._signed_at = time.monotonic()
-        _open_ledgers.add(self)
+        background.register(self)
 
     @classmethod
     def open(
@@ -245,10 +243,7 @@ class Ledger:
     def _start(self) -> None:
         self.wake.set()
         if self._flusher is None or not self._flusher.is_alive():
-            self._flusher = threading.Thread(
-                target=_background, args=(weakref.ref(self),), name="interlock-ledger", daemon=True
-            )
-            self._flusher.start()
+            self._flusher = background.start(self)
 
     def __len__(self) -> int:
         return self._store.size()
@@ -464,7 +459,6 @@ class Ledger:
             return
         self._closed.set()
         self.wake.set()
-        _open_ledgers.discard(self)
         try:
             self.checkpoint()
         finally:
@@ -487,49 +481,3 @@ class Ledger:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def existing(home: Path) -> Path:
-    """Return a home that has a ledger, so that a mistyped path makes no new one.
-
-    Raises:
-        InputError: there is none.
-    """
-    if address_of(home) is not None:
-        return home
-    if not (home / "ledger.db").exists() and Heads(home / "checkpoints").newest() is None:
-        raise InputError(
-            "there is no ledger here",
-            code="ledger-missing",
-            got=str(home),
-            expected="a folder with ledger.db",
-            fix="give --home, or set INTERLOCK_HOME",
-        )
-    return home
-
-
-_open_ledgers: weakref.WeakSet[Ledger] = weakref.WeakSet()
-
-
-@atexit.register
-def _close_all() -> None:
-    for ledger in list(_open_ledgers):
-        with contextlib.suppress(InterlockError):
-            ledger.close()
-
-
-def _background(reference: weakref.ref[Ledger]) -> None:
-    """Commit what nobody waits for, sign heads at intervals, rest after a quiet second."""
-    while True:
-        ledger = reference()
-        if ledger is None or ledger.closed:
-            return
-        wake = ledger.wake
-        del ledger
-        if not wake.wait(1.0):
-            continue
-        time.sleep(LINGER_S)
-        ledger = reference()
-        if ledger is not None and not ledger.closed:
-            with contextlib.suppress(InterlockError):
-                ledger.tick()

@@ -4,6 +4,7 @@ import contextlib
 import os
 import random
 import resource
+import select
 import signal
 import sqlite3
 import struct
@@ -73,7 +74,9 @@ def test_200_kills_under_load_lose_nothing(tmp_path: Path) -> None:
     for turn in range(100):
         names = [f"{turn}a", f"{turn}b"]
         running = [child(appender(home, name)) for name in names]
-        time.sleep(rng.uniform(0.01, 0.08))
+        for _, read in running:
+            assert select.select([read], [], [], 60)[0], "a writer acknowledged nothing"
+        time.sleep(rng.uniform(0.0, 0.06))
         for pid, _ in running:
             os.kill(pid, signal.SIGKILL)
             kills += 1
@@ -91,7 +94,7 @@ def test_200_kills_under_load_lose_nothing(tmp_path: Path) -> None:
         assert ledger.append("a", {}, {}).wait().index == total
         assert ledger.verify().ok
     assert kills == 200
-    assert len(promised) > 500
+    assert len(promised) >= 200
 
 
 def test_several_processes_share_one_order(tmp_path: Path) -> None:

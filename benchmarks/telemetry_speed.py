@@ -115,7 +115,7 @@ def arrow_to_alarm(x: np.ndarray) -> float:
         feather.write_feather(table, str(path), compression="uncompressed")
 
         def run() -> None:
-            monitor = AssetMonitor(CHANNELS, block=256)
+            monitor = AssetMonitor(CHANNELS, block=1024)
             for frame in read_frames(path):
                 monitor.update(frame.values)
 
@@ -140,13 +140,13 @@ def main() -> None:
     others(x)
     bank = AlarmBank(CHANNELS, seed=0)
     show("interlock alarms, row by row", rate(20_000, lambda: bank.update(x[:20_000])))
-    show("Arrow file to alarm", arrow_to_alarm(x))
+    show("Arrow file to alarm, blocks of 1024", arrow_to_alarm(x))
     payload = otlp(100_000)
     decode_metrics(payload)
     show("OTLP metrics decode", rate(100_000, lambda: decode_metrics(payload)))
     show("OTLP through the official messages", rate(100_000, lambda: official(payload), 1))
     if args.long:
-        monitor = AssetMonitor(CHANNELS, block=256)
+        monitor = AssetMonitor(CHANNELS, block=1024)
         part, done = x[: 1 << 18], 0
         start = time.perf_counter()
         first = 0

@@ -47,8 +47,8 @@ def command(
 
     if simulate == (file is not None):
         raise click.UsageError("give a FILE, or --simulate")
-    if period_ms <= 0:
-        raise click.UsageError("--period-ms must be above 0")
+    if not 1e-6 <= period_ms <= 1e12:
+        raise click.UsageError("--period-ms must be between 1e-6 and 1e12")
     frames = (
         read_frames(file, period_ns=round(period_ms * 1e6), origin=Origin(origin))
         if file is not None

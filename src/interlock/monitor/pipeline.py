@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from interlock.errors import InputError
 from interlock.monitor.detectors.alarms import Alarm, AlarmBank, AlarmSettings
 from interlock.monitor.detectors.fused import FusedScorer
 
@@ -63,6 +64,14 @@ class AssetMonitor:
         self._held: npt.NDArray[np.float32] = np.empty((0, channels), np.float32)
         self._scorer: FusedScorer | None = None
         self.rows = 0
+        if block != 1 and (block < 4 or block % 4):
+            raise InputError(
+                "the block does not fit the fused kernel",
+                code="monitor-block",
+                got=str(block),
+                expected="1 for row by row, or a multiple of 4",
+                fix="use 1, or 256 for fast streams",
+            )
         if block == 1:
             self.bank = AlarmBank(channels, self.settings, seed=seed)
             return

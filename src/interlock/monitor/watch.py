@@ -45,7 +45,8 @@ def _shares(
         return []
     centre, spread = data.mean(axis=0), data.std(axis=0) + 1e-12
     z: npt.NDArray[np.float64] = np.nan_to_num((row - centre) / spread).astype(np.float64)
-    cor = np.atleast_2d(np.corrcoef(data - centre, rowvar=False))
+    table = (data - centre) / spread
+    cor = table.T @ table / len(table)
     form: npt.NDArray[np.float64] = np.linalg.pinv(cor + 1e-6 * np.eye(len(z))).astype(np.float64)
     parts = np.maximum(attribute(z, form), 0.0)
     total = float(parts.sum())

@@ -100,3 +100,25 @@ def test_ndcg():
     assert ndcg([3, 2, 1]) == 1.0
     assert ndcg([1, 2, 3]) < 1.0
     assert ndcg([0, 0]) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ([], 0),
+        (["--block", "256"], 0),
+        (["--block", "7"], 4),
+        (["--block", "0"], 4),
+        (["--block", "-4"], 4),
+        (["--budget", "nan"], 4),
+        (["--budget", "inf"], 4),
+        (["--period-ms", "nan"], 2),
+        (["--period-ms", "1e30"], 2),
+    ],
+)
+def test_odd_arguments_and_a_constant_channel_end_in_words(tmp_path, capsys, arguments, code):
+    path = tmp_path / "x.csv"
+    noise = np.random.default_rng(0).standard_normal(20_000)
+    path.write_text("a,b\n" + "".join(f"5,{v}\n" for v in noise))
+    assert main(["monitor", str(path), *arguments]) == code
+    assert "Traceback" not in capsys.readouterr().err

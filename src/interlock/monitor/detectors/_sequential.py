@@ -206,7 +206,7 @@ def run_rows(
                 it[14] = 0
             it[18] += after_repeat
             fl[0] = v
-            if it[14] == 0 and it[6] >= stale_rows - 1:
+            if it[14] == 0 and it[6] >= stale_rows - 1 and it[8] >= warm:
                 run = it[6]
                 one = (it[7] - run + 1.0) / (it[8] - run + 1.0)
                 more = (it[17] - run + 2.0) / (it[18] - run + 3.0)

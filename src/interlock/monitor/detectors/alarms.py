@@ -114,12 +114,13 @@ class AlarmBank:
         seed: int | np.random.Generator | None = None,
     ) -> None:
         self.settings = s = settings or AlarmSettings()
-        if channels < 1 or s.budget_per_million <= 0 or not 64 <= s.warm_rows <= s.window_rows:
+        sound = 0 < s.budget_per_million <= 1e6 and 64 <= s.warm_rows <= s.window_rows
+        if channels < 1 or not sound or s.stale_rows < 2 or s.hold_rows < 16:
             raise InputError(
                 "the alarm settings do not fit together",
                 code="monitor-alarm-settings",
                 got=f"{channels} channels, {s}",
-                expected="channels >= 1, a positive budget, 64 <= warm_rows <= window_rows",
+                expected="channels >= 1, 0 < budget a row <= 1, 64 <= warm_rows <= window_rows",
                 fix="start from AlarmSettings()",
             )
         self.channels = channels

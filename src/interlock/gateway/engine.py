@@ -120,6 +120,8 @@ class DbosEngine:
                 self.wake.set()
 
         self._workflow = workflow
+        # Nobody else has this name: what it had taken before is free, and old attempts are void.
+        self.store.take_back(self.name)
         DBOS.launch()
         self._dispatcher = threading.Thread(
             target=self._dispatch, name="interlock-dispatch", daemon=True

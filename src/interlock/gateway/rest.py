@@ -406,6 +406,9 @@ def build_app(gateway: Gateway, *, title: str = "Interlock gateway") -> FastAPI:
 
         return await call(request, read)
 
+    from interlock.gateway.console import add_console
+
+    add_console(app, gateway)
     return app
 
 

@@ -48,6 +48,8 @@ _TABLES = (  # one statement a string
         " result TEXT)"
     ),
 )
+#: The row that keeps the queue's own virtual time; no tenant can have this name.
+_NOW = "\n"
 FINAL = ("done", "failed", "cancelled")
 _COLUMNS = (
     "id, tenant, owner, principal, credential, kind, backend, state, priority, created, updated,"
@@ -200,6 +202,8 @@ class GatewayStore:
                             {"t": job.tenant},
                         ).scalar_one()
                     )
+                    if waiting[job.tenant] == 0:
+                        self._arrive(db, job.tenant)
                 if waiting[job.tenant] >= self.tenant(job.tenant, db).max_queued:
                     out.append(("full", 0.0))
                     continue
@@ -220,6 +224,18 @@ class GatewayStore:
                 )  # fmt: skip
                 out.append(("new", job.id))
         return out
+
+    def _arrive(self, db: Connection, tenant: str) -> None:
+        """Bring a tenant that had nothing waiting up to now: it does not save up its share."""
+        db.execute(
+            self.text(
+                "INSERT INTO gateway_tenant SELECT :n, 1.0, coalesce(max(vtime), 0), '{}'"
+                " FROM gateway_tenant WHERE name = :now ON CONFLICT (name) DO UPDATE SET vtime ="
+                " CASE WHEN excluded.vtime > gateway_tenant.vtime THEN excluded.vtime"
+                " ELSE gateway_tenant.vtime END"
+            ),
+            {"n": tenant, "now": _NOW},
+        )
 
     def _take(self, db: Connection, scope: str, rate: float, burst: float, now: float) -> float:
         """Take one token; return 0, or the seconds until there is one."""
@@ -315,15 +331,13 @@ class GatewayStore:
                 name: float(v)
                 for name, v in db.execute(self.text("SELECT name, vtime FROM gateway_tenant"))
             }
-            active = {*waiting, *running}
-            floor = min((clocks[t] for t in active if t in clocks), default=0.0)
             able = []
             for name in waiting:
                 tenant = self.tenant(name, db)
                 if running.get(name, 0) < tenant.max_running and not any(
                     start <= now < end for start, end in tenant.windows
                 ):
-                    able.append((clocks.get(name, floor), name, tenant))
+                    able.append((clocks.get(name, 0.0), name, tenant))
             if not able:
                 return None
             start, name, tenant = min(able, key=lambda a: (a[0], a[1]))
@@ -345,15 +359,16 @@ class GatewayStore:
                 ),
                 {"w": worker, "lease": now + lease_s, "now": now, "id": job.id},
             )
-            # A tenant that was away does not save up its share.
-            vtime = max(start, floor) + float(cost) / tenant.weight
-            db.execute(
-                self.text(
-                    "INSERT INTO gateway_tenant VALUES (:n, :w, :v, '{}') ON CONFLICT (name)"
-                    " DO UPDATE SET vtime = excluded.vtime"
-                ),
-                {"n": name, "w": tenant.weight, "v": vtime},
-            )
+            done = start + float(cost) / tenant.weight
+            now_v = max(start, clocks.get(_NOW, 0.0))
+            for row, weight, vtime in ((name, tenant.weight, done), (_NOW, 1.0, now_v)):
+                db.execute(
+                    self.text(
+                        "INSERT INTO gateway_tenant VALUES (:n, :w, :v, '{}') ON CONFLICT (name)"
+                        " DO UPDATE SET vtime = excluded.vtime"
+                    ),
+                    {"n": row, "w": weight, "v": vtime},
+                )
             return replace(job, state="running", attempt=job.attempt + 1, worker=worker)
 
     def renew(self, worker: str, lease_s: float) -> None:
@@ -362,6 +377,15 @@ class GatewayStore:
             "UPDATE gateway_job SET lease = :lease WHERE worker = :w AND state = 'running'",
             lease=self.clock() + lease_s,
             w=worker,
+        )
+
+    def take_back(self, worker: str) -> int:
+        """Put back into the queue what a worker of this name had taken before it started anew."""
+        return self._do(
+            "UPDATE gateway_job SET state = 'queued', updated = :now"
+            " WHERE worker = :w AND state = 'running'",
+            w=worker,
+            now=self.clock(),
         )
 
     def holds(self, job_id: str, attempt: int) -> bool:
@@ -470,7 +494,8 @@ class GatewayStore:
 
     def tenants(self) -> list[Tenant]:
         """Return all tenants that were set or have run something."""
-        names = [r[0] for r in self._all("SELECT name FROM gateway_tenant ORDER BY name")]
+        sql = "SELECT name FROM gateway_tenant WHERE name <> :now ORDER BY name"
+        names = [row[0] for row in self._all(sql, now=_NOW)]
         return [self.tenant(n) for n in names]
 
     def drop_tenant(self, name: str) -> None:

@@ -1,0 +1,154 @@
+import os
+import secrets
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from interlock.access.store import open_database
+from interlock.errors import StorageError
+from interlock.gateway.store import GatewayStore, NewJob, Tenant
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[GatewayStore]:
+    url = f"sqlite:///{tmp_path / 'q.db'}"
+    if request.param == "postgresql":
+        url = os.environ.get("INTERLOCK_TEST_DATABASE_URL", "")
+        if not url:
+            pytest.skip("INTERLOCK_TEST_DATABASE_URL is not set")
+    made = GatewayStore(open_database(url), clock)
+    for tenant in made.tenants():
+        made.drop_tenant(tenant.name)
+    yield made
+    for tenant in made.tenants():
+        made.drop_tenant(tenant.name)
+    made.engine.dispose()
+
+
+def job(tenant: str, *, cost: float = 1.0, priority: int = 5, idem: str = "") -> NewJob:
+    return NewJob(
+        id=secrets.token_hex(8), tenant=tenant, owner="o", principal="{}", credential="{}",
+        kind="sample", backend="b", priority=priority, cost=cost,
+        idem=idem or secrets.token_hex(8), digest="d", body="{}", bucket=f"{tenant}/o",
+        rate=1e6, burst=1e6,
+    )  # fmt: skip
+
+
+def jain(shares: list[float]) -> float:
+    return sum(shares) ** 2 / (len(shares) * sum(s * s for s in shares))
+
+
+def serve(store: GatewayStore, count: int) -> Counter[str]:
+    served: Counter[str] = Counter()
+    for _ in range(count):
+        row = store.claim("w", 30)
+        assert row is not None
+        served[row.tenant] += 1
+        assert store.finish(row.id, row.attempt, "done", {})
+    return served
+
+
+def test_one_greedy_and_nine_normal_tenants_share_alike(store: GatewayStore) -> None:
+    store.add([job("greedy") for _ in range(600)])
+    for n in range(9):
+        store.add([job(f"t{n}") for _ in range(20)])
+    served = serve(store, 100)
+    assert jain([served[t] for t in ["greedy", *[f"t{n}" for n in range(9)]]]) >= 0.95
+    assert min(served.values()) >= 9
+
+
+def test_weights_and_costs_count(store: GatewayStore) -> None:
+    store.set_tenant(Tenant(name="a", weight=3.0))
+    store.set_tenant(Tenant(name="b", weight=1.0))
+    store.add([job("a") for _ in range(80)] + [job("b") for _ in range(80)])
+    served = serve(store, 80)
+    assert 57 <= served["a"] <= 63
+    store.add([job("big", cost=10.0) for _ in range(50)] + [job("small") for _ in range(50)])
+    store.drop_tenant("a")
+    store.drop_tenant("b")
+    served = serve(store, 44)
+    assert served["small"] >= 8 * served["big"]
+
+
+def test_a_tenant_that_was_away_saves_up_no_share(store: GatewayStore) -> None:
+    store.add([job("early") for _ in range(60)])
+    serve(store, 30)
+    store.add([job("late") for _ in range(60)])
+    served = serve(store, 20)
+    assert abs(served["early"] - served["late"]) <= 2
+
+
+def test_priority_then_age_within_a_tenant(store: GatewayStore, clock: Clock) -> None:
+    order = []
+    for name, priority in (("old", 5), ("new", 5), ("urgent", 9)):
+        clock.now += 1
+        store.add([job("a", priority=priority, idem=name)])
+    ids = {row.id: row for row in store.jobs("a", owner=None, state=None, before=1e12, limit=9)}
+    for _ in range(3):
+        row = store.claim("w", 30)
+        assert row is not None
+        order.append((ids[row.id].priority, ids[row.id].created))
+    assert [p for p, _ in order] == [9, 5, 5]
+    assert order[1][1] < order[2][1]
+
+
+def test_quotas_and_maintenance_windows_hold(store: GatewayStore, clock: Clock) -> None:
+    store.set_tenant(Tenant(name="a", max_running=1, max_queued=3))
+    assert [r for r, _ in store.add([job("a") for _ in range(5)])] == ["new"] * 3 + ["full"] * 2
+    first = store.claim("w", 30)
+    assert first is not None
+    assert store.claim("w", 30) is None
+    store.set_tenant(Tenant(name="a", windows=((clock.now - 1, clock.now + 60),)))
+    assert store.claim("w", 30) is None
+    clock.now += 61
+    assert store.claim("w", 300) is not None
+
+
+def test_a_dead_workers_job_comes_back_and_its_late_answer_counts_for_nothing(
+    store: GatewayStore, clock: Clock
+) -> None:
+    store.add([job("a")])
+    dead = store.claim("dead", 30)
+    assert dead is not None
+    assert store.claim("other", 30) is None
+    clock.now += 31
+    again = store.claim("other", 30)
+    assert again is not None
+    assert (again.id, again.attempt) == (dead.id, 2)
+    assert not store.holds(dead.id, dead.attempt)
+    assert not store.finish(dead.id, dead.attempt, "done", {"outcome": "RELEASE"})
+    assert store.finish(again.id, again.attempt, "failed", {"outcome": "DENY"})
+    row = store.job(dead.id, "a")
+    assert row is not None
+    assert row.outcome == {"outcome": "DENY"}
+    assert store.job(dead.id, "b") is None
+
+
+def test_a_provider_call_is_recorded_before_and_after(store: GatewayStore) -> None:
+    store.add([job("a")])
+    row = store.claim("w", 30)
+    assert row is not None
+    assert store.intend(row.id, 1) == ("first", None)
+    assert store.intend(row.id, 2) == ("sent", None)
+    store.answered(row.id, "{}")
+    assert store.intend(row.id, 3) == ("answered", "{}")
+
+
+def test_a_database_that_is_away_is_a_storage_error() -> None:
+    with pytest.raises(StorageError):
+        GatewayStore(open_database("sqlite:////nonexistent/folder/x.db"))

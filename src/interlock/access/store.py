@@ -218,6 +218,12 @@ class AccessStore:
             self._fresh = -1e9
         return count > 0
 
+    @property
+    def fresh(self) -> bool:
+        """Whether `revoked` can answer without the database."""
+        with self._lock:
+            return time.monotonic() - self._fresh < 0.9 * REFRESH_S
+
     def revoked(self, principal: Principal, *, token: str = "", key: str = "") -> str | None:
         """Return what of a principal is revoked, as `kind value`, or None.
 

@@ -88,6 +88,7 @@ class Gateway:
                 self._authoriser = authoriser_of(bound.settings)
         self._batch = _Batch()
         self._flushing = False
+        self._tenants: dict[str, tuple[float, Tenant]] = {}
 
     # -- who and whether
 
@@ -180,7 +181,11 @@ class Gateway:
         if who.scopes and "submit" not in who.scopes:
             self.require(who, "submit")
         principal = who.principal
-        tenant = await asyncio.to_thread(self._tenant_settings, principal.tenant)
+        cached = self._tenants.get(principal.tenant)
+        if cached is not None and time.monotonic() - cached[0] <= 1.0:
+            tenant = cached[1]
+        else:
+            tenant = await asyncio.to_thread(self._tenant_settings, principal.tenant)
         new = NewJob(
             id=f"{int(time.time() * 1000):012x}{secrets.token_hex(8)}",
             tenant=principal.tenant,
@@ -197,6 +202,7 @@ class Gateway:
             bucket=f"{principal.tenant}/{principal.id}",
             rate=tenant.rate,
             burst=tenant.burst,
+            keyed=bool(key),
         )
         result, value = await self._enqueue(new)
         if result == "limited":
@@ -231,8 +237,6 @@ class Gateway:
             for notify in self.on_submit:
                 notify()
         return {"id": str(value), "state": "queued"}, result == "new"
-
-    _tenants: dict[str, tuple[float, Tenant]] = {}
 
     def _tenant_settings(self, name: str) -> Tenant:
         found = self._tenants.get(name)

@@ -76,6 +76,7 @@ class NewJob:
     bucket: str
     rate: float
     burst: float
+    keyed: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,54 +177,81 @@ class GatewayStore:
         now = self.clock()
         with transaction(self.engine) as db:
             self._serial(db)
-            waiting: dict[str, int] = {}
+            room: dict[str, int] = {}
+            buckets: dict[str, tuple[float, float]] = {}
+            keyed: dict[tuple[str, str, str], tuple[str, str]] = {}
+            fresh: list[dict[str, Any]] = []
             for job in jobs:
-                known = db.execute(
-                    self.text(
-                        "SELECT id, digest FROM gateway_job"
-                        " WHERE tenant = :tenant AND owner = :owner AND idem = :idem"
-                    ),
-                    {"tenant": job.tenant, "owner": job.owner, "idem": job.idem},
-                ).fetchone()
+                name = (job.tenant, job.owner, job.idem)
+                known = keyed.get(name) or (self._keyed(db, name) if job.keyed else None)
                 if known is not None:
                     out.append(("same" if known[1] == job.digest else "other", known[0]))
                     continue
-                wait = self._take(db, job.bucket, job.rate, job.burst, now)
+                wait = self._take(db, buckets, job, now)
                 if wait > 0:
                     out.append(("limited", wait))
                     continue
-                if job.tenant not in waiting:
-                    waiting[job.tenant] = int(
-                        db.execute(
-                            self.text(
-                                "SELECT count(*) FROM gateway_job"
-                                " WHERE state = 'queued' AND tenant = :t"
-                            ),
-                            {"t": job.tenant},
-                        ).scalar_one()
-                    )
-                    if waiting[job.tenant] == 0:
-                        self._arrive(db, job.tenant)
-                if waiting[job.tenant] >= self.tenant(job.tenant, db).max_queued:
+                if job.tenant not in room:
+                    room[job.tenant] = self._room(db, job.tenant)
+                if room[job.tenant] <= 0:
                     out.append(("full", 0.0))
                     continue
-                waiting[job.tenant] += 1
-                db.execute(
-                    self.text(
-                        "INSERT INTO gateway_job VALUES (:id, :tenant, :owner, :principal,"
-                        " :credential, :kind, :backend, 'queued', :priority, :cost, :now, :now, 0,"
-                        " '', 0, :idem, :digest, :body, NULL)"
-                    ),
+                room[job.tenant] -= 1
+                keyed[name] = (job.id, job.digest)
+                fresh.append(
                     {
                         "id": job.id, "tenant": job.tenant, "owner": job.owner,
                         "principal": job.principal, "credential": job.credential,
                         "kind": job.kind, "backend": job.backend, "priority": job.priority,
                         "cost": job.cost, "now": now, "idem": job.idem, "digest": job.digest,
                         "body": job.body,
-                    },
+                    }
                 )  # fmt: skip
                 out.append(("new", job.id))
+            if fresh:
+                db.execute(
+                    self.text(
+                        "INSERT INTO gateway_job VALUES (:id, :tenant, :owner, :principal,"
+                        " :credential, :kind, :backend, 'queued', :priority, :cost, :now, :now, 0,"
+                        " '', 0, :idem, :digest, :body, NULL)"
+                    ),
+                    fresh,
+                )
+            for scope, (tokens, at) in buckets.items():
+                db.execute(
+                    self.text(
+                        "INSERT INTO gateway_bucket VALUES (:s, :tokens, :at) ON CONFLICT (scope)"
+                        " DO UPDATE SET tokens = excluded.tokens, at = excluded.at"
+                    ),
+                    {"s": scope, "tokens": tokens, "at": at},
+                )
         return out
+
+    def _keyed(self, db: Connection, name: tuple[str, str, str]) -> tuple[str, str] | None:
+        row = db.execute(
+            self.text(
+                "SELECT id, digest FROM gateway_job"
+                " WHERE tenant = :tenant AND owner = :owner AND idem = :idem"
+            ),
+            {"tenant": name[0], "owner": name[1], "idem": name[2]},
+        ).fetchone()
+        return (str(row[0]), str(row[1])) if row else None
+
+    def _room(self, db: Connection, tenant: str) -> int:
+        """Return how many more jobs may wait; a tenant that had none arrives now."""
+        limit = self.tenant(tenant, db).max_queued
+        waiting = int(
+            db.execute(
+                self.text(
+                    "SELECT count(*) FROM (SELECT 1 FROM gateway_job"
+                    " WHERE state = 'queued' AND tenant = :t LIMIT :limit) AS q"
+                ),
+                {"t": tenant, "limit": limit},
+            ).scalar_one()
+        )
+        if waiting == 0:
+            self._arrive(db, tenant)
+        return limit - waiting
 
     def _arrive(self, db: Connection, tenant: str) -> None:
         """Bring a tenant that had nothing waiting up to now: it does not save up its share."""
@@ -237,22 +265,21 @@ class GatewayStore:
             {"n": tenant, "now": _NOW},
         )
 
-    def _take(self, db: Connection, scope: str, rate: float, burst: float, now: float) -> float:
+    def _take(
+        self, db: Connection, buckets: dict[str, tuple[float, float]], job: NewJob, now: float
+    ) -> float:
         """Take one token; return 0, or the seconds until there is one."""
-        row = db.execute(
-            self.text("SELECT tokens, at FROM gateway_bucket WHERE scope = :s"), {"s": scope}
-        ).fetchone()
-        tokens, at = (float(row[0]), float(row[1])) if row else (burst, now)
-        tokens = min(burst, tokens + max(0.0, now - at) * rate)
+        if job.bucket not in buckets:
+            row = db.execute(
+                self.text("SELECT tokens, at FROM gateway_bucket WHERE scope = :s"),
+                {"s": job.bucket},
+            ).fetchone()
+            buckets[job.bucket] = (float(row[0]), float(row[1])) if row else (job.burst, now)
+        tokens, at = buckets[job.bucket]
+        tokens = min(job.burst, tokens + max(0.0, now - at) * job.rate)
         if tokens < 1.0:
-            return (1.0 - tokens) / rate
-        db.execute(
-            self.text(
-                "INSERT INTO gateway_bucket VALUES (:s, :tokens, :at) ON CONFLICT (scope)"
-                " DO UPDATE SET tokens = excluded.tokens, at = excluded.at"
-            ),
-            {"s": scope, "tokens": tokens - 1.0, "at": max(now, at)},
-        )
+            return (1.0 - tokens) / job.rate
+        buckets[job.bucket] = (tokens - 1.0, max(now, at))
         return 0.0
 
     # -- reading

@@ -26,6 +26,8 @@ __all__ = ["Authenticator", "Credentials", "Identity", "Issuer", "Unauthenticate
 ALGORITHMS = ("ES256", "ES384", "EdDSA", "Ed25519", "PS256", "RS256")
 PROOF_AGE_S = 60.0
 LEEWAY_S = 5
+VERIFIED_S = 60.0
+MAX_SEEN = 10_000
 KINDS = ("person", "service", "agent")
 
 
@@ -167,6 +169,8 @@ class Authenticator:
     ) -> None:
         self.store = store
         self._clock = clock
+        self._seen: dict[bytes, tuple[float, Any, dict[str, Any]]] = {}
+        self._seen_lock = threading.Lock()
         self._keys = {i.issuer: _Keys(i, fetch) for i in issuers}
 
     def authenticate(self, credentials: Credentials) -> Identity:
@@ -217,7 +221,6 @@ class Authenticator:
 
     def _by_token(self, scheme: str, token: str, credentials: Credentials) -> Identity:
         try:
-            from joserfc import jwt
             from joserfc.errors import JoseError
         except ImportError as error:
             raise SetupError(
@@ -235,11 +238,10 @@ class Authenticator:
             if issuer_keys is None:
                 raise _refused("a token of an issuer that is not trusted")
             found = issuer_keys.get(header.get("kid"))
-            verified = jwt.decode(token, found, algorithms=list(ALGORITHMS))
+            claims = self._verified(token, found)
         except (JoseError, ValueError, TypeError, OSError) as error:
             raise _refused(f"a token that does not verify ({type(error).__name__})") from error
         issuer = issuer_keys.issuer
-        claims = verified.claims
         self._times(claims, issuer)
         audience = claims.get("aud")
         audiences = audience if isinstance(audience, list) else [audience]
@@ -253,6 +255,25 @@ class Authenticator:
             expires=float(claims["exp"]),
             scopes=tuple(str(claims.get("scope", "")).split()),
         )
+
+    def _verified(self, token: str, keys_: Any) -> dict[str, Any]:
+        """Return the claims of a token whose signature holds; checked again every minute.
+
+        Times, audience, binding and revocation are not remembered: they are asked every time.
+        """
+        from joserfc import jwt
+
+        name = hashlib.sha256(token.encode()).digest()
+        known = self._seen.get(name)
+        now = time.monotonic()
+        if known is not None and now - known[0] < VERIFIED_S and known[1] is keys_:
+            return known[2]
+        claims = dict(jwt.decode(token, keys_, algorithms=list(ALGORITHMS)).claims)
+        with self._seen_lock:
+            if len(self._seen) >= MAX_SEEN:
+                self._seen.clear()
+            self._seen[name] = (now, keys_, claims)
+        return claims
 
     def _times(self, claims: Mapping[str, Any], issuer: Issuer) -> None:
         now = self._clock()

@@ -14,6 +14,7 @@ __all__ = ["main"]
 
 #: command -> one line of help. Each lives in `interlock.cli.<command>` as `command`. Keep sorted.
 COMMANDS: dict[str, str] = {
+    "access": "Issue API keys, revoke, approve.",
     "bom": "Print a bill of materials: cryptography, software or a model.",
     "certs": "Issue, show and rotate certificates.",
     "check": "Say before the queue whether circuits will run, and what they cost.",

@@ -112,7 +112,7 @@ class ApprovalsControl(Control):
                 got=f"{len(given.get(gate.group, ()))} of {gate.needed}"
                 + (f"; not counted: {'; '.join(rejected)}" if rejected else ""),
                 expected=f"{gate.needed} of group {gate.group}, none of them the submitter",
-                fix=f"interlock approve {subject} --gate {gate.group}",
+                fix=f"interlock access approve {subject} --gate {gate.group}",
             )
             for name, gate in sorted(gates.items())
             if len(given.get(gate.group, ())) < gate.needed

@@ -103,18 +103,20 @@ def pymerkle_appends(count: int) -> dict[str, float]:
 
 
 REOPEN = """
-import resource, sys, time
+import sys, time
 from pathlib import Path
 from interlock.ledger import Ledger
 home = Path(sys.argv[1])
 begun = time.perf_counter()
 ledger = Ledger.open(home)
 opened = time.perf_counter() - begun
-base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4
+base = resident()
 begun = time.perf_counter()
 ledger.prove(len(ledger) // 2)
 proved = time.perf_counter() - begun
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+peak = resident()
 print(len(ledger), opened, proved, (peak - base) / 1024, base / 1024)
 ledger.close()
 """

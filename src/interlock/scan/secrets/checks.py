@@ -175,7 +175,9 @@ def _random(value: bytes) -> bool:
     if _WORDLIKE.match(body):
         runs = re.findall(rb"[A-Za-z]+", body)
         return len(runs) <= 2 and entropy(body) > 4.0 and max(map(len, runs)) > 12
-    return _switches(body) >= max(4, len(body) // 5)
+    # one number inside words is how names look: attributeP2pTokens, MAX_I2C_TOKENS
+    named = len(re.findall(rb"\d+", body)) == 1
+    return _switches(body) >= max(4, len(body) * 2 // 5 if named else len(body) // 5)
 
 
 def _basic(value: bytes) -> bool:

@@ -122,16 +122,35 @@ def arrow_to_alarm(x: np.ndarray) -> float:
         return rate(len(x), run)
 
 
+def memory(x: np.ndarray, rows: int) -> None:
+    monitor = AssetMonitor(CHANNELS, block=4096)
+    part, done, first = x[: 1 << 18], 0, 0
+    start = time.process_time()
+    while done < rows:
+        monitor.update(part)
+        done += len(part)
+        now = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        first = first or now
+    speed = done / (time.process_time() - start)
+    print(f"  memory over {done:,} rows: {first} MiB after the first batch, {now} MiB at the end")
+    show("fused pass and alarms, blocks of 4096", speed)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=2_000_000)
-    parser.add_argument("--long", type=int, default=0, help="rows for the memory check")
+    parser.add_argument(
+        "--long", type=int, default=0, help="only the memory check, over so many rows"
+    )
     args = parser.parse_args()
     rng = np.random.default_rng(0)
     x = rng.standard_normal((args.rows, CHANNELS), dtype=np.float32)
     scorer = FusedScorer(CHANNELS).fit(x[:16_384])
     whole = x[: len(x) // 256 * 256]
     print(f"{CHANNELS} channels, float32")
+    if args.long:
+        memory(x, args.long)
+        return
     show("reading the memory once (numpy max)", rate(len(x), x.max, 5))
     scorer.score(whole)
     show(
@@ -145,20 +164,6 @@ def main() -> None:
     decode_metrics(payload)
     show("OTLP metrics decode", rate(100_000, lambda: decode_metrics(payload)))
     show("OTLP through the official messages", rate(100_000, lambda: official(payload), 1))
-    if args.long:
-        monitor = AssetMonitor(CHANNELS, block=1024)
-        part, done = x[: 1 << 18], 0
-        start = time.perf_counter()
-        first = 0
-        while done < args.long:
-            monitor.update(part)
-            done += len(part)
-            now = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            first = first or now
-        print(
-            f"  memory over {done:,} rows: {first // 1024} MiB after the first batch, "
-            f"{now // 1024} MiB at the end, {done / (time.perf_counter() - start):,.0f} rows/s"
-        )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from interlock.monitor.pipeline import AssetMonitor, attribute
 
 __all__ = ["Watch", "simulated", "watch"]
 
-KEEP_ROWS = 2_000_000
+KEEP_VALUES = 16_000_000
 CONTEXT_ROWS = 2048
 
 
@@ -63,7 +63,7 @@ def watch(
 ) -> Watch | None:
     """Score frames of one stream; None when there were none.
 
-    Memory is bounded: at most the last two million rows are kept for the report.
+    Memory is bounded: at most the last 16 million values are kept for the report.
     """
     monitor: AssetMonitor | None = None
     spec: StreamSpec | None = None
@@ -90,7 +90,7 @@ def watch(
         kept.append(frame.values)
         traces.append(np.repeat(monitor.bank.trace, block))
         kept_rows += len(frame)
-        while kept_rows - len(kept[0]) > KEEP_ROWS:
+        while len(kept) > 1 and kept_rows * frame.values.shape[1] > KEEP_VALUES:
             kept_rows -= len(kept.pop(0))
             traces.pop(0)
         if on_batch:

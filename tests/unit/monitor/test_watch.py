@@ -122,3 +122,14 @@ def test_odd_arguments_and_a_constant_channel_end_in_words(tmp_path, capsys, arg
     path.write_text("a,b\n" + "".join(f"5,{v}\n" for v in noise))
     assert main(["monitor", str(path), *arguments]) == code
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_memory_of_a_watch_is_bounded(monkeypatch):
+    from interlock.monitor import watch as module
+
+    monkeypatch.setattr(module, "KEEP_VALUES", 40_000)
+    seen = watch(simulated(30_000, seed=1))
+    assert seen is not None
+    assert seen.values.size <= 40_000
+    assert seen.first_row + len(seen.values) == seen.rows == 30_000
+    assert len(seen.e_process) == len(seen.values)

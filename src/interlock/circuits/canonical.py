@@ -50,7 +50,7 @@ class Control(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     symbol: str = ""
 
 
-class Operation(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class Operation(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """One instruction.
 
     Attributes:
@@ -334,13 +334,16 @@ def _bind(
     return tuple(out)
 
 
-def _rounds(op: Operation) -> int:
+def rounds_of(op: Operation) -> int:
     """How often the blocks of an operation run."""
     control = op.control
     if op.name != "for_loop" or control is None:
         return 1
     kind, *rest = control.condition
-    return len(range(*rest)) if kind == "range" else len(rest[0])
+    if kind == "set":
+        return len(rest[0])
+    start, stop, step = (int(v) for v in rest)
+    return max(0, -((start - stop) // step))
 
 
 def _summarise(
@@ -395,7 +398,7 @@ def _summarise(
                 _summarise(block, dict.fromkeys(touched, 0), num_qubits)
                 for block in op.control.blocks
             ]
-            rounds = _rounds(op)
+            rounds = rounds_of(op)
             bounded = bounded and op.name != "while_loop" and all(p.bounded for p in parts)
             level = (start & mask) + one * max(1, rounds * max([p.depth for p in parts], default=1))
             size += 1 + rounds * sum(p.size for p in parts)

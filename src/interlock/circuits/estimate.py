@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from interlock.circuits.canonical import Circuit, Operation
+from interlock.circuits.canonical import Circuit, Operation, rounds_of
 from interlock.circuits.packs import Limits
 from interlock.circuits.target import Target
 
@@ -56,10 +56,7 @@ def _path(operations: Sequence[Operation], target: Target, known: list[bool]) ->
 def _length(op: Operation, target: Target, known: list[bool]) -> float:
     if op.control is not None:
         inner = max((_path(block, target, known) for block in op.control.blocks), default=0.0)
-        if op.name == "for_loop":
-            kind, *rest = op.control.condition
-            return inner * (len(range(*rest)) if kind == "range" else len(rest[0]))
-        return inner
+        return inner * rounds_of(op)
     if op.name in ("delay", "delay_dt"):
         value = op.params[0]
         if isinstance(value, str):

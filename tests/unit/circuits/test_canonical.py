@@ -95,6 +95,17 @@ def test_blocks_count_with_their_rounds():
     assert loop(10).bounded
 
 
+@pytest.mark.parametrize(
+    ("bounds", "rounds"),
+    [((0, 5, 1), 5), ((0, 5, 2), 3), ((5, 0, -1), 5), ((5, 0, -2), 3), ((0, 0, 1), 0),
+     ((3, 1, 1), 0), ((0, 1, -1), 0), ((-(2**62), 2**62, 1), 2**63)],
+)  # fmt: skip
+def test_rounds_of_a_range(bounds, rounds):
+    control = Control(["range", *bounds], ((Operation("x", (), (0,)),),))
+    circuit = Circuit(num_qubits=1, operations=(Operation("for_loop", (), (0,), (), control),))
+    assert Circuit.from_json(circuit.to_json()).size == 1 + rounds
+
+
 def test_parameters_and_binding():
     circuit = Circuit(
         num_qubits=1,

@@ -133,6 +133,8 @@ def test_lines_and_columns():
         ("if (1) x q[0];", "qasm-syntax", ""),
         ("if (c == 9) x q[0];", "qasm-syntax", ""),
         ("break;", "qasm-syntax", ""),
+        ("if (c[0]) { break; }", "qasm-syntax", ""),
+        ("for int i in [0:1] { x q[i]; } box { continue; }", "qasm-syntax", ""),
         ("/* no end", "qasm-syntax", ""),
         ("ctrl @ t q[0], q[1];", "qasm-unsupported", ""),
         ("h \x01q;", "qasm-syntax", ""),
@@ -165,6 +167,7 @@ def test_errors_say_what_where_and_what_next(text, code, where):
         "rx(1 << 100000) q[0];",
         "for int i in [0:1000000000] { x q[i % 3]; }",
         "rx(" + "9" * 5000 + ") q[0];",
+        "for int i in [0:100000000000] { let a = q[i]; }",
         "input float t; rx((t+1)**40 * (t**0.5+2)**40) q[0];",
     ],
 )

@@ -101,6 +101,7 @@ class _Parser:
         self.count = 0
         self.depth = 0
         self.loops = 0
+        self.rounds = 0
         self.phase: Param = 0.0
         self.frames: list[tuple[dict[str, Value], dict[str, int]]] = []
 
@@ -827,7 +828,10 @@ class _Parser:
         self.need("(")
         condition = self._condition()
         self.need(")")
-        self._control_flow("while_loop", condition.node, condition.reads, [self._block()], token)
+        self.rounds += 1
+        body = self._block()
+        self.rounds -= 1
+        self._control_flow("while_loop", condition.node, condition.reads, [body], token)
 
     def _for(self, token: Token) -> None:
         kind = self.name("a type")
@@ -841,15 +845,18 @@ class _Parser:
         start, before = self.i, self.count
         registers = len(self.registers)
         self.loops += 1
+        self.rounds += 1
+        rounds = self.rounds
         depth = self.depth, len(self.scopes), len(self.frames)
         try:
             body = self._block({variable: Symbol.named(variable)})
         except _UnrollError:
-            self.depth = depth[0]
+            self.depth, self.rounds = depth[0], rounds
             del self.scopes[depth[1] :], self.frames[depth[2] :]
             body = None
         finally:
             self.loops -= 1
+            self.rounds -= 1
         if body is not None:
             spec: Any = ["set", values]
             if isinstance(values, range):
@@ -862,6 +869,11 @@ class _Parser:
         if not values:
             self.fail("a loop over nothing picks a bit", token, code="qasm-unsupported",
                       expected="at least one value", fix="remove the loop")  # fmt: skip
+        if _longer(values, self.limits.max_operations):
+            self.fail("a loop that picks bits is too long", token, code="circuit-too-large",
+                      got="too many rounds",
+                      expected=f"at most {self.limits.max_operations}")  # fmt: skip
+        self.rounds += 1
         for value in values:
             self.i = start
             ops = self._block({variable: value})
@@ -871,6 +883,7 @@ class _Parser:
             self.count -= len(ops)
             for op in ops:
                 self._emit(op, token)
+        self.rounds -= 1
 
     def _loop_values(self) -> range | list[int]:
         token = self.tokens[self.i]
@@ -926,7 +939,7 @@ class _Parser:
         self._control_flow("box", None, frozenset(), [self._block()], token)
 
     def _jump(self, token: Token) -> None:
-        if not self.loops and not any(self.scopes[1:]):
+        if not self.rounds:
             self.fail(f"{token.text!r} stands outside of a loop", token)
         self._emit(Operation(f"{token.text}_loop"), token)
         self.need(";")
@@ -946,6 +959,14 @@ class _Parser:
         clbits = sorted({*reads, *(c for block in blocks for op in block for c in op.clbits)})
         control = Control(condition, tuple(blocks), cases, symbol)
         self._emit(Operation(name, (), tuple(qubits), tuple(clbits), control), token)
+
+
+def _longer(values: range | list[int], limit: int) -> bool:
+    """Whether there are more than `limit` values; a range may be too long for `len`."""
+    try:
+        return len(values) > limit
+    except OverflowError:
+        return True
 
 
 def _mentions(operations: tuple[Operation, ...], name: str) -> bool:

@@ -35,9 +35,10 @@ def issue(
 ) -> None:
     """Issue a certificate NAME, or issue it again: the old one is replaced."""
     from interlock import config
+    from interlock.crypto import files
     from interlock.crypto.certs import Authority, expires
 
-    authority = Authority(config.home(home) / "certs")
+    authority = Authority(files.private_dir(config.home(home)) / "certs")
     made = authority.issue(name, kind=kind, hosts=hosts, workload=workload, days=days)
     click.echo(f"certificate {made.chain}\nkey         {made.key}")
     click.echo(f"trust       {authority.bundle_file()}\nexpires     {expires(made).isoformat()}")

@@ -103,7 +103,7 @@ def _show(file: CheckedFile) -> None:
     facts = ""
     if file.num_qubits is not None:
         facts = f"  {file.num_qubits} qubits, depth {file.depth}, {file.two_qubit_ops} two-qubit"
-    click.echo(f"{file.path}: {verdict}{facts}{_money(file)}")
+    click.echo(f"{_plain(file.path)}: {verdict}{facts}{_money(file)}")
     for problem in file.problems:
         _show_problem(file, problem)
 
@@ -120,12 +120,17 @@ def _money(file: CheckedFile) -> str:
     return "  (estimate: " + ", ".join(parts) + ")" if parts else ""
 
 
+def _plain(text: str) -> str:
+    """Return text that cannot steer a terminal, whatever the file held."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def _show_problem(file: CheckedFile, problem: Diagnostic) -> None:
     colour = {"error": "red", "warning": "yellow"}.get(problem.severity, "cyan")
     label = click.style(f"{problem.severity}[{problem.rule}]", fg=colour)
-    where = f"{file.path}:{problem.line}:{problem.column}: " if problem.line else ""
+    where = f"{_plain(file.path)}:{problem.line}:{problem.column}: " if problem.line else ""
     more = f" (and {problem.count - 1} more)" if problem.count > 1 else ""
-    click.echo(f"  {where}{label} {problem.message}{more}")
+    click.echo(f"  {where}{label} {_plain(problem.message)}{more}")
     for name, value in (
         ("at", problem.text),
         ("got", problem.got),
@@ -133,4 +138,4 @@ def _show_problem(file: CheckedFile, problem: Diagnostic) -> None:
         ("fix", problem.fix),
     ):
         if value:
-            click.echo(f"      {name + ':':<9} {value}")
+            click.echo(f"      {name + ':':<9} {_plain(value)}")

@@ -199,6 +199,18 @@ def test_the_command_in_three_formats(tmp_path):
     assert rules[result["ruleIndex"]]["id"] == result["ruleId"]
 
 
+def test_a_hostile_file_cannot_steer_the_terminal(tmp_path):
+    escape = "\x1b[2Jowned"
+    (tmp_path / "a.qasm").write_text(f'OPENQASM 2.0; include "{escape}";')
+    (tmp_path / "b.circuit.json").write_text(
+        json.dumps({"num_qubits": 1, "operations": [[escape, [], [0]]], "version": 1})
+    )
+    (tmp_path / f"{escape}.qasm").write_text("OPENQASM 2.0; qreg q[1];")
+    out = CliRunner().invoke(command, [str(tmp_path)], standalone_mode=False, color=True).output
+    assert "owned" in out
+    assert "\x1b[2J" not in out
+
+
 @pytest.mark.parametrize("shots", [0, -5])
 def test_shots_that_make_no_sense(shots):
     found = check_circuit(from_qiskit(ghz(2)), target_of(object()), NONE, shots=shots)

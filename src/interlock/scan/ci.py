@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
-from interlock.errors import InputError, InterlockError
+from interlock.errors import InputError, InterlockError, StorageError
 from interlock.scan import run
 from interlock.scan.finding import Report, ScanFinding, Severity, printable
 from interlock.scan.report.formats import summary_line, to_sarif
@@ -318,5 +318,14 @@ def step_summary(text: str) -> None:
     """Append to the job summary of a CI service that offers one."""
     target = os.environ.get("GITHUB_STEP_SUMMARY")
     if target:
-        with Path(target).open("a", encoding="utf-8") as handle:
-            handle.write(text)
+        try:
+            with Path(target).open("a", encoding="utf-8") as handle:
+                handle.write(text)
+        except OSError as error:
+            raise StorageError(
+                "the job summary cannot be written",
+                code="scan-output",
+                got=f"{target}: {error.strerror}",
+                expected="a writable file in GITHUB_STEP_SUMMARY",
+                fix="unset it, or make room",
+            ) from error

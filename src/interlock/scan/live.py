@@ -118,7 +118,7 @@ def redact_stream(source: BinaryIO, sink: BinaryIO, redactor: LineRedactor) -> i
             text, held = text[:cut], text[cut:]
         sink.write(redactor(text))
         sink.flush()
-        lines += text.endswith(b"\n")
+        lines += bool(text) and not held
         if not piece:
             return lines
 

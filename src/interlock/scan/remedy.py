@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from interlock.errors import InputError, SetupError
+from interlock.errors import InputError, SetupError, StorageError
 from interlock.scan.finding import ScanFinding
 from interlock.scan.notebook import strip_outputs
 
@@ -93,11 +93,27 @@ def patch_of(findings: Iterable[ScanFinding], base: Path) -> str:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file only its owner can read, replacing what was there in one step."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent or Path(), prefix=".interlock-")
-    with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
-        handle.write(text)
-    Path(temporary).replace(path)
+    """Write a file only its owner can read, replacing what was there in one step.
+
+    Raises:
+        StorageError: the file cannot be written; what was there stays.
+    """
+    temporary = None
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".interlock-")
+        with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
+            handle.write(text)
+        Path(temporary).replace(path)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise StorageError(
+            "a file cannot be written",
+            code="scan-output",
+            got=f"{path}: {error.strerror}",
+            expected="a writable place with room",
+            fix="choose another file, or make room",
+        ) from error
 
 
 def strip_notebook(path: Path) -> int:

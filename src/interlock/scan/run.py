@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -156,13 +157,21 @@ def ask(report: Report, url: str, model: str, log: Path) -> int:
     """Triage the secret findings through an endpoint."""
     from interlock.scan.triage import triage
 
-    return triage(report, url, model=model, audit=log)
+    try:
+        return triage(report, url, model=model, audit=log)
+    except OSError as error:
+        raise _unwritten(log, error) from error
 
 
 def redact(source: BinaryIO, sink: BinaryIO, *, environment: bool) -> int:
     """Copy a log without its secrets; fails if there was nothing to copy."""
     redactor = LineRedactor(values=known_values() if environment else ())
-    if redact_stream(source, sink, redactor) == 0:
+    try:
+        lines = redact_stream(source, sink, redactor)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nobody reads any more: end quietly
+        return 0
+    if lines == 0:
         require_something(Report())
     return 0
 

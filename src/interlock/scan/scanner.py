@@ -325,23 +325,6 @@ def require_something(report: Report) -> None:
         )
 
 
-def merge(reports: Iterable[Report]) -> Report:
-    """Add several reports up into one."""
-    total = Report()
-    for report in reports:
-        total.findings.extend(report.findings)
-        total.notes.extend(report.notes)
-        for name, count in report.excluded.items():
-            total.excluded[name] = total.excluded.get(name, 0) + count
-        total.files += report.files
-        total.bytes += report.bytes
-        total.units += report.units
-        total.seconds += report.seconds
-        total.cpu_seconds += report.cpu_seconds
-        total.interrupted |= report.interrupted
-    return total
-
-
 def unique(findings: Iterable[ScanFinding]) -> list[ScanFinding]:
     """Drop findings that name the same rule, place and text twice."""
     seen: dict[tuple[str, str, int, int, str, bytes], ScanFinding] = {}

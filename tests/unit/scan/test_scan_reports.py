@@ -154,3 +154,22 @@ def test_standard_input_is_scanned(tmp_path: Path) -> None:
     assert b"(standard input):1" in done.stdout
     report = run.scan([Path("-")], families=("secrets",), stdin=io.BytesIO(text.encode()))
     assert [f.rule for f in report.findings] == ["secret.dwave-token"]
+
+
+def test_what_cannot_be_written_is_an_error_and_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(fill("t = DEV-{hex:40}\n", random.Random(1)))
+    for option in ("--patch", "--output", "--write-baseline"):
+        done = subprocess.run(
+            [sys.executable, "-m", "interlock.cli", "scan", ".", option, "/dev/full/x"],
+            capture_output=True, cwd=tmp_path, check=False,
+        )  # fmt: skip
+        assert done.returncode == 6, done.stderr
+        assert b"error[scan-output]" in done.stderr
+        assert b"Traceback" not in done.stderr
+
+
+def test_a_reader_that_goes_away_ends_redaction_quietly(tmp_path: Path) -> None:
+    command = f"yes 'a line of a log' | {sys.executable} -m interlock.cli scan --redact | head -2"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, cwd=tmp_path, check=False)
+    assert done.stdout == b"a line of a log\n" * 2
+    assert done.stderr == b""

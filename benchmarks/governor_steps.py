@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from interlock.crypto.keys import KeyStore
+from interlock.guard.govern.governor import engine, server
 from interlock.guard.govern.governor.appetite import Appetite, Override, Window, public_keys, sign
 from interlock.guard.govern.governor.client import Client
 from interlock.guard.govern.governor.server import Governor, folder
@@ -122,6 +123,8 @@ def run(steps: int, seed: int) -> Counter[str]:
         elapsed, shift, boot = 1_000.0, 0.0, 0
         clock = lambda: int((elapsed + shift) * 1e9)  # noqa: E731 - reads the moving variables
         real_fsync = os.fdatasync
+        kept = engine.REMEMBERED, server.COMPACT_AFTER
+        engine.REMEMBERED, server.COMPACT_AFTER = 2_000, 3_000  # so that both happen often
         os.fdatasync = lambda _: None  # the test kills a process, not the power
         governor = Governor(home, clock_ns=clock, boot="boot-0")
         asked: deque[tuple[str, list[dict[str, Any]], bool]] = deque(maxlen=300)
@@ -167,7 +170,7 @@ def run(steps: int, seed: int) -> Counter[str]:
                     tally["replays"] += 1
                     count = model.count
                     if rng.random() < 0.3:
-                        assert not ask(ident, [{**orders[0], "quantity": 1.25}])
+                        assert not ask(ident, [{**orders[0], "quantity": 1.2345678}])
                     elif (home / STOP_FILE).exists():
                         ask(ident, orders)
                     else:
@@ -237,6 +240,7 @@ def run(steps: int, seed: int) -> Counter[str]:
                 tally["lost or double"] += off > 1e-5 * max(1, model.count)
         finally:
             os.fdatasync = real_fsync
+            engine.REMEMBERED, server.COMPACT_AFTER = kept
             governor.close()
     tally["steps"] = steps
     return tally

@@ -1,0 +1,81 @@
+"""The entropy-spike penalty as a Gymnasium wrapper and as a TRL reward function. Experimental."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gymnasium
+
+from interlock.training.spikes import SpikeTracker
+
+__all__ = ["EntropySpikeWrapper", "trl_reward"]
+
+
+class EntropySpikeWrapper(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Subtracts `weight * spike` from the reward and reports entropy and spike in `info`.
+
+    Args:
+        env: the environment; its `info` must hold the entropy of the decision that was taken.
+        key: where in `info`.
+        weight: 0 watches without changing the reward.
+        tracker: what a spike is measured against; kept over episodes.
+    """
+
+    def __init__(
+        self,
+        env: Any,
+        *,
+        key: str = "decision_entropy",
+        weight: float = 0.0,
+        tracker: SpikeTracker | None = None,
+    ) -> None:
+        super().__init__(env)
+        self._key, self._weight = key, weight
+        self._tracker = tracker or SpikeTracker()
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Take a step; a missing or impossible entropy raises, it is not taken for calm."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        entropy = float(info[self._key])
+        spike = self._tracker.update(entropy)
+        info = {**info, "entropy_spike": spike, "raw_reward": reward}
+        return observation, float(reward) - self._weight * spike, terminated, truncated, info
+
+
+def trl_reward(
+    *, weight: float = 0.0, column: str = "decision_entropy", tracker: SpikeTracker | None = None
+) -> Callable[..., list[float | None]]:
+    """Return a reward function for TRL's trainers: minus `weight * spike` for each completion.
+
+    The data set, or an earlier reward function, gives a column with one entropy a completion.
+    `None` leaves a completion out, as TRL understands it, when its entropy is not known.
+
+    Example:
+        >>> reward = trl_reward(weight=1.0, tracker=SpikeTracker(warm_up=1))
+        >>> reward(["p"] * 3, ["a", "b", "c"], decision_entropy=[0.5, 0.5, None])
+        [-0.0, -0.0, None]
+    """
+    against = tracker or SpikeTracker()
+
+    def entropy_spike(
+        prompts: Sequence[Any],  # noqa: ARG001 - TRL passes it by name
+        completions: Sequence[Any],
+        *,
+        log_metric: Callable[[str, float], None] | None = None,
+        **columns: Any,
+    ) -> list[float | None]:
+        entropies = columns.get(column)
+        if entropies is None or len(entropies) != len(completions):
+            raise ValueError(f"the column {column!r} must have one entropy a completion")
+        spikes = [
+            against.update(float(h)) if h is not None and math.isfinite(float(h)) else None
+            for h in entropies
+        ]
+        known = [s for s in spikes if s is not None]
+        if log_metric is not None and known:
+            log_metric("entropy_spike", sum(known) / len(known))
+        return [None if s is None else -weight * s for s in spikes]
+
+    return entropy_spike

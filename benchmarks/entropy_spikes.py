@@ -33,8 +33,7 @@ def data(seed: int) -> tuple[Any, ...]:
 
 def train(seed: int, weight: float, steps: int) -> dict[str, float]:
     x, x_test, y, y_test = data(seed)
-    torch.manual_seed(seed)
-    layer = QuantumLayer(4, 3)
+    layer = QuantumLayer(4, 3, seed=seed)
     scale = nn.Parameter(torch.tensor([3.0, 0.0]))
     penalty = EntropySpikeLoss(
         linear_schedule(20, 60, weight), tracker=SpikeTracker(k=2.0, warm_up=10)

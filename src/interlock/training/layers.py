@@ -31,7 +31,7 @@ class QuantumLayer(nn.Module):
         depth: variational layers.
         shots: 0 for exact expectation values; else they are sampled, and the gradient is that of
             the exact ones (straight-through).
-        seed: of the sampling.
+        seed: of the first angles and of the sampling.
     """
 
     def __init__(self, num_qubits: int, depth: int = 2, *, shots: int = 0, seed: int = 0) -> None:
@@ -39,8 +39,9 @@ class QuantumLayer(nn.Module):
         if not 1 <= num_qubits <= 12:
             raise ValueError("1 to 12 qubits")
         self.num_qubits, self.shots = num_qubits, shots
-        self.angles = nn.Parameter(torch.randn(depth, num_qubits, 2) * 0.3)
         self._generator = torch.Generator().manual_seed(seed)
+        start = torch.randn(depth, num_qubits, 2, generator=self._generator)
+        self.angles = nn.Parameter(start * 0.3)
         index = torch.arange(2**num_qubits)
         bits = torch.stack([(index >> (num_qubits - 1 - q)) & 1 for q in range(num_qubits)])
         ring = torch.ones(2**num_qubits)

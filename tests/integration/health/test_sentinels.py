@@ -73,9 +73,9 @@ def test_the_user_gets_their_results_alone_and_in_order() -> None:
     assert [p.data.meas.num_bits for p in result] == [2, 4, 2]
     assert [p.data.meas.num_shots for p in result] == [100, 100, 50]
     note = result.metadata[METADATA]
-    assert len(note["rows"]) == 3
-    assert all(0 <= r["failures"] <= r["shots"] == 21 for r in note["rows"])
-    assert all(0 < r["allowed"] < 0.6 for r in note["rows"])
+    assert len(note.rows) == 3
+    assert all(0 <= r["failures"] <= r["shots"] == 21 for r in note.rows)
+    assert all(0 < r["allowed"] < 0.6 for r in note.rows)
 
 
 def rounds(home: Path, noise: float, count: int) -> tuple[list[Decision], Any]:
@@ -128,6 +128,20 @@ def test_jobs_without_sentinels_are_said_or_refused(tmp_path: Path) -> None:
     strict = control.Settings(required=True)
     verdict = control.decide(a_job(), strict, evidence)
     assert verdict.findings[0].rule == "validate.sentinels.missing"
+
+
+def test_a_device_cannot_claim_sentinels_of_its_own(tmp_path: Path) -> None:
+    class Claims:
+        metadata = {METADATA: {"rows": [{"shots": 99, "failures": 0, "allowed": 0.5}]}}
+
+    control = SentinelControl()
+    request = a_request(
+        tmp_path, programs=(), backend=None, result=Result(items=(), native=Claims())
+    )
+    strict = control.Settings(required=True)
+    evidence = control.gather(request, strict)
+    assert evidence["rows"] == []
+    assert control.decide(a_job(), strict, evidence).decision is Decision.FALLBACK
 
 
 def _add_many(home: str) -> None:

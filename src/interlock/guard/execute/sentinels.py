@@ -18,10 +18,10 @@ from qiskit.primitives.containers.sampler_pub import SamplerPub
 from interlock.backends.sources import backend_of, calibration_of
 from interlock.errors import BackendError, InputError
 from interlock.guard.health.mirror import REGISTER, allowed_failure, mirror_of
+from interlock.guard.health.sentinels import METADATA, Heard
 
 __all__ = ["METADATA", "SentinelSampler"]
 
-METADATA = "interlock_sentinels"
 _MOST_CIRCUITS = 256
 
 
@@ -83,7 +83,7 @@ class SentinelSampler(BaseSamplerV2):
             right = int(counts.get(mirror.answer, 0))
             total = int(sum(counts.values()))
             rows.append({"shots": total, "failures": total - right, "allowed": allowed})
-        heard = {"device": note["device"], "rows": rows, "skipped": note["skipped"]}
+        heard = Heard(device=note["device"], rows=tuple(rows), skipped=note["skipped"])
         return PrimitiveResult(kept, metadata={**result.metadata, METADATA: heard})
 
     def _make(self, own: list[SamplerPub]) -> tuple[list[tuple[Any, float]], dict[str, Any]]:

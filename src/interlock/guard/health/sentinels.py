@@ -11,7 +11,21 @@ from interlock.guard.health.calibration import calibration_for
 from interlock.guard.health.evidence_store import store_of
 from interlock.types import Decision, Evidence, Finding, Job, Verdict
 
-__all__ = ["SentinelHistoryControl", "stream_of"]
+__all__ = ["METADATA", "Heard", "SentinelHistoryControl", "stream_of"]
+
+#: Where a result's metadata carries what its sentinels showed.
+METADATA = "interlock_sentinels"
+
+
+class Heard(msgspec.Struct, frozen=True, kw_only=True):
+    """What the sentinels of one job showed.
+
+    A type of its own: a device may put anything it likes into its metadata, but not this.
+    """
+
+    device: str
+    rows: tuple[dict[str, Any], ...] = ()
+    skipped: str | None = None
 
 
 class SentinelHistorySettings(Settings, frozen=True, kw_only=True):

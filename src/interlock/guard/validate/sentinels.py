@@ -9,12 +9,10 @@ import msgspec
 
 from interlock.guard.control import Control, Request, Settings, allow
 from interlock.guard.health.evidence_store import store_of
-from interlock.guard.health.sentinels import stream_of
+from interlock.guard.health.sentinels import METADATA, Heard, stream_of
 from interlock.types import Decision, Evidence, Finding, Job, Verdict
 
 __all__ = ["SentinelControl"]
-
-METADATA = "interlock_sentinels"
 
 
 class SentinelSettings(Settings, frozen=True, kw_only=True):
@@ -42,13 +40,15 @@ class SentinelControl(Control):
         """Take this job's sentinels into the shared evidence."""
         native = None if request.result is None else request.result.native
         note = (getattr(native, "metadata", None) or {}).get(METADATA)
-        if not note or not note["rows"]:
-            return {"rows": [], "skipped": (note or {}).get("skipped") or "none were run"}
+        if not isinstance(note, Heard):
+            return {"rows": [], "skipped": "none were run"}
+        if not note.rows:
+            return {"rows": [], "skipped": note.skipped or "none were run"}
         stream = stream_of(request)
         store = store_of(request.home)
         before = store.read(stream)
         state = before
-        for row in note["rows"]:
+        for row in note.rows:
             state = store.add(
                 stream,
                 failures=row["failures"],
@@ -58,7 +58,7 @@ class SentinelControl(Control):
             )
         return {
             "stream": stream,
-            "rows": list(note["rows"]),
+            "rows": list(note.rows),
             "jobs": state.jobs,
             "shots": state.shots,
             "log_evidence_before": before.log_value,

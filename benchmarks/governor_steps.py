@@ -290,9 +290,27 @@ def load(seconds: float, clients: int = 4) -> list[float]:
             process.wait()
 
 
+def decisions(count: int) -> list[float]:
+    """Return the latencies of decisions with their write to the disk, without a socket."""
+    with tempfile.TemporaryDirectory() as name:
+        set_up(Path(name))
+        governor = Governor(Path(name))
+        spent = []
+        for n in range(count):
+            order = {"symbol": "S", "side": "buy", "quantity": 1, "price": 10.0}
+            started = time.perf_counter()
+            governor.orders([{"id": str(n), "orders": [order]}])
+            spent.append(time.perf_counter() - started)
+        governor.close()
+        return sorted(spent)
+
+
 def main() -> None:
     if sys.argv[1:2] == ["load"]:
         seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 10.0
+        alone = decisions(5000)
+        p50, p99 = (alone[int(q * (len(alone) - 1))] * 1e3 for q in (0.5, 0.99))
+        print(f"{len(alone)} decisions with their fdatasync: p50 {p50:.3f} ms, p99 {p99:.3f} ms")
         for clients in (1, 4):
             spent = load(seconds, clients)
             p50, p99, p999 = (spent[int(q * (len(spent) - 1))] * 1e3 for q in (0.5, 0.99, 0.999))

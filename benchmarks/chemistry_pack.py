@@ -3,7 +3,8 @@
     python -m benchmarks.chemistry_pack [approved drugs] [seed]
 
 Toxicants: 48 substances known for chronic or acute toxicity (IARC groups 1 to 2B, pesticides,
-solvents, plant and fungal toxins), listed before the thresholds were set, but looked at once before they were reset; SMILES from general
+solvents, plant and fungal toxins), listed before the thresholds were set, and looked at once
+before they were set anew; SMILES from general
 knowledge. Approved drugs: those ADMET-AI lists, split at random: thresholds are read off one half
 and block rates off the other. The model was trained on public assays that may hold many of both.
 """

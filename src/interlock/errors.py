@@ -65,6 +65,10 @@ class InterlockError(Exception):
         self.expected = expected
         self.fix = fix
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let the error cross a process pool."""
+        return _rebuilt, (type(self), self.message, self.__dict__)
+
     def diagnostics(self) -> str:
         """Return the whole error as lines for a person."""
         lines = [f"error[{self.code}]: {self.message}"]
@@ -84,6 +88,12 @@ class InterlockError(Exception):
             "fix": self.fix,
             "docs": f"{DOCS}#{self.code}",
         }
+
+
+def _rebuilt(kind: type[InterlockError], message: str, state: dict[str, Any]) -> InterlockError:
+    error = kind(message, code=state["code"])
+    error.__dict__.update(state)
+    return error
 
 
 class UsageError(InterlockError):

@@ -330,7 +330,7 @@ def calibration_of(obj: Any, *, now: float) -> Calibration | None:
         return obj
     backend = backend_of(obj)
     readers: tuple[Callable[[Any, float], Calibration | None], ...] = (
-        _own, _from_aer, _from_properties, _from_backend_target,
+        _own, _ideal, _from_aer, _from_properties, _from_backend_target,
     )  # fmt: skip
     try:
         for reader in readers:

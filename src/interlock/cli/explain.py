@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from interlock import config
-from interlock.cli.show import COLOURS
+from interlock.cli.show import COLOURS, printable
 
 
 @click.command()
@@ -32,42 +32,42 @@ def command(receipt: str, home: str | None, as_json: bool) -> int:
 def _print(story: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     job = story["job"]
     style = COLOURS.get(story["outcome"], "")
-    console.print(f"[{style}]{story['outcome']}[/]  receipt {story['receipt']}")
+    console.print(f"{story['outcome']}  receipt {story['receipt']}", style=style)
     who = job.get("principal", {})
     console.print(
         f"job {job.get('id')}, {job.get('mode')}, by {who.get('id')} ({who.get('kind')}) on"
         f" {job.get('backend')}, {job.get('submitted_at')}, seed {job.get('seed')}",
-        markup=False,
     )
     for circuit in job.get("circuits", ()):
         console.print(
             f"circuit {circuit['sha256'][:16]}: {circuit['num_qubits']} qubits, depth"
             f" {circuit['depth']}, {circuit['size']} operations, {circuit['bindings']} parameter"
             f" set(s), {circuit['shots']} shots",
-            markup=False,
         )
     table = Table("stage", "control", "decision", "what it found", expand=True)
     for stage in story["stages"]:
         for control in stage["controls"]:
             what = "\n".join(_finding(f) for f in control["findings"]) or _short(control)
             name = stage["stage"] + (" (baseline)" if stage["branch"] == "baseline" else "")
-            table.add_row(name, control["control"], control["decision"], what)
+            cells = (name, control["control"], control["decision"])
+            lines = "\n".join(printable(line) for line in what.split("\n"))
+            table.add_row(*(Text(printable(c)) for c in cells), Text(lines))
     console.print(table)
     session = story["session"]
     if session:
         versions = ", ".join(f"{k} {v}" for k, v in session["versions"].items())
         console.print(
             f"policy {session['policy']['name']} {session['policy']['sha256'][:16]}; {versions}",
-            markup=False,
         )
     place = story["ledger"]
-    console.print(f"ledger entry {place['index']}, leaf {place['leaf_sha256']}", markup=False)
+    console.print(f"ledger entry {place['index']}, leaf {place['leaf_sha256']}")
     for link in story["missing"]:
-        console.print(f"missing: {link}", style="red", markup=False)
+        console.print(f"missing: {link}", style="red")
 
 
 def _finding(finding: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ from interlock import config
 from interlock.cli.show import COLOURS, job_line, unguarded_line
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.command(context_settings={"allow_interspersed_args": False})
 @click.option("--policy", type=click.Path(), help="Policy file; the starter policy by default.")
 @click.option("--fallback", metavar="MODULE:FUNCTION", help="The classical baseline.")
 @click.option("--pipeline", default="default", help="Name under which releases are counted.")
@@ -79,12 +79,13 @@ def command(
             for line in running.lines():
                 if line is not None:
                     tally.add(line)
-                show(line)
+                if line is None or line["event"] != "loaded":
+                    show(line)
     finally:
         code = running.close()
         signal.signal(signal.SIGINT, before)
     _summary(tally, as_json, code, enforced)
-    if not no_report and tally.jobs:
+    if not no_report and (tally.jobs or tally.unguarded):
         from interlock.guard.report import write_report
 
         write_report(Path(report), folder, tally.receipts, tally.as_dict(), " ".join(words))

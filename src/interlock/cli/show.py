@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["COLOURS", "job_line", "unguarded_line"]
+__all__ = ["COLOURS", "job_line", "printable", "unguarded_line"]
 
 COLOURS = {
     "RELEASE": "green",
@@ -33,9 +33,19 @@ def job_line(line: Mapping[str, Any]) -> str:
         parts.append(str(line["interval"]))
     parts.append(str(line["mode"]))
     parts.append(str(line["receipt"]))
-    return "  ".join(parts)
+    return printable("  ".join(parts))
+
+
+def printable(text: str) -> str:
+    """Return text without control characters: a name must not forge a line or steer a terminal.
+
+    Example:
+        >>> printable("a" + chr(10) + "RELEASE")
+        'a?RELEASE'
+    """
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def unguarded_line(line: Mapping[str, Any]) -> str:
     """Return the line of a submission that went round the guard."""
-    return f"UNGUARDED  {line['what']}  called at {line['where']}  {line['receipt']}"
+    return printable(f"UNGUARDED  {line['what']}  called at {line['where']}  {line['receipt']}")

@@ -42,6 +42,7 @@ class Program:
         observables: for estimates, the observables as text, else empty.
         bounds: for estimates, the largest absolute value each observable can have.
         precision: for estimates, the target standard error.
+        shape: for estimates, the shape the answer must have, or None when it is not known.
     """
 
     circuit: Circuit
@@ -52,6 +53,7 @@ class Program:
     observables: tuple[str, ...] = ()
     bounds: tuple[float, ...] = ()
     precision: float | None = None
+    shape: tuple[int, ...] | None = None
 
 
 @dataclass(slots=True, kw_only=True)

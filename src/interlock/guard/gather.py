@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextvars
 import dataclasses
+import os
 import queue
 import threading
 import time
@@ -18,7 +19,7 @@ from typing import Any
 import msgspec
 
 from interlock.errors import InterlockError
-from interlock.guard.control import Request
+from interlock.guard.control import Control, Request
 from interlock.guard.pipeline import BASELINE, Trace, walk
 from interlock.guard.policy import Bound, Policy
 from interlock.types import Evidence, Outcome
@@ -44,6 +45,8 @@ class _Helper:
 
 
 _idle: list[_Helper] = []
+#: A forked child has none of its parent's threads.
+os.register_at_fork(after_in_child=_idle.clear)
 
 
 class _Attempt:
@@ -55,6 +58,7 @@ class _Attempt:
         self.evidence = known
         self.gathered: dict[int, Bound] = {}
         self.busy: tuple[Key, float, float] | None = None
+        self.deciding: tuple[tuple[Key, ...], float] = ((), time.monotonic())
         self.trace: Trace | None = None
         self.error: BaseException | None = None
         self.done = threading.Event()
@@ -78,6 +82,7 @@ class _Attempt:
                 self._gather(key, bound)
             if key in self.evidence:
                 found[bound.id] = self.evidence[key]
+        self.deciding = (tuple((stage, branch, b.id) for b in controls), time.monotonic())
         return found
 
     def _gather(self, key: Key, bound: Bound) -> None:
@@ -103,7 +108,7 @@ def _evidence(bound: Bound, request: Request) -> Evidence:
     except InterlockError as error:
         got = f" ({error.got})" if error.got else ""
         return {"error": f"{error.code}: {error.message}{got}"}
-    except Exception as error:  # noqa: BLE001 - whatever a control raises, the job is denied
+    except BaseException as error:  # noqa: BLE001 - whatever a control raises, the job is denied
         return {"error": f"{type(error).__name__}: {error}"[:2000]}
     return restored if isinstance(restored, dict) else {"error": "the evidence is no mapping"}
 
@@ -141,33 +146,60 @@ class Gathering:
     @staticmethod
     def _wait(attempt: _Attempt) -> bool:
         while True:
-            busy = attempt.busy
-            # Between two controls there is nothing to wait for but the walk itself.
-            left = busy[1] - time.monotonic() if busy else 1.0
-            if attempt.done.wait(max(left, 0.001)):
+            busy, deciding = attempt.busy, attempt.deciding
+            limit = attempt.policy.timeouts.control_s
+            until = busy[1] if busy else deciding[1] + limit
+            if attempt.done.wait(max(until - time.monotonic(), 0.001)):
                 return True
-            if busy and attempt.busy is busy and time.monotonic() >= busy[1]:
+            same = attempt.busy is busy and attempt.deciding is deciding
+            if same and time.monotonic() >= until:
                 return False
 
     def _without_hung(self, attempt: _Attempt) -> _Attempt:
         known = dict(attempt.evidence)
-        assert attempt.busy is not None
-        (stage, branch, control), _, limit = attempt.busy
-        late = f"no result in {limit:g} s"
-        if (stage, control) == ("execute", "run"):
-            known[stage, branch, control] = {"failed": {"kind": "timeout", "message": late}}
+        if attempt.busy is None:
+            # One of these controls hangs while it decides; which one cannot be told.
+            late = f"no verdict in {self._policy.timeouts.control_s:g} s"
+            known |= {key: {"error": late} for key in attempt.deciding[0]}
         else:
-            known[stage, branch, control] = {"error": late}
+            (stage, branch, control), _, limit = attempt.busy
+            late = f"no result in {limit:g} s"
+            if (stage, control) == ("execute", "run"):
+                known[stage, branch, control] = {"failed": {"kind": "timeout", "message": late}}
+            else:
+                known[stage, branch, control] = {"error": late}
         request = dataclasses.replace(attempt.request, shared=dict(attempt.request.shared))
         return _Attempt(request, self._policy, known)
 
     def settle(self, outcome: Outcome) -> list[str]:
         """Let every control that gathered settle; return what went wrong, one line each."""
-        faults = []
-        for bound in self._gathered.values():
+        faults: list[str] = []
+        waiting = [
+            bound
+            for bound in self._gathered.values()
+            if bound.control is not None and type(bound.control).settle is not Control.settle
+        ]
+        if not waiting:
+            return faults
+        done = threading.Event()
+        left = list(waiting)
+
+        def task() -> None:
+            while left:
+                self._settle(left[0], outcome, faults)
+                left.pop(0)
+            done.set()
+
+        helper = _idle.pop() if _idle else _Helper()
+        helper.start(task)
+        if done.wait(self._policy.timeouts.control_s):
+            _idle.append(helper)
+            return faults
+        return [*faults, *(f"{bound.id}: did not settle in time" for bound in list(left))]
+
+    def _settle(self, bound: Bound, outcome: Outcome, faults: list[str]) -> None:
+        try:
             assert bound.control is not None
-            try:
-                bound.control.settle(self.request, bound.settings, outcome)
-            except Exception as error:  # noqa: BLE001 - the others must settle all the same
-                faults.append(f"{bound.id}: {type(error).__name__}: {error}")
-        return faults
+            bound.control.settle(self.request, bound.settings, outcome)
+        except BaseException as error:  # noqa: BLE001 - the others must settle all the same
+            faults.append(f"{bound.id}: {type(error).__name__}: {error}"[:500])

@@ -35,6 +35,7 @@ class Tally:
         execution_seconds: the part of it that the devices took.
         unguarded: submissions that went round the guard.
         receipts: receipt ids in order.
+        loaded: whether the guard was loaded into the program at all.
     """
 
     outcomes: dict[str, int] = field(default_factory=dict)
@@ -47,9 +48,13 @@ class Tally:
     execution_seconds: float = 0.0
     unguarded: int = 0
     receipts: list[str] = field(default_factory=list)
+    loaded: bool = False
 
     def add(self, line: Mapping[str, Any]) -> None:
         """Count one event."""
+        self.loaded = True
+        if line["event"] == "loaded":
+            return
         if line["event"] == "unguarded":
             self.unguarded += 1
             return
@@ -76,6 +81,7 @@ class Tally:
             "event": "summary",
             "jobs": self.jobs,
             "outcomes": self.outcomes,
+            "loaded": self.loaded,
             "unguarded": self.unguarded,
             "shots": self.shots,
             "cost_usd": round(self.cost_usd, 6),

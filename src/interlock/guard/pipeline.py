@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from interlock.types import Decision, Evidence, Finding, Job, Outcome, Verdict
 
@@ -156,12 +156,42 @@ def _decide_control(bound: Bound, stage: str, job: Job, evidence: Evidence | Non
         return _fault(stage, bound.id, "failed", str(evidence["error"]), evidence)
     try:
         verdict: object = bound.control.decide(job, bound.settings, evidence)
-    except Exception as error:  # noqa: BLE001 - whatever a control raises, the job is denied
+    except BaseException as error:  # noqa: BLE001 - whatever a control raises, the job is denied
         return _fault(stage, bound.id, "failed", f"{type(error).__name__}: {error}", evidence)
-    if not isinstance(verdict, Verdict):
-        return _fault(stage, bound.id, "no-verdict", type(verdict).__name__, evidence)
+    flaw = _flaw(verdict)
+    if flaw is not None or not isinstance(verdict, Verdict):
+        return _fault(stage, bound.id, "no-verdict", flaw or "", evidence)
     # What is recorded is what was decided on, whatever the control put into its verdict.
     return Verdict(decision=verdict.decision, findings=verdict.findings, evidence=evidence)
+
+
+_TEXTS = ("rule", "message", "got", "expected", "fix", "location")
+
+
+def _flaw(verdict: Any) -> str | None:
+    """Return what keeps an answer from being a verdict that can be recorded, or None."""
+    if not isinstance(verdict, Verdict):
+        return type(verdict).__name__
+    decision: Any = verdict.decision
+    findings: Any = verdict.findings
+    if not isinstance(decision, Decision):
+        return f"decision {decision!r:.80}"
+    if not isinstance(findings, tuple):
+        return f"findings of type {type(findings).__name__}"
+    for finding in findings:
+        if not isinstance(finding, Finding):
+            return f"a finding of type {type(finding).__name__}"
+        parts: tuple[Any, ...] = tuple(getattr(finding, name) for name in _TEXTS)
+        for part in parts:
+            if part is not None and not isinstance(part, str):
+                return f"a finding with a {type(part).__name__}"
+        if not parts[0] or parts[1] is None:
+            return "a finding without a rule or a message"
+        try:
+            "".join(p for p in parts if p).encode()
+        except UnicodeEncodeError:
+            return "a finding with text that cannot be encoded"
+    return None
 
 
 def decide_stage(

@@ -6,8 +6,9 @@ path has allowed it and the ledger has said that its record is on disk.
 
 from __future__ import annotations
 
-import getpass
+import math
 import os
+import pwd
 import secrets
 import threading
 import time
@@ -20,7 +21,7 @@ from typing import Any
 import msgspec
 
 from interlock import config
-from interlock.errors import DeniedError, HeldError
+from interlock.errors import DeniedError, HeldError, InputError
 from interlock.guard.control import Program, Request
 from interlock.guard.gather import Gathering
 from interlock.guard.pipeline import Trace
@@ -67,9 +68,10 @@ class JobEvent:
 
 def local_principal() -> Principal:
     """Return the principal of an embedded guard: the operating system's user."""
+    # Not getpass.getuser(): that believes $LOGNAME, and a new name would be a new budget.
     try:
-        name = getpass.getuser()
-    except (OSError, KeyError):
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
         name = f"uid-{os.getuid()}"
     return Principal(id=name)
 
@@ -103,6 +105,10 @@ class Guard:
         self._policy = load_policy(self.policy)
         self._home = config.home(self.home)
         self._principal = self.principal or local_principal()
+        self._open()
+
+    def _open(self) -> None:
+        self._pid = os.getpid()
         self.state = State(self._home)
         self.ledger = Ledger.open(self._home)
         self._lock = threading.Lock()
@@ -151,6 +157,9 @@ class Guard:
             StorageError: it could not be recorded, so nothing was released.
         """
         started = time.perf_counter()
+        if os.getpid() != self._pid:
+            self._open()  # a forked child has its parent's handles but not its threads
+        _checked(programs)
         job = self._job(programs, kind, backend_name, seed, labels, principal, job_id, pipeline)
         request = Request(
             job=job,
@@ -179,6 +188,8 @@ class Guard:
         released = trace.outcome in (Outcome.RELEASE, Outcome.FALLBACK)
         result = request.result if released else None
         self._tell(job, trace, receipt, result, started, request)
+        # What was refused must not be found in the frames of the exception.
+        request.result = None
         if trace.outcome is Outcome.DENY:
             raise _refusal(DeniedError, "job-denied", trace, receipt)
         if trace.outcome is Outcome.HOLD:
@@ -308,6 +319,26 @@ class Guard:
     def close(self) -> None:
         """Sign a checkpoint over all records and close the ledger."""
         self.ledger.close()
+
+
+def _checked(programs: Sequence[Program]) -> None:
+    """Refuse shots and precisions that are none, before anything is reserved.
+
+    Raises:
+        InputError: says which circuit.
+    """
+    for index, program in enumerate(programs):
+        shots, precision = program.shots, program.precision
+        whole = isinstance(shots, int) and not isinstance(shots, bool) and shots >= 0
+        exact = precision is None or (isinstance(precision, float) and precision >= 0)
+        if not whole or not exact or precision == math.inf:
+            raise InputError(
+                f"circuit {index} asks for a number of shots or a precision that is none",
+                code="job-shots",
+                got=f"shots {shots!r}, precision {precision!r}",
+                expected="shots: a whole number >= 1; precision: a finite number >= 0",
+                fix="pass for instance shots=1024",
+            )
 
 
 def _facts(program: Program) -> CircuitFacts:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from interlock.errors import StorageError
+from interlock.errors import InternalError, StorageError
 
 __all__ = ["STOP_FILE", "Cap", "State", "Usage", "resume", "stop"]
 
@@ -128,6 +128,14 @@ class State:
             now: seconds since the epoch.
             durable: wait until the reservation is on disk; for jobs that cost money.
         """
+        if any(not cap.amount >= 0 for cap in caps):
+            raise InternalError(
+                "a reservation cannot be negative",
+                code="state-negative",
+                got=", ".join(f"{c.unit} {c.amount!r}" for c in caps),
+                expected="amounts >= 0",
+                fix="this is a fault of the control that asked for it",
+            )
         with self._transaction(durable=durable) as db:
             usage = tuple(_usage(db, cap, now) for cap in caps)
             if all(u.fits for u in usage):

@@ -74,7 +74,7 @@ def test_a_backend_keeps_its_own_result(policy, home, bell) -> None:  # type: ig
     result = job.result()
     assert sum(result.get_counts().values()) == 300
     assert result.interlock["outcome"] == "RELEASE"
-    assert guarded.target is guarded.inner.target
+    assert guarded.target.num_qubits == 5
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_a_broken_device_is_answered_by_the_baseline_labelled(policy, home, inne
     for _ in range(2):
         result = guarded.run([circuit], shots=100).result()
         receipt = result.metadata["interlock"]
-        assert (receipt["outcome"], receipt["rule"]) == ("FALLBACK", rule)
+        assert (receipt["outcome"], receipt["rule"]) == ("FALLBACK", rule), receipt["reason"]
         assert result[0].data.meas.get_counts() == {"0": 50, "1": 50}
     assert time.monotonic() - started < 10
     without = interlock.guard(inner, policy=timed, home=home)

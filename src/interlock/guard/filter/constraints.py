@@ -18,7 +18,13 @@ __all__ = ["Constraint", "ConstraintsControl", "FixedOutput", "fixed_fields", "v
 
 
 class FixedOutput(dict[str, Any]):
-    """The decoded fields after `fix`, released in place of the raw result."""
+    """The decoded fields after `fix`, released in place of the raw result.
+
+    Attributes:
+        metadata: the receipt, under `interlock`.
+    """
+
+    metadata: dict[str, Any]
 
 
 class ConstraintsSettings(Settings, frozen=True, kw_only=True):

@@ -74,6 +74,18 @@ def install() -> None:
     for name in names & set(sys.modules):
         _patch(sys.modules[name])
     _carry_context_into_pools()
+    if os.environ.get(events.EVENTS):
+        with contextlib.suppress(OSError):
+            announce(os.environ[events.EVENTS])
+
+
+def announce(path: str) -> None:
+    """Say that the guard is loaded, without loading the guard."""
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND)
+    try:
+        os.write(fd, b'{"event":"loaded"}\n')
+    finally:
+        os.close(fd)
 
 
 class _Finder(importlib.abc.MetaPathFinder):
@@ -175,6 +187,11 @@ class _Original:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._target, name)
+
+    @property
+    def interlock_wrapped(self) -> Any:
+        """The SDK's object itself, for those who ask what it is and do not run it."""
+        return self._target
 
     def run(self, *args: Any, **options: Any) -> Any:
         token = INSIDE.set(True)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
 from qiskit import QuantumCircuit
 from qiskit.primitives import BaseEstimatorV2, BasePrimitiveJob, BaseSamplerV2, PrimitiveResult
+from qiskit.primitives.containers.bindings_array import BindingsArray
 from qiskit.primitives.containers.estimator_pub import EstimatorPub
 from qiskit.primitives.containers.sampler_pub import SamplerPub
 from qiskit.providers import BackendV2, JobStatus, JobV1
@@ -19,7 +21,13 @@ from interlock.circuits.qiskit_adapter import from_qiskit
 from interlock.errors import InputError
 from interlock.guard.control import Program
 from interlock.guard.hooks import Options
-from interlock.guard.hooks.qiskit_results import fallback_result, neutral, paired, to_native
+from interlock.guard.hooks.qiskit_results import (
+    classical,
+    fallback_result,
+    neutral,
+    paired,
+    to_native,
+)
 from interlock.guard.hooks.qiskit_targets import (
     DEFAULT_SHOTS,
     backend_of,
@@ -116,26 +124,26 @@ class GuardedSampler(BaseSamplerV2):
     interlock_guarded = True
 
     def __init__(self, inner: BaseSamplerV2, options: Options) -> None:
-        self.inner = inner
+        self._inner = inner
         self.interlock = options
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.inner, name)
+        return _passed(self, name)
 
     def run(self, pubs: Iterable[Any], *, shots: int | None = None) -> GuardedJob:
         """Submit circuits; see `BaseSamplerV2.run`."""
-        shots = shots if shots is not None else default_shots(self.inner)
+        shots = shots if shots is not None else default_shots(self._inner)
         coerced = [_copied_sampler_pub(SamplerPub.coerce(p, shots)) for p in pubs]
         programs = [
             Program(
                 circuit=from_qiskit(p.circuit),
                 native=p.circuit,
-                shots=int(p.shots),
+                shots=p.shots,
                 **_bound(p.circuit, p.parameter_values),
             )
             for p in coerced
         ]
-        return _start(self.inner, self.interlock, "sample", coerced, programs, {})
+        return _start(self._inner, self.interlock, "sample", coerced, programs, {})
 
 
 class GuardedEstimator(BaseEstimatorV2):
@@ -144,28 +152,29 @@ class GuardedEstimator(BaseEstimatorV2):
     interlock_guarded = True
 
     def __init__(self, inner: BaseEstimatorV2, options: Options) -> None:
-        self.inner = inner
+        self._inner = inner
         self.interlock = options
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.inner, name)
+        return _passed(self, name)
 
     def run(self, pubs: Iterable[Any], *, precision: float | None = None) -> GuardedJob:
         """Submit circuits and observables; see `BaseEstimatorV2.run`."""
-        precision = precision if precision is not None else default_precision(self.inner)
+        precision = precision if precision is not None else default_precision(self._inner)
         coerced = [_copied_estimator_pub(EstimatorPub.coerce(p, precision)) for p in pubs]
         programs = [
             Program(
                 circuit=from_qiskit(p.circuit),
                 native=p.circuit,
-                precision=float(p.precision),
+                precision=None if p.precision is None else float(p.precision),
+                shape=tuple(p.shape),
                 observables=tuple(str(o) for o in _observables(p)),
                 bounds=tuple(sum(abs(c) for c in o.values()) for o in _observables(p)),
                 **_bound(p.circuit, p.parameter_values),
             )
             for p in coerced
         ]
-        return _start(self.inner, self.interlock, "estimate", coerced, programs, {})
+        return _start(self._inner, self.interlock, "estimate", coerced, programs, {})
 
 
 class GuardedBackend(BackendV2):
@@ -175,28 +184,30 @@ class GuardedBackend(BackendV2):
 
     def __init__(self, inner: BackendV2, options: Options) -> None:
         super().__init__(name=inner.name, description=inner.description)
-        self.inner = inner
+        self._inner = inner
         self.interlock = options
 
     def __getattr__(self, name: str) -> Any:
-        if name == "inner":
-            raise AttributeError(name)
-        return getattr(self.inner, name)
+        return _passed(self, name)
+
+    def set_options(self, **fields: Any) -> None:
+        """Set options of the backend."""
+        self._inner.set_options(**fields)
 
     @property
     def target(self) -> Any:
         """The backend's target."""
-        return self.inner.target
+        return self._inner.target
 
     @property
     def max_circuits(self) -> int | None:
         """Circuits one job may have."""
-        return self.inner.max_circuits  # type: ignore[no-any-return]
+        return self._inner.max_circuits  # type: ignore[no-any-return]
 
     @property
     def options(self) -> Any:
         """The backend's run options."""
-        return self.inner.options
+        return self._inner.options
 
     @classmethod
     def _default_options(cls) -> Any:
@@ -205,13 +216,27 @@ class GuardedBackend(BackendV2):
         return BackendOptions()
 
     def run(self, run_input: Any, **options: Any) -> GuardedBackendJob:
-        """Submit one circuit or a list of circuits; options go to the backend."""
+        """Submit one circuit or a list of circuits; options go to the backend.
+
+        Raises:
+            InputError: it is no circuit.
+        """
+        if isinstance(run_input, str) or not isinstance(run_input, QuantumCircuit | Iterable):
+            raise InputError(
+                "a backend runs circuits",
+                code="guard-unknown-object",
+                got=type(run_input).__name__,
+                expected="a QuantumCircuit or a list of them",
+                fix="read a circuit file with interlock.circuits.ingest first",
+            )
         circuits = [run_input] if isinstance(run_input, QuantumCircuit) else list(run_input)
         copies = [c.copy() for c in circuits]
-        shots = options.get("shots") or getattr(self.inner.options, "shots", None) or DEFAULT_SHOTS
-        options = {**options, "shots": int(shots)}
-        programs = [Program(circuit=from_qiskit(c), native=c, shots=int(shots)) for c in copies]
-        job = _start(self.inner, self.interlock, "run", copies, programs, options)
+        shots = options.get("shots")
+        if shots is None:
+            shots = getattr(self._inner.options, "shots", None) or DEFAULT_SHOTS
+        options = {**options, "shots": shots}
+        programs = [Program(circuit=from_qiskit(c), native=c, shots=shots) for c in copies]
+        job = _start(self._inner, self.interlock, "run", copies, programs, options)
         return GuardedBackendJob(self, job)
 
 
@@ -239,15 +264,36 @@ class GuardedBackendJob(JobV1):
         return self._job.cancel()
 
 
+def _passed(guarded: Any, name: str) -> Any:
+    """Return an attribute of the wrapped object; a backend among them comes guarded."""
+    if name.startswith("_") or "_inner" not in guarded.__dict__:
+        raise AttributeError(f"{type(guarded).__name__} has no attribute {name!r}")
+    value = getattr(guarded._inner, name)
+    if isinstance(value, BackendV2) and not getattr(value, "interlock_guarded", False):
+        return GuardedBackend(value, guarded.interlock)
+    return value
+
+
 def _copied_sampler_pub(pub: SamplerPub) -> SamplerPub:
-    """Copy the circuit: what is checked is what runs, whatever the caller does to it later."""
-    return SamplerPub(pub.circuit.copy(), pub.parameter_values, pub.shots, validate=False)
+    """Copy it: what is checked is what runs, whatever the caller does to its parts later."""
+    return SamplerPub(pub.circuit.copy(), _copied(pub.parameter_values), pub.shots, validate=False)
 
 
 def _copied_estimator_pub(pub: EstimatorPub) -> EstimatorPub:
     return EstimatorPub(
-        pub.circuit.copy(), pub.observables, pub.parameter_values, pub.precision, validate=False
+        pub.circuit.copy(),
+        pub.observables.copy() if hasattr(pub.observables, "copy") else deepcopy(pub.observables),
+        _copied(pub.parameter_values),
+        pub.precision,
+        validate=False,
     )
+
+
+def _copied(values: BindingsArray) -> BindingsArray:
+    if not values.data:
+        return values
+    data = {names: np.array(array, copy=True) for names, array in values.data.items()}
+    return BindingsArray(data, shape=values.shape)
 
 
 def _observables(pub: EstimatorPub) -> list[dict[str, float]]:
@@ -280,6 +326,7 @@ def _start(
 
     baseline: Callable[[], Result] | None = None
     if options.fallback is not None:
+        classical(options.fallback)
         baseline = lambda: fallback_result(options.fallback, on, pubs, kind, programs)  # noqa: E731
     decode = options.decode
     if kind == "estimate" and getattr(options.guard, "remote", False):
@@ -292,7 +339,8 @@ def _start(
         backend=backend_of(inner),
         execute=lambda: on(inner),
         baseline=baseline,
-        decode=(lambda result: decode(result.native)) if decode else None,
+        # The decoder gets a copy: what it writes into it must not change what is released.
+        decode=(lambda result: decode(deepcopy(result.native))) if decode else None,
         seed=seed_of(inner, run_options),
         labels=options.labels,
         isolation=level_of(inner),

@@ -12,9 +12,10 @@ from qiskit.primitives import BitArray, DataBin, PrimitiveResult, PubResult
 from qiskit.result import Result as QiskitResult
 from qiskit.result.models import ExperimentResult, ExperimentResultData
 
+from interlock.backends import calibration_of
 from interlock.errors import InputError
 from interlock.guard.control import Program
-from interlock.guard.hooks.qiskit_targets import level_of
+from interlock.guard.hooks.qiskit_targets import backend_of, level_of
 from interlock.guard.result import Estimates, Result, Samples
 
 __all__ = ["fallback_result", "neutral", "paired", "to_native"]
@@ -93,12 +94,42 @@ def _native_answer(answers: Any, kind: str, programs: Sequence[Program]) -> Any:
 
 
 def _counts_bin(answer: Any, program: Program) -> DataBin:
-    rows = [answer] if isinstance(answer, Mapping) else list(answer)
-    shape = () if isinstance(answer, Mapping) else (len(rows),)
-    (register,) = program.native.cregs  # a baseline answers circuits with one register
-    bits = BitArray.from_counts([dict(r) for r in rows], num_bits=register.size)
-    bits = bits.reshape(shape) if shape else bits.reshape(())
-    return DataBin(**{register.name: bits}, shape=shape)
+    """Build the data of one circuit from counts, or from register name -> counts."""
+    registers = program.native.cregs
+    named = {registers[0].name: answer} if len(registers) == 1 else dict(answer)
+    if set(named) != {r.name for r in registers}:
+        raise ValueError(f"answers for {sorted(named)}, registers {[r.name for r in registers]}")
+    arrays: dict[str, BitArray] = {}
+    for register in registers:
+        given = named[register.name]
+        rows = [given] if isinstance(given, Mapping) else list(given)
+        for row in rows:
+            # Counts are expanded to shots below: a wrong total must not fill the memory first.
+            if sum(row.values()) != program.shots:
+                raise ValueError(f"{sum(row.values())} counts for {program.shots} shots")
+        shape = () if isinstance(given, Mapping) else (len(rows),)
+        bits = BitArray.from_counts([dict(r) for r in rows], num_bits=register.size)
+        arrays[register.name] = bits.reshape(shape)
+    return DataBin(**arrays, shape=shape)
+
+
+def classical(fallback: Any) -> None:
+    """Refuse a fallback that is a device, or a simulator of one.
+
+    Raises:
+        InputError: it would be the quantum answer once more, not filtered by health and not paid.
+    """
+    if not hasattr(fallback, "run"):
+        return
+    calibration = calibration_of(backend_of(fallback), now=0.0)
+    if calibration is None or calibration.kind != "ideal":
+        raise InputError(
+            "the fallback is a device, or a simulator of one",
+            code="fallback-quantum",
+            got=type(fallback).__qualname__,
+            expected="a function, or a simulator without noise such as StatevectorSampler(seed=7)",
+            fix="pass a classical baseline; see docs/how-to/fallback.md",
+        )
 
 
 def neutral(

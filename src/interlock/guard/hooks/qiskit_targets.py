@@ -22,18 +22,19 @@ def default_shots(sampler: Any) -> int:
     return next((int(c) for c in candidates if isinstance(c, int) and c > 0), DEFAULT_SHOTS)
 
 
-def default_precision(estimator: Any) -> float:
-    """Return the precision an estimator would use by itself."""
+def default_precision(estimator: Any) -> float | None:
+    """Return the precision an estimator would use by itself, None for an exact one."""
     candidates = (
         getattr(estimator, "default_precision", None),
         getattr(getattr(estimator, "options", None), "default_precision", None),
     )
-    found = (float(c) for c in candidates if isinstance(c, int | float) and c > 0)
-    return next(found, DEFAULT_PRECISION)
+    found = (float(c) for c in candidates if isinstance(c, int | float) and c >= 0)
+    return next(found, DEFAULT_PRECISION) or None
 
 
 def backend_of(target: Any) -> Any:
     """Return the backend behind a primitive, or the primitive itself."""
+    target = getattr(target, "interlock_wrapped", target)
     if isinstance(target, BackendV2):
         return target
     for name in ("backend", "_backend", "mode"):
@@ -68,6 +69,8 @@ def level_of(target: Any) -> str:
     """Return the level of isolation a primitive or backend runs jobs at."""
     for place in (target, backend_of(target)):
         level = getattr(place, "isolation_level", None)
-        if isinstance(level, str):
+        # Anybody can set an attribute; only our own runners are believed.
+        ours = type(place).__module__.startswith("interlock.backends.")
+        if ours and isinstance(level, str):
             return level
     return "none"

@@ -98,6 +98,8 @@ def _estimates(item: Estimates, program: Program) -> dict[str, str] | None:
     if len(item.values) != math.prod(item.shape) or len(item.values) != len(item.errors):
         got = f"{len(item.values)} values, {len(item.errors)} errors, shape {item.shape}"
         return _fault("shape", got, "one error a value, as the shape says")
+    if program.shape is not None and tuple(item.shape) != program.shape:
+        return _fault("shape", f"shape {tuple(item.shape)}", f"shape {program.shape}")
     if not item.values:
         return _fault("empty", "no value", "at least one value")
     bound = max(program.bounds, default=math.inf)
@@ -105,6 +107,6 @@ def _estimates(item: Estimates, program: Program) -> dict[str, str] | None:
         if not math.isfinite(value) or not math.isfinite(error) or error < 0:
             return _fault("finite", f"{value!r} +- {error!r}", "finite numbers")
         slack = SIGMAS * max(error, program.precision or 0.0) * max(bound, 1.0)
-        if abs(value) > bound + slack:
+        if abs(value) > bound * (1 + 1e-9) + slack:
             return _fault("bound", f"{value:.6g}", f"between {-bound:.6g} and {bound:.6g}")
     return None

@@ -89,7 +89,8 @@ def _refused(run: Callable[[], Any], home: Path, title: str, rule: str, cost: st
         return Scene(
             title=title,
             happened=f"{receipt.outcome}({receipt.rule}), {cost}",
-            why=f"{reason}; expected {error.expected}; {error.fix}",
+            why=f"{reason}; expected {error.expected}; "
+            + str(error.fix).partition("interlock explain")[0].rstrip("; "),
             look=_look(receipt.id, home),
             as_expected=receipt.rule == rule,
         )

@@ -27,6 +27,15 @@ URL = "INTERLOCK_URL"
 
 _lock = threading.Lock()
 _guard: Guard | None = None
+
+
+def _renew() -> None:
+    """Give a forked child a lock that nobody holds."""
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew)
 _remote: RemoteGuard | None = None
 
 

@@ -27,6 +27,8 @@ from interlock.types import Evidence, Outcome
 __all__ = ["Gathering"]
 
 Key = tuple[str, str, str]
+#: Seconds between two looks at what a walk is doing.
+POLL_S = 0.2
 
 
 class _Helper:
@@ -149,7 +151,8 @@ class Gathering:
             busy, deciding = attempt.busy, attempt.deciding
             limit = attempt.policy.timeouts.control_s
             until = busy[1] if busy else deciding[1] + limit
-            if attempt.done.wait(max(until - time.monotonic(), 0.001)):
+            # The walk goes on meanwhile, to controls with less time: look again soon.
+            if attempt.done.wait(min(max(until - time.monotonic(), 0.001), POLL_S)):
                 return True
             same = attempt.busy is busy and attempt.deciding is deciding
             if same and time.monotonic() >= until:

@@ -159,7 +159,7 @@ class Guard:
         started = time.perf_counter()
         if os.getpid() != self._pid:
             self._open()  # a forked child has its parent's handles but not its threads
-        _checked(programs)
+        _checked(programs, kind)
         job = self._job(programs, kind, backend_name, seed, labels, principal, job_id, pipeline)
         request = Request(
             job=job,
@@ -321,7 +321,7 @@ class Guard:
         self.ledger.close()
 
 
-def _checked(programs: Sequence[Program]) -> None:
+def _checked(programs: Sequence[Program], kind: str) -> None:
     """Refuse shots and precisions that are none, before anything is reserved.
 
     Raises:
@@ -329,7 +329,8 @@ def _checked(programs: Sequence[Program]) -> None:
     """
     for index, program in enumerate(programs):
         shots, precision = program.shots, program.precision
-        whole = isinstance(shots, int) and not isinstance(shots, bool) and shots >= 0
+        least = 0 if kind == "estimate" else 1
+        whole = isinstance(shots, int) and not isinstance(shots, bool) and shots >= least
         exact = precision is None or (isinstance(precision, float) and precision >= 0)
         if not whole or not exact or precision == math.inf:
             raise InputError(

@@ -148,7 +148,7 @@ def test_a_broken_device_is_answered_by_the_baseline_labelled(policy, home, inne
     for _ in range(2):
         result = guarded.run([circuit], shots=100).result()
         receipt = result.metadata["interlock"]
-        assert (receipt["outcome"], receipt["rule"]) == ("FALLBACK", rule), receipt["reason"]
+        assert (receipt["outcome"], receipt["rule"]) == ("FALLBACK", rule)
         assert result[0].data.meas.get_counts() == {"0": 50, "1": 50}
     assert time.monotonic() - started < 10
     without = interlock.guard(inner, policy=timed, home=home)
@@ -246,3 +246,136 @@ def test_backend_sampler_and_its_backend_are_one_guarded_job(policy, home, bell)
     guarded.run([bell], shots=64).result()
     with recorded(home) as ledger:
         assert sum("outcome" in e.header for e in ledger.entries()) == 1
+
+
+@pytest.mark.parametrize("shots", [-5, 0, 1.5, True])
+def test_shots_that_are_none_are_refused_before_anything_is_reserved(
+    policy, home, bell, shots
+) -> None:  # type: ignore[no-untyped-def]
+    guarded = interlock.guard(twin("manila", age_s=60.0), policy=policy, home=home)
+    with pytest.raises(InputError) as caught:
+        guarded.run(bell, shots=shots).result()
+    assert caught.value.code == "job-shots"
+
+
+def test_parameters_changed_after_run_are_not_what_runs(policy, home) -> None:  # type: ignore[no-untyped-def]
+    theta = Parameter("t")
+    circuit = QuantumCircuit(1)
+    circuit.ry(theta, 0)
+    circuit.measure_all()
+    begun = threading.Event()
+
+    class Late(StatevectorSampler):
+        def run(self, pubs: Any, *, shots: int | None = None) -> Any:
+            begun.wait(10)
+            return super().run(pubs, shots=shots)
+
+    values = np.zeros((1, 1))
+    guarded = interlock.guard(Late(seed=1), policy=policy | IDEAL, home=home)
+    job = guarded.run([(circuit, values)], shots=100)
+    values[:] = np.pi
+    begun.set()
+    assert job.result()[0].data.meas.get_counts() == {"0": 100}
+
+
+def test_what_a_decoder_writes_is_not_released(policy, home, bell) -> None:  # type: ignore[no-untyped-def]
+    def scribble(result: Any) -> dict[str, float]:
+        result[0].data.meas.array[:] = 0
+        return {"x": 1.0}
+
+    plain = sampler().run([bell], shots=100).result()
+    guarded = interlock.guard(sampler(), policy=policy, home=home, decode=scribble)
+    result = guarded.run([bell], shots=100).result()
+    assert result[0].data.meas.get_counts() == plain[0].data.meas.get_counts()
+
+
+def leaving(_: Any) -> Any:
+    raise SystemExit(3)
+
+
+def test_a_decoder_or_fallback_that_exits_is_a_denial_on_record(policy, home, bell) -> None:  # type: ignore[no-untyped-def]
+    decoding = interlock.guard(sampler(), policy=policy, home=home, decode=leaving)
+    falling = interlock.guard(Dying(), policy=policy | IDEAL, home=home, fallback=leaving)
+    for guarded in (decoding, falling):
+        with pytest.raises(DeniedError) as caught:
+            guarded.run([bell], shots=10).result()
+        with recorded(home) as ledger:
+            assert ledger.find(caught.value.receipt.id).header["outcome"] == "DENY"
+
+
+def test_a_device_is_no_fallback(policy, home, bell) -> None:  # type: ignore[no-untyped-def]
+    guarded = interlock.guard(sampler(), policy=policy, home=home, fallback=sampler())
+    with pytest.raises(InputError) as caught:
+        guarded.run([bell], shots=10)
+    assert caught.value.code == "fallback-quantum"
+
+
+def test_what_stands_behind_a_guarded_object_comes_guarded_or_not_at_all(policy, home) -> None:  # type: ignore[no-untyped-def]
+    guarded = interlock.guard(sampler(), policy=policy, home=home)
+    assert guarded.backend.interlock_guarded
+    with pytest.raises(AttributeError):
+        _ = guarded.inner
+    with pytest.raises(AttributeError):
+        _ = guarded._backend
+
+
+def test_an_exact_estimator_stays_exact(policy, home) -> None:  # type: ignore[no-untyped-def]
+    from qiskit_aer.primitives import EstimatorV2
+
+    circuit = QuantumCircuit(1)
+    circuit.id(0)
+    guarded = interlock.guard(EstimatorV2(), policy=policy, home=home)
+    result = guarded.run([(circuit, SparsePauliOp("Z", 2.0))]).result()
+    assert float(result[0].data.evs) == pytest.approx(2.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", [StatevectorSampler, AerSimulator])
+def test_exact_simulators_need_no_calibration(policy, home, kind) -> None:  # type: ignore[no-untyped-def]
+    circuit = QuantumCircuit(1)
+    circuit.measure_all()
+    guarded = interlock.guard(kind(), policy=policy, home=home)
+    argument: Any = circuit if kind is AerSimulator else [circuit]
+    guarded.run(argument, shots=10).result()
+
+
+def test_a_refusal_crosses_a_process_pool(policy, home, bell) -> None:  # type: ignore[no-untyped-def]
+    import pickle
+
+    strict = policy | {"admit": {"budget": {"max_shots_per_job": 1}}}
+    guarded = interlock.guard(sampler(), policy=strict, home=home)
+    with pytest.raises(DeniedError) as caught:
+        guarded.run([bell], shots=10).result()
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert again.diagnostics() == caught.value.diagnostics()
+    assert again.receipt == caught.value.receipt
+
+
+def test_a_forked_child_goes_on_by_itself(policy, home, bell) -> None:  # type: ignore[no-untyped-def]
+    import os
+
+    guarded = interlock.guard(sampler(), policy=policy, home=home)
+    guarded.run([bell], shots=10).result()
+    child = os.fork()
+    if child == 0:
+        # Simulating in a forked child is Aer's own business; a refusal is enough to see the path.
+        status = 1
+        try:
+            guarded.run([bell], shots=10**6).result()
+        except DeniedError:
+            status = 0
+        finally:
+            os._exit(status)
+    deadline = time.monotonic() + 60
+    done = 0
+    while not done and time.monotonic() < deadline:
+        done, status = os.waitpid(child, os.WNOHANG)
+        time.sleep(0.05)
+    if not done:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+    assert done
+    assert os.waitstatus_to_exitcode(status) == 0
+    with recorded(home) as ledger:
+        assert sorted(e.header["outcome"] for e in ledger.entries() if "outcome" in e.header) == [
+            "DENY", "RELEASE",
+        ]  # fmt: skip

@@ -67,6 +67,15 @@ _JOB_PATHS = ("/jobs", "/quantum-task", "/tasks", "/programs", "/problems", "/se
 _lock = threading.Lock()
 
 
+def _renew() -> None:
+    """Give a forked child a lock that nobody holds."""
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew)
+
+
 def install() -> None:
     """Guard the SDKs as they are imported; called once at start-up by `interlock run`."""
     names = set(GUARDED) | set(TRIP_WIRES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -46,6 +47,15 @@ __all__ = ["GuardedBackend", "GuardedEstimator", "GuardedSampler", "wrap"]
 WORKERS = 8
 
 _executor = ThreadPoolExecutor(max_workers=WORKERS, thread_name_prefix="interlock-job")
+
+
+def _renew() -> None:
+    """Give a forked child threads of its own."""
+    global _executor
+    _executor = ThreadPoolExecutor(max_workers=WORKERS, thread_name_prefix="interlock-job")
+
+
+os.register_at_fork(after_in_child=_renew)
 
 
 def wrap(target: Any, options: Options) -> Any:

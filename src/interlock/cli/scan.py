@@ -99,6 +99,7 @@ class _Progress:
     type=click.Path(path_type=Path, exists=True),
     help="Check requirement files against this folder of OSV records.",
 )
+@click.option("--pip-audit", is_flag=True, help="Check requirement files with pip-audit.")
 @click.option("--rules", "list_rules", is_flag=True, help="List the rules and stop.")
 def command(paths: tuple[Path, ...], **options: Any) -> int:
     """Look for secrets, unsafe code and unsafe model files under PATHS; `-` is standard input."""
@@ -121,6 +122,7 @@ def command(paths: tuple[Path, ...], **options: Any) -> int:
         strict_models=options["strict_models"],
         git_history=options["git_history"],
         advisories=options["advisories"],
+        pip_audit=options["pip_audit"],
         stdin=sys.stdin.buffer,
         progress=progress,
     )

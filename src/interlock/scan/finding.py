@@ -92,7 +92,10 @@ class ScanFinding:
         """The docs section of the rule."""
         if self.family == "secret":
             return "docs/reference/scan-secrets.md"
-        return f"docs/reference/scan-{self.family}.md#{self.rule.split('.', 1)[1]}"
+        if self.family == "supply":
+            return "docs/reference/scan.md#dependencies-and-bills-of-materials"
+        topic = "models" if self.family == "model" else self.family
+        return f"docs/reference/scan-{topic}.md#{self.rule.split('.', 1)[1]}"
 
     @property
     def place(self) -> str:

@@ -31,7 +31,7 @@ __all__ = [
 #: Notes that mean something given was not, or not wholly, looked into.
 _UNSEEN = {
     "unreadable", "missing", "broken-archive", "archive-limit", "archive-member", "git-object",
-    "too-large", "broken-notebook", "python-syntax",
+    "too-large", "broken-notebook", "python-syntax", "audit-skipped", "audit-nothing",
 }  # fmt: skip
 
 
@@ -43,6 +43,7 @@ def scan(
     strict_models: bool = False,
     git_history: bool = False,
     advisories: Path | None = None,
+    pip_audit: bool = False,
     stdin: BinaryIO | None = None,
     progress: Callable[[Report], None] | None = None,
     base: Path | None = None,
@@ -76,6 +77,10 @@ def scan(
             from interlock.scan.supply import audit
 
             report.findings.extend(audit(plain, advisories, report, options.base))
+        if pip_audit:
+            from interlock.scan import pipaudit
+
+            report.findings.extend(pipaudit.pip_audit(plain, report, options.base))
     except KeyboardInterrupt:
         report.interrupted = True
     report.findings[:] = unique(report.findings)

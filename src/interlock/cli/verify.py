@@ -33,6 +33,8 @@ def command(home: Path | None, keys: Path | None, policy: Path | None, as_json: 
     click.echo(f"ledger  {report.origin}")
     click.echo(f"entries {report.size}, {covered}")
     click.echo(f"root    {report.root}")
+    if report.unsigned:
+        click.echo(f"UNSIGNED {report.unsigned} newest entries: under no signed head")
     for fault in report.faults:
         click.echo(f"FAULT   {fault.kind}: {fault.where}")
         click.echo(f"          got:      {fault.got}")
@@ -41,5 +43,7 @@ def command(home: Path | None, keys: Path | None, policy: Path | None, as_json: 
         click.echo(f"        and {report.more_faults} more faults")
     for note in report.notes:
         click.echo(f"note    {note}")
-    click.echo("OK: no change found" if report.ok else "CHANGED: do not rely on this ledger")
+    limit = f" in the {report.signed_size} signed entries" if report.unsigned else ""
+    verdict = f"OK: no change found{limit}"
+    click.echo(verdict if report.ok else "CHANGED: do not rely on this ledger")
     return 0 if report.ok else 7

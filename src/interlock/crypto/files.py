@@ -42,7 +42,8 @@ def storage_error(path: Path, error: OSError) -> StorageError:
 def private_dir(path: Path) -> Path:
     """Create a directory only its owner can enter, or check that it is one."""
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.is_dir():
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise storage_error(path, error) from error
     check_private(path)

@@ -64,6 +64,20 @@ class KeyStore:
         self.path = files.private_dir(path)
         self._keks = self._load_keks()
 
+    @classmethod
+    def reading(cls, path: Path) -> KeyStore | None:
+        """Return the keys of a folder without making anything; None when it cannot open any.
+
+        Raises:
+            SetupError: others can read the keys, or the passphrase is not given.
+        """
+        if not path.is_dir():
+            return None
+        files.check_private(path)
+        if provider_of(path).load() is None:
+            return None
+        return cls(path)
+
     def lock_path(self) -> Path:
         """Return the file whose lock guards the creation of keys."""
         return self.path / ".lock"

@@ -13,8 +13,7 @@ from typing import Any
 from interlock.errors import RefusedError
 from interlock.guard.hooks import guard
 from interlock.guard.policy import Policy, load_policy
-from interlock.guard.record import recorded
-from interlock.ledger import audit
+from interlock.ledger import Ledger, audit
 
 __all__ = ["Scene", "scenes"]
 
@@ -178,7 +177,7 @@ def _unsafe(policy: Policy, home: Path) -> Scene:
 
 def _tampered(home: Path) -> Scene:
     """Edit one record and delete the newest, in a copy of the home."""
-    with recorded(home) as ledger:
+    with Ledger.open(home) as ledger:
         ledger.checkpoint()
     copy = home.with_name(home.name + "-tampered")
     shutil.rmtree(copy, ignore_errors=True)

@@ -6,12 +6,12 @@ from typing import Any
 
 from interlock.errors import InputError
 from interlock.guard.pipeline import STAGES
-from interlock.ledger import Entry, Ledger
+from interlock.ledger import Entry, Records
 
 __all__ = ["explain"]
 
 
-def explain(ledger: Ledger, receipt: str) -> dict[str, Any]:
+def explain(ledger: Records, receipt: str) -> dict[str, Any]:
     """Collect everything the ledger holds about one receipt.
 
     Returns:
@@ -32,7 +32,7 @@ def explain(ledger: Ledger, receipt: str) -> dict[str, Any]:
             fix="`interlock ledger` lists the records",
         )
     payload = entry.payload or {}
-    missing = [] if entry.payload is not None else ["payload (erased)"]
+    missing = [] if entry.payload is not None else ["payload (erased, or its key is not here)"]
     job = payload.get("job", {})
     wanted = {c["sha256"] for c in job.get("circuits", ())}
     session: dict[str, Any] | None = None

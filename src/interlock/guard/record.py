@@ -17,7 +17,8 @@ import msgspec
 from interlock import plugins
 from interlock.errors import InputError
 from interlock.guard.pipeline import Trace
-from interlock.ledger import Ledger
+from interlock.ledger import Ledger, Reader
+from interlock.ledger.postgres import address_of
 from interlock.types import Job
 
 if TYPE_CHECKING:
@@ -140,13 +141,13 @@ def trace_payload(trace: Trace) -> dict[str, Any]:
 
 
 @contextmanager
-def recorded(home: Path) -> Iterator[Ledger]:
-    """Open the ledger of a home that has one; a reader must not make a new one.
+def recorded(home: Path) -> Iterator[Reader]:
+    """Open the ledger of a home that has one for reading; nothing is written.
 
     Raises:
         InputError: there is no ledger.
     """
-    if not (home / "ledger.db").exists():
+    if address_of(home) is None and not (home / "ledger.db").exists():
         raise InputError(
             "there is no ledger here",
             code="ledger-absent",
@@ -154,5 +155,5 @@ def recorded(home: Path) -> Iterator[Ledger]:
             expected="a folder with ledger.db",
             fix="give --home, or set INTERLOCK_HOME, to where the jobs were recorded",
         )
-    with Ledger.open(home) as ledger:
+    with Ledger.read(home) as ledger:
         yield ledger

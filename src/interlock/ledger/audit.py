@@ -23,6 +23,7 @@ from interlock.ledger.policy import WitnessPolicy
 from interlock.ledger.postgres import PostgresStore, address_of
 from interlock.ledger.rotation import ROTATED, KeyHistory
 from interlock.ledger.sqlite import database_error
+from interlock.ledger.sqlite_read import untouched
 from interlock.ledger.store import CheckpointRow, Row
 from interlock.ledger.tree import EMPTY_ROOT, Frontier, leaf_hash
 
@@ -40,7 +41,7 @@ class Fault:
     Attributes:
         kind: `edited`, `deleted`, `newest-deleted`, `reordered`, `duplicated`, `rewritten`,
             `forked`, `swapped`, `clock-back`, `checkpoint-forged`, `rotation-forged`,
-            `unwitnessed`, `damaged` or `unreadable`.
+            `unsigned`, `unwitnessed`, `damaged` or `unreadable`.
         where: the entry, head or file.
         got: what was found.
         expected: what would have been right.
@@ -61,6 +62,7 @@ class Report:
         size: number of entries found.
         root: Merkle root over them.
         signed_size: entries covered by the newest valid signed head.
+        unsigned: number of newest entries that no signed head covers.
         checkpoints: number of valid signed heads.
         faults: what is wrong, in the order found.
         more_faults: how many further faults were only counted.
@@ -71,6 +73,7 @@ class Report:
     size: int = 0
     root: str = EMPTY_ROOT.hex()
     signed_size: int = 0
+    unsigned: int = 0
     checkpoints: int = 0
     faults: list[Fault] = field(default_factory=list)
     more_faults: int = 0
@@ -133,7 +136,25 @@ def audit(
             expected="a folder with ledger.db",
             fix="give --home, or set INTERLOCK_HOME",
         )
-    report = Report()
+    if source is not None or not path.exists():
+        return _examine(home, keys, policy, source)
+    try:
+        return untouched(
+            path, lambda connection: _examine(home, keys, policy, _FileSource(connection))
+        )
+    except sqlite3.Error as error:
+        report = Report()
+        report.add("damaged", path.name, str(error), "a database that SQLite can read")
+        return report
+
+
+def _examine(
+    home: Path,
+    keys: Sequence[NoteKey] | None,
+    policy: WitnessPolicy | None,
+    source: Source | None,
+) -> Report:
+    report, path = Report(), home / "ledger.db"
     if keys is None:
         keys = read_vkeys(home / "ledger.vkeys")
         report.notes.append(
@@ -143,12 +164,15 @@ def audit(
     origin = keys[0].name if keys else ""
     report.origin = origin
     history = KeyHistory(keys)
-    notes = [(f"checkpoints/{file.name}", note) for file, note in heads.notes()]
+    kept = Heads(home / "checkpoints").notes()
+    notes = [(f"checkpoints/{file.name}", note) for file, note in kept]
     try:
-        if source is not None:
-            _check_source(report, source, history, origin, notes)
+        if source is None:
+            _compare(report, _valid(report, notes, history, origin), {0: EMPTY_ROOT}, 0)
         else:
-            _check_file(report, path, history, origin, notes)
+            if isinstance(source, _FileSource):
+                source.check(report, path.name)
+            _check_source(report, source, history, origin, notes)
         if policy is not None:
             _check_witnesses(report, policy, notes)
     except sqlite3.Error as error:
@@ -207,27 +231,6 @@ def _sizes(notes: list[tuple[str, str]]) -> set[int]:
     return sizes
 
 
-def _check_file(
-    report: Report,
-    path: Path,
-    history: KeyHistory,
-    origin: str,
-    notes: list[tuple[str, str]],
-) -> None:
-    if not path.exists():
-        _compare(report, _valid(report, notes, history, origin), {0: EMPTY_ROOT}, 0)
-        return
-    connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
-    try:
-        connection.execute("BEGIN")
-        for (line,) in connection.execute("PRAGMA integrity_check(5)"):
-            if line != "ok":
-                report.add("damaged", path.name, str(line), "an intact database")
-        _check_source(report, _FileSource(connection), history, origin, notes)
-    finally:
-        connection.close()
-
-
 class Source(Protocol):
     """What an audit reads."""
 
@@ -244,6 +247,13 @@ class Source(Protocol):
 class _FileSource:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+
+    def check(self, report: Report, name: str) -> None:
+        """Let SQLite look for damage; what follows reads one state of the database."""
+        self._connection.execute("BEGIN")
+        for (line,) in self._connection.execute("PRAGMA integrity_check(5)"):
+            if line != "ok":
+                report.add("damaged", name, str(line), "an intact database")
 
     def meta(self) -> dict[str, str]:
         return dict(self._connection.execute("SELECT name, value FROM meta"))
@@ -419,10 +429,15 @@ def _compare(report: Report, signed: list[_Head], roots: dict[int, bytes], follo
     if longest > following:
         where = f"entries {following} to {longest - 1}"
         report.add("newest-deleted", where, f"{following} entries", f"{longest}, as signed")
-    if report.size > longest:
-        report.notes.append(
-            f"{report.size - longest} newest entries are not under a signed head yet; "
-            "deleting them would not show"
+    report.unsigned = max(0, report.size - longest)
+    if report.size and not longest:
+        got = f"{report.size} entries and no valid signed head over any of them"
+        report.add("unsigned", "all entries", got, "a signed head, made with the first entry")
+    elif report.unsigned:
+        report.notes.insert(
+            0,
+            f"{report.unsigned} newest entries (from entry {longest}) are under no signed head: a "
+            "change to them, or their removal, would not show",
         )
     report.notes.append(
         "without a witness, somebody with the ledger's keys can rewrite it unseen; compare a head "

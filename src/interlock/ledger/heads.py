@@ -32,6 +32,10 @@ class Heads:
             with contextlib.suppress(OSError):
                 old.unlink()
 
+    def has(self, size: int) -> bool:
+        """Return whether a head of this size is kept."""
+        return (self.path / f"{size:020d}.note").exists()
+
     def _files(self) -> list[Path]:
         return sorted(self.path.glob("[0-9]*.note"))
 

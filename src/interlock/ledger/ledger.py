@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,17 +22,17 @@ from interlock.ledger.cosign import ask
 from interlock.ledger.entry import Draft, Entry, HeaderValue
 from interlock.ledger.heads import Heads
 from interlock.ledger.identity import Identity, missing_keys
+from interlock.ledger.notary import Notary
 from interlock.ledger.note import (
     Checkpoint,
     NoteKey,
-    parse_note,
-    sign_checkpoint,
-    verify_checkpoint,
 )
 from interlock.ledger.postgres import PostgresShelf, PostgresStore, address_of
 from interlock.ledger.proof import Proof
-from interlock.ledger.rotation import ROTATED, KeyHistory, endorse
-from interlock.ledger.sequencer import Pending, Sequencer, extend, gap, truncated
+from interlock.ledger.reader import Reader
+from interlock.ledger.records import Records
+from interlock.ledger.rotation import ROTATED, endorse
+from interlock.ledger.sequencer import Pending, Sequencer, extend, gap, truncated, unsigned
 from interlock.ledger.sqlite import SqliteStore
 from interlock.ledger.store import Store
 from interlock.ledger.subjects import Scope, SubjectKeys
@@ -49,7 +48,7 @@ ERASED = "ledger.erased"
 _OWN = Scope("interlock:ledger")
 
 
-class Ledger:
+class Ledger(Records):
     """An append-only record that shows what was changed in it afterwards.
 
     Tamper-evident, not tamper-proof: whoever holds the keys can write a different history. A
@@ -67,17 +66,15 @@ class Ledger:
     def __init__(
         self, home: Path, store: Store, keys: KeyStore, identity: Identity, clock: Callable[[], int]
     ) -> None:
-        self.home = home
-        self.origin = identity.origin
-        self._store = store
-        self._keys = keys
-        self._history = KeyHistory(identity.first)
-        self._identity = identity
-        self._clock = clock
         shelf = PostgresShelf(store) if isinstance(store, PostgresStore) else None
         self._subjects = SubjectKeys(keys, shelf)
-        self._heads = Heads(home / "checkpoints")
-        self._sequencer = Sequencer(store, self._follow(), clock)
+        super().__init__(home, store, identity.origin, identity.first, self._subjects)
+        self._store: Store = store
+        self._keys = keys
+        self._identity = identity
+        self._clock = clock
+        self._notary = Notary(identity, self._heads, clock)
+        self._sequencer = Sequencer(store, self._follow(), clock, self._notary)
         self._tree = Tree()
         self._tree_lock = threading.Lock()
         self.wake = threading.Event()
@@ -141,45 +138,34 @@ class Ledger:
             store.close()
             raise
 
+    @staticmethod
+    def read(home: Path) -> Reader:
+        """Open the ledger of a home for reading: nothing is made, signed or written.
+
+        Raises:
+            InputError: there is no ledger.
+            IntegrityError: it was cut or swapped, or has lost its signed heads.
+        """
+        return Reader(home)
+
     def _follow(self) -> Frontier:
-        """Return the tree of all entries, from the last signed head on."""
-        signed = self._store.last_checkpoint()
-        frontier = Frontier()
-        if signed is not None and signed.note is not None:
-            head = self.check_note(signed.note)
-            frontier = Frontier.from_bytes(signed.size, signed.frontier)
-            if head.size != signed.size or head.root != frontier.root():
-                raise IntegrityError(
-                    "the stored tree does not fit the signed head",
-                    code="ledger-frontier",
-                    got=f"{signed.size} entries, root {frontier.root().hex()}",
-                    expected=f"{head.size} entries, root {head.root.hex()}",
-                    fix="run `interlock verify`; restore the ledger from a copy",
-                )
+        """Return the tree of all entries, from the last signed head on, held against each head."""
+        frontier = self.signed_frontier()
+        signed = frontier.size
         newest = self._heads.newest()
+        if newest is not None and newest[0].size > signed:
+            self.check_note(newest[1])
         self._store.begin(time.monotonic() + _TURN_S)
         try:
             size, _ = self._store.tail()
-            frontier = extend(self._store, frontier, size)
+            if newest is not None and newest[0].size > size:
+                raise truncated(size, newest[0].size)
+            frontier = extend(self._store, frontier, size, newest[0] if newest else None)
         finally:
             self._store.rollback()
-        if newest is not None and newest[0].size > frontier.size:
-            self.check_note(newest[1])
-            raise truncated(frontier.size, newest[0].size)
+        if size and not signed and not self.signed_frontier().size:
+            raise unsigned(size)
         return frontier
-
-    def history(self) -> KeyHistory:
-        """Return the generations of signing keys that the entries so far put in force."""
-        known = self._history.generation
-        for row in islice(self._store.rows(0, ROTATED), known, None):
-            self._history.add(row[0], entries.header_fields(row[3])["header"])
-        return self._history
-
-    def check_note(self, note: str) -> Checkpoint:
-        """Raise unless a note is a head signed by the keys in force at its size."""
-        size = Checkpoint.parse(parse_note(note)[0]).size
-        head, _ = verify_checkpoint(note, self.history().at(size), origin=self.origin)
-        return head
 
     def append(
         self,
@@ -245,36 +231,6 @@ class Ledger:
         if self._flusher is None or not self._flusher.is_alive():
             self._flusher = background.start(self)
 
-    def __len__(self) -> int:
-        return self._store.size()
-
-    def entries(self, event: str | None = None, start: int = 0) -> Iterator[Entry]:
-        """Yield the entries in order, from index `start`, of one event if given."""
-        for row in self._store.rows(start, event):
-            yield self._entry(row[2], row[3], row[4])
-
-    def _entry(self, leaf: bytes, header: bytes, stored: bytes) -> Entry:
-        key = entries.header_fields(header)["key"]
-        return entries.read(header, leaf, self._subjects.decrypt(key, stored))
-
-    def find(self, receipt_id: str) -> Entry:
-        """Return the entry of a receipt id.
-
-        Raises:
-            InputError: not a receipt id, or none of this ledger.
-        """
-        index = entries.parse_receipt(receipt_id)
-        row = self._store.row(index)
-        if row is None or entries.receipt_id(index, row[2]) != receipt_id.strip().lower():
-            raise InputError(
-                "the ledger has no such receipt",
-                code="receipt-unknown",
-                got=receipt_id,
-                expected=f"a receipt of {self.origin}",
-                fix="check --home and the id; a receipt of another ledger is not in this one",
-            )
-        return self._entry(row[2], row[3], row[4])
-
     def checkpoint(self) -> str:
         """Return a signed head of everything recorded so far.
 
@@ -285,15 +241,14 @@ class Ledger:
         frontier, new, generation = self._sequencer.head(_TURN_S)
         self._signed, self._signed_at = frontier.size, time.monotonic()
         last = self._store.last_checkpoint()
-        if not new and last is not None and last.note is not None:
-            return last.note
         head = Checkpoint(self.origin, frontier.size, frontier.root())
-        time_s = self._clock() // 1_000_000_000
-        signers = self._identity.signers(generation)
-        if [signer.key for signer in signers] != self.history().at(head.size):
+        if not new and last is not None and last.note is not None:
+            if not self._heads.has(head.size):
+                self._heads.add(head, last.note)
+            return last.note
+        if self._notary.keys(generation) != self.history().at(head.size):
             raise missing_keys(f"other keys of generation {generation}")
-        signatures = sign_checkpoint(head, signers, time_s)
-        note = head.text() + "\n" + "".join(s.line() for s in signatures)
+        note = self._notary.sign(frontier, generation)
         self._sequencer.put_note(frontier, note, _TURN_S)
         self._heads.add(head, note)
         return note
@@ -394,16 +349,6 @@ class Ledger:
     def public_keys(self) -> list[NoteKey]:
         """The first generation of public keys: what a reader has to keep."""
         return list(self._identity.first)
-
-    def heads(self) -> list[tuple[int, str]]:
-        """Return size and note of every signed head."""
-        rows = self._store.checkpoints()
-        return [(row.size, row.note) for row in rows if row.note is not None]
-
-    def raw_entries(self, size: int) -> Iterator[tuple[Entry, bytes, bytes]]:
-        """Yield the first `size` entries with their header and stored payload as bytes."""
-        for row in islice(self._store.rows(), size):
-            yield self._entry(row[2], row[3], row[4]), row[3], row[4]
 
     def entry_key(self, key_id: str, stored: bytes) -> bytes:
         """Return the key that opens one payload and no other."""

@@ -27,6 +27,8 @@ from interlock.ledger.entry import (
     parse_time,
     receipt_id,
 )
+from interlock.ledger.notary import Notary
+from interlock.ledger.note import Checkpoint
 from interlock.ledger.rotation import ROTATED
 from interlock.ledger.store import CheckpointRow, Row, Store
 from interlock.ledger.tree import Frontier
@@ -105,8 +107,11 @@ class Pending:
 class Sequencer:
     """The one place where entries get their index and time in this process."""
 
-    def __init__(self, store: Store, frontier: Frontier, clock: Callable[[], int]) -> None:
+    def __init__(
+        self, store: Store, frontier: Frontier, clock: Callable[[], int], notary: Notary
+    ) -> None:
         self._store = store
+        self._notary = notary
         self._clock = clock
         self._queue: deque[Pending] = deque()
         self._mutex = threading.Lock()
@@ -180,6 +185,7 @@ class Sequencer:
             try:
                 frontier, last_ns, entries, rows = self._place(batch)
                 self._store.insert(rows)
+                note = self._first_note(frontier) if rows[0][0] == 0 else None
             except BaseException:
                 self._store.rollback()
                 raise
@@ -195,8 +201,20 @@ class Sequencer:
                 pending.error = _interrupted()
             raise
         self._frontier, self._last_ns = frontier, last_ns
+        if note is not None:
+            self._notary.keep(frontier, note)
         for pending, entry in zip(batch, entries, strict=True):
             pending.entry = entry
+
+    def _first_note(self, frontier: Frontier) -> str:
+        """Sign the first entries in the transaction that records them.
+
+        So there is no moment, not even for a kill, at which a ledger has entries and no head, and
+        one that is found like that has lost its heads.
+        """
+        note = self._notary.sign(frontier, self._store.count(ROTATED))
+        self._store.put_checkpoint(head_row(frontier, note))
+        return note
 
     def _place(self, batch: list[Pending]) -> tuple[Frontier, int, list[Entry], list[Row]]:
         frontier, last_ns = self._catch_up()
@@ -305,15 +323,34 @@ def head_row(frontier: Frontier, note: str | None) -> CheckpointRow:
     )
 
 
-def extend(store: Store, frontier: Frontier, size: int) -> Frontier:
-    """Add the leaf hashes from the tree's size up to `size`, refusing gaps and lost entries."""
+def extend(
+    store: Store, frontier: Frontier, size: int, signed: Checkpoint | None = None
+) -> Frontier:
+    """Add the leaf hashes from the tree's size up to `size`.
+
+    Raises:
+        IntegrityError: entries are gone, or are not those under the head `signed`.
+    """
     if size < frontier.size:
         raise truncated(size, frontier.size)
     for index, leaf in store.leaves_since(frontier.size):
         if index != frontier.size:
             raise gap(index, frontier.size)
         frontier.append(leaf)
+        if signed is not None and frontier.size == signed.size and frontier.root() != signed.root:
+            raise misfit(frontier, signed)
     return frontier
+
+
+def misfit(frontier: Frontier, head: Checkpoint) -> IntegrityError:
+    """Return the error of a tree that is not the one signed."""
+    return IntegrityError(
+        "the stored tree does not fit the signed head",
+        code="ledger-frontier",
+        got=f"{frontier.size} entries, root {frontier.root().hex()}",
+        expected=f"{head.size} entries, root {head.root.hex()}",
+        fix="run `interlock verify`; restore the ledger from a copy",
+    )
 
 
 def gap(got: int, expected: int) -> IntegrityError:
@@ -324,6 +361,17 @@ def gap(got: int, expected: int) -> IntegrityError:
         got=f"entry {got}",
         expected=f"entry {expected}",
         fix="run `interlock verify`; keep this copy as evidence; restore another",
+    )
+
+
+def unsigned(size: int) -> IntegrityError:
+    """Return the error of a ledger that has entries and has lost every signed head."""
+    return IntegrityError(
+        "the ledger has entries but no signed head; nothing is added to it",
+        code="ledger-unsigned",
+        got=f"{size} entries, no signed head",
+        expected="a signed head, made with the first entry",
+        fix="run `interlock verify`; keep this copy as evidence; restore the newest copy",
     )
 
 

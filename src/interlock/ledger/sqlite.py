@@ -14,7 +14,7 @@ from pathlib import Path
 from interlock.errors import IntegrityError, InterlockError, StorageError
 from interlock.ledger.store import CheckpointRow, Row
 
-__all__ = ["SqliteStore", "database_error"]
+__all__ = ["SqliteReads", "SqliteStore", "database_error"]
 
 _VERSION = 1
 _SCHEMA = """
@@ -86,11 +86,64 @@ def _busy(path: Path, got: str) -> StorageError:
     )
 
 
-class SqliteStore:
+class SqliteReads:
+    """The questions a ledger file answers, whichever way it was opened."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def _read(self, sql: str, values: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
+        raise NotImplementedError
+
+    def checkpoints(self) -> Sequence[CheckpointRow]:
+        """Return the tree heads by size."""
+        rows = self._read("SELECT size, root, frontier, note FROM checkpoints ORDER BY size")
+        return [_checkpoint(row) for row in rows]
+
+    def last_checkpoint(self) -> CheckpointRow | None:
+        """Return the largest signed tree head."""
+        rows = self._read(
+            "SELECT size, root, frontier, note FROM checkpoints WHERE note IS NOT NULL "
+            "ORDER BY size DESC LIMIT 1"
+        )
+        return _checkpoint(rows[0]) if rows else None
+
+    def size(self) -> int:
+        """Return the number of entries."""
+        value = self._read("SELECT coalesce(max(idx) + 1, 0) FROM entries")[0][0]
+        return int(str(value))
+
+    def rows(self, start: int = 0, event: str | None = None) -> Iterator[Row]:
+        """Yield the entries in order, a page at a time."""
+        where = "idx >= ?" if event is None else "event = ? AND idx >= ?"
+        sql = f"SELECT {_COLUMNS} FROM entries WHERE {where} ORDER BY idx LIMIT {_PAGE}"  # noqa: S608 (constants only)
+        while True:
+            values = (start,) if event is None else (event, start)
+            page = self._read(sql, values)
+            yield from page  # type: ignore[misc]
+            if len(page) < _PAGE:
+                return
+            start = int(str(page[-1][0])) + 1
+
+    def leaves(self, start: int = 0, end: int | None = None) -> Iterator[tuple[int, bytes]]:
+        """Yield index and leaf hash of committed entries in order, a page at a time."""
+        last = end if end is not None else 1 << 62
+        sql = "SELECT idx, leaf FROM entries WHERE idx >= ? AND idx < ? ORDER BY idx LIMIT 10000"
+        while page := self._read(sql, (start, last)):
+            yield from page  # type: ignore[misc]
+            start = int(str(page[-1][0])) + 1
+
+    def row(self, index: int) -> Row | None:
+        """Return one entry."""
+        rows = self._read(f"SELECT {_COLUMNS} FROM entries WHERE idx = ?", (index,))  # noqa: S608 (constants only)
+        return rows[0] if rows else None  # type: ignore[return-value]
+
+
+class SqliteStore(SqliteReads):
     """A ledger in one file. Safe for many threads and many processes."""
 
     def __init__(self, path: Path, *, origin: str | None = None) -> None:
-        self._path = path
+        super().__init__(path)
         self._name = str(path.resolve())
         self._pid = os.getpid()
         self._local = threading.local()
@@ -267,49 +320,6 @@ class SqliteStore:
         except sqlite3.Error as error:
             raise database_error(self._path, error) from error
         return rows
-
-    def checkpoints(self) -> Sequence[CheckpointRow]:
-        """Return the tree heads by size."""
-        rows = self._read("SELECT size, root, frontier, note FROM checkpoints ORDER BY size")
-        return [_checkpoint(row) for row in rows]
-
-    def last_checkpoint(self) -> CheckpointRow | None:
-        """Return the largest signed tree head."""
-        rows = self._read(
-            "SELECT size, root, frontier, note FROM checkpoints WHERE note IS NOT NULL "
-            "ORDER BY size DESC LIMIT 1"
-        )
-        return _checkpoint(rows[0]) if rows else None
-
-    def size(self) -> int:
-        """Return the number of entries."""
-        value = self._read("SELECT coalesce(max(idx) + 1, 0) FROM entries")[0][0]
-        return int(str(value))
-
-    def rows(self, start: int = 0, event: str | None = None) -> Iterator[Row]:
-        """Yield the entries in order, a page at a time."""
-        where = "idx >= ?" if event is None else "event = ? AND idx >= ?"
-        sql = f"SELECT {_COLUMNS} FROM entries WHERE {where} ORDER BY idx LIMIT {_PAGE}"  # noqa: S608 (constants only)
-        while True:
-            values = (start,) if event is None else (event, start)
-            page = self._read(sql, values)
-            yield from page  # type: ignore[misc]
-            if len(page) < _PAGE:
-                return
-            start = int(str(page[-1][0])) + 1
-
-    def leaves(self, start: int = 0, end: int | None = None) -> Iterator[tuple[int, bytes]]:
-        """Yield index and leaf hash of committed entries in order, a page at a time."""
-        last = end if end is not None else 1 << 62
-        sql = "SELECT idx, leaf FROM entries WHERE idx >= ? AND idx < ? ORDER BY idx LIMIT 10000"
-        while page := self._read(sql, (start, last)):
-            yield from page  # type: ignore[misc]
-            start = int(str(page[-1][0])) + 1
-
-    def row(self, index: int) -> Row | None:
-        """Return one entry."""
-        rows = self._read(f"SELECT {_COLUMNS} FROM entries WHERE idx = ?", (index,))  # noqa: S608 (constants only)
-        return rows[0] if rows else None  # type: ignore[return-value]
 
     def close(self) -> None:
         """Let go of the database."""

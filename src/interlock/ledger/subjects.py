@@ -97,8 +97,8 @@ class FileShelf:
     leaves nothing that would be used again.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._dir = files.private_dir(folder)
+    def __init__(self, folder: Path, *, create: bool = True) -> None:
+        self._dir = files.private_dir(folder) if create else folder
         self._name = str(folder)
 
     def exists(self, key_id: str) -> bool:
@@ -160,11 +160,11 @@ def commitment(entry_key: bytes) -> bytes:
 class SubjectKeys:
     """The data keys of one ledger, in `keys/subjects/` unless another shelf is given."""
 
-    def __init__(self, store: KeyStore, shelf: Shelf | None = None) -> None:
+    def __init__(self, store: KeyStore, shelf: Shelf | None = None, *, create: bool = True) -> None:
         self._store = store
-        self._shelf = shelf or FileShelf(store.path / "subjects")
-        self._index = store.secret("subject-index") or b""
-        self._wrap = store.secret("subject-wrap") or b""
+        self._shelf = shelf or FileShelf(store.path / "subjects", create=create)
+        self._index = store.secret("subject-index", create=create) or b""
+        self._wrap = store.secret("subject-wrap", create=create) or b""
         self._writers: dict[Scope, _Writer] = {}
         self._readers: dict[tuple[str, bytes], bytes] = {}
         self._lock = threading.Lock()

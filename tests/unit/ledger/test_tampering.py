@@ -21,7 +21,7 @@ Tamper = Callable[[Path, str], None]
 def test_an_untouched_ledger_has_no_fault(filled: Path) -> None:
     report = audit(filled)
     assert report.ok
-    assert (report.size, report.signed_size, report.checkpoints) == (20, 20, 4)
+    assert (report.size, report.signed_size, report.checkpoints) == (20, 20, 6)
 
 
 RENAME = "CAST(replace(CAST(header AS TEXT), 'j7', 'j8') AS BLOB)"
@@ -206,3 +206,88 @@ def test_a_flipped_bit_is_found_or_was_in_unused_space(filled: Path) -> None:
         else:
             found += 1
     assert found > 20
+
+
+def strip_heads(home: Path, tamper: Tamper) -> None:
+    tamper(home, "DELETE FROM checkpoints")
+    shutil.rmtree(home / "checkpoints")
+
+
+def rewrite(home: Path, tamper: Tamper, index: int) -> None:
+    """Change an entry and its leaf so that they fit each other."""
+    connection = sqlite3.connect(home / "ledger.db")
+    query = "SELECT header, payload FROM entries WHERE idx = ?"
+    header, payload = connection.execute(query, (index,)).fetchone()
+    connection.close()
+    changed = header.replace(b"admit", b"admiT")
+    assert changed != header
+    leaf = leaf_hash(changed + hashlib.sha256(payload).digest())
+    tamper(
+        home,
+        f"UPDATE entries SET header = x'{changed.hex()}', leaf = x'{leaf.hex()}', "
+        f"event = 'admiT' WHERE idx = {index}",
+    )
+
+
+def test_entries_that_lost_all_their_heads_are_a_fault(
+    filled: Path, tamper: Tamper, capsys: pytest.CaptureFixture[str]
+) -> None:
+    strip_heads(filled, tamper)
+    rewrite(filled, tamper, 5)
+    assert [(f.kind, f.where) for f in audit(filled).faults] == [("unsigned", "all entries")]
+    assert main(["verify", "--home", str(filled)]) == 7
+    assert "unsigned" in capsys.readouterr().out
+
+
+def test_a_head_over_nothing_covers_no_entry(home: Path, tamper: Tamper) -> None:
+    Ledger.open(home).close()
+    with Ledger.open(home) as ledger:
+        ledger.append("admit", {}, {}).wait()
+    tamper(home, "DELETE FROM checkpoints WHERE size > 0")
+    for path in (home / "checkpoints").glob("*1.note"):
+        path.unlink()
+    assert [f.kind for f in audit(home).faults] == ["unsigned"]
+
+
+@pytest.mark.parametrize("opened", [Ledger.open, Ledger.read])
+def test_a_ledger_that_lost_its_heads_is_not_opened(
+    filled: Path, tamper: Tamper, opened: Callable[[Path], object]
+) -> None:
+    strip_heads(filled, tamper)
+    with pytest.raises(IntegrityError) as caught:
+        opened(filled)
+    assert caught.value.code == "ledger-unsigned"
+    assert not (filled / "checkpoints").exists()
+
+
+def test_heads_kept_as_files_bind_the_one_who_appends(filled: Path, tamper: Tamper) -> None:
+    tamper(filled, "DELETE FROM checkpoints WHERE size > 10")
+    rewrite(filled, tamper, 15)
+    with pytest.raises(IntegrityError) as caught:
+        Ledger.open(filled)
+    assert caught.value.code == "ledger-frontier"
+
+
+def test_entries_after_the_last_head_are_counted_and_said(
+    filled: Path, tamper: Tamper, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tamper(filled, "DELETE FROM checkpoints WHERE size > 10")
+    next((filled / "checkpoints").glob("*20.note")).unlink()
+    report = audit(filled)
+    assert report.ok
+    assert (report.unsigned, report.signed_size) == (10, 10)
+    assert main(["verify", "--home", str(filled)]) == 0
+    out = capsys.readouterr().out
+    assert "UNSIGNED 10 newest entries" in out
+    assert "OK: no change found in the 10 signed entries" in out
+
+
+def test_the_first_entry_has_its_head_before_it_is_acknowledged(home: Path) -> None:
+    ledger = Ledger.open(home)
+    try:
+        ledger.append("admit", {}, {}).wait()
+        report = audit(home)
+        assert report.ok
+        assert (report.size, report.signed_size, report.unsigned) == (1, 1, 0)
+    finally:
+        ledger.close()

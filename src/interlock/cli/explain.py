@@ -41,7 +41,8 @@ def _print(story: dict[str, Any]) -> None:
     who = job.get("principal", {})
     console.print(
         f"job {job.get('id')}, {job.get('mode')}, by {who.get('id')} ({who.get('kind')}) on"
-        f" {job.get('backend')}, {job.get('submitted_at')}, seed {job.get('seed')}",
+        f" {job.get('backend')}, {job.get('submitted_at')}, seed {job.get('seed')}"
+        f" (honoured: {_honoured(story)})",
     )
     for circuit in job.get("circuits", ()):
         console.print(
@@ -68,6 +69,14 @@ def _print(story: dict[str, Any]) -> None:
     console.print(f"ledger entry {place['index']}, leaf {place['leaf_sha256']}")
     for link in story["missing"]:
         console.print(f"missing: {link}", style="red")
+
+
+def _honoured(story: dict[str, Any]) -> str:
+    for stage in story["stages"]:
+        for control in stage["controls"]:
+            if "seed_honoured" in control["evidence"]:
+                return str(control["evidence"]["seed_honoured"])
+    return "not run"
 
 
 def _finding(finding: dict[str, Any]) -> str:

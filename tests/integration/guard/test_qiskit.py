@@ -382,3 +382,24 @@ def test_a_forked_child_goes_on_by_itself(policy, home, bell) -> None:  # type: 
         assert sorted(e.header["outcome"] for e in ledger.entries() if "outcome" in e.header) == [
             "DENY", "RELEASE",
         ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("ignores", "says"), [(False, "yes"), (True, "no")])
+def test_whether_the_device_honours_its_seed_is_on_record(
+    policy, home, bell, ignores, says
+) -> None:  # type: ignore[no-untyped-def]
+    import msgspec
+
+    from interlock.backends import Twin
+
+    honest = twin("manila", age_s=60.0)
+    device = Twin(msgspec.structs.replace(honest.spec, ignore_seed=ignores))
+    guarded = interlock.guard(TwinSampler(device, seed=7), policy=policy, home=home)
+    found = []
+    for _ in range(2):
+        receipt = guarded.run([bell], shots=1000).result().metadata["interlock"]["id"]
+        with recorded(home) as ledger:
+            stages = explain(ledger, receipt)["stages"]
+        (run,) = [c for s in stages for c in s["controls"] if c["control"] == "run"]
+        found.append(run["evidence"]["seed_honoured"])
+    assert found == ["not known", says]

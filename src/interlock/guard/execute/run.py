@@ -21,6 +21,8 @@ FULL_COUNTS = 1024
 TOP_COUNTS = 64
 #: Up to this many numbers of an estimate are recorded whole.
 FULL_VALUES = 4096
+#: Jobs whose result is remembered, to see whether a seed is honoured.
+REMEMBERED = 4096
 
 
 class RunSettings(Settings, frozen=True, kw_only=True):
@@ -43,6 +45,9 @@ class RunControl(Control):
     stage = "execute"
     phase = 1
     Settings = RunSettings
+
+    def __init__(self) -> None:
+        self._seen: dict[bytes, bytes] = {}
 
     def gather(self, request: Request, settings: RunSettings) -> Evidence:
         """Execute, and return what came back or how it failed."""
@@ -76,12 +81,36 @@ class RunControl(Control):
         result: Result = box["result"]
         request.result = result
         request.shared["execution_seconds"] = result.seconds
+        items = [describe(item) for item in result.items]
         return {
             "level": result.level,
             "seed": result.seed,
-            "items": [describe(item) for item in result.items],
+            "seed_honoured": self._honoured(request, result, items),
+            "items": items,
             **result.extra,
         }
+
+    def _honoured(self, request: Request, result: Result, items: list[dict[str, Any]]) -> str:
+        """Say whether the same job under the same seed gave the same result before.
+
+        `yes` and `no` need a repetition within this guard; until there is one it is `not known`.
+        `no` is said of a device that draws anew for each run, even if its generator was seeded.
+        """
+        if result.seed is None:
+            return "no seed"
+        asked = [
+            (p.circuit.sha256, p.values, p.shots, p.precision, p.observables)
+            for p in request.programs
+        ]
+        key = _digest([request.job.backend, result.seed, request.job.kind, asked])
+        got = _digest(items)
+        before = self._seen.get(key)
+        if before is None:
+            if len(self._seen) >= REMEMBERED:
+                self._seen.clear()
+            self._seen[key] = got
+            return "not known"
+        return "yes" if before == got else "no"
 
     def decide(self, job: Job, settings: RunSettings, evidence: Evidence) -> Verdict:
         """Allow when a result came back."""
@@ -101,6 +130,10 @@ class RunControl(Control):
                 ),
             ),
         )
+
+
+def _digest(value: Any) -> bytes:
+    return hashlib.sha256(msgspec.json.encode(value)).digest()
 
 
 def describe(item: Any) -> dict[str, Any]:

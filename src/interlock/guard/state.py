@@ -137,7 +137,7 @@ class State:
                 fix="this is a fault of the control that asked for it",
             )
         with self._transaction(durable=durable) as db:
-            usage = tuple(_usage(db, cap, now) for cap in caps)
+            usage = _usage(db, caps, now)
             if all(u.fits for u in usage):
                 _add(db, caps, now, 1.0)
         return usage
@@ -150,7 +150,7 @@ class State:
     def used(self, cap: Cap, now: float) -> float:
         """Return what the window of a cap holds."""
         with self._transaction() as db:
-            return _usage(db, cap, now).used
+            return _usage(db, (cap,), now)[0].used
 
     @property
     def stop_file(self) -> Path:
@@ -176,30 +176,52 @@ class State:
         return str(reason)
 
 
-def _usage(db: sqlite3.Connection, cap: Cap, now: float) -> Usage:
+def _usage(db: sqlite3.Connection, caps: tuple[Cap, ...], now: float) -> tuple[Usage, ...]:
     # A clock set back must not free anything: slices "in the future" count too.
-    oldest = now - cap.window_s * (1 + 1 / SLICES)
-    (used,) = db.execute(
-        "SELECT coalesce(sum(amount), 0) FROM total WHERE scope = ? AND unit = ? AND start > ?",
-        (cap.scope, cap.unit, oldest),
-    ).fetchone()
-    return Usage(unit=cap.unit, used=float(used), amount=cap.amount, limit=cap.limit)
+    used: dict[tuple[str, str], float] = {}
+    for scope, window_s in {(cap.scope, cap.window_s) for cap in caps}:
+        oldest = now - window_s * (1 + 1 / SLICES)
+        rows = db.execute(
+            "SELECT unit, sum(amount) FROM total WHERE scope = ? AND start > ? GROUP BY unit",
+            (scope, oldest),
+        )
+        used |= {(scope, unit): float(amount) for unit, amount in rows}
+    return tuple(
+        Usage(unit=c.unit, used=used.get((c.scope, c.unit), 0.0), amount=c.amount, limit=c.limit)
+        for c in caps
+    )
 
 
 def _add(db: sqlite3.Connection, caps: tuple[Cap, ...], now: float, sign: float) -> None:
+    rows: list[float | str] = []
+    count = 0
     for cap in caps:
-        width = cap.window_s / SLICES
-        start = now // width * width
-        row = (cap.scope, cap.unit, start, sign * cap.amount)
-        fresh = db.execute(
-            "INSERT INTO total VALUES (?,?,?,?) ON CONFLICT (scope, unit, start)"
-            " DO UPDATE SET amount = amount + excluded.amount RETURNING amount = ?",
-            (*row, row[3]),
-        ).fetchone()[0]
-        if fresh:
+        if cap.amount:
+            width = cap.window_s / SLICES
+            rows += (cap.scope, cap.unit, now // width * width, sign * cap.amount)
+            count += 1
+    if not count:
+        return
+    db.execute(
+        "INSERT INTO total VALUES " + ",".join(["(?,?,?,?)"] * count) + " ON CONFLICT"  # noqa: S608
+        " (scope, unit, start) DO UPDATE SET amount = amount + excluded.amount",
+        rows,
+    )
+    _forget(db, caps, now)
+
+
+#: scope -> the slice in which old slices were last removed; a process looks once a slice.
+_forgotten: dict[str, float] = {}
+
+
+def _forget(db: sqlite3.Connection, caps: tuple[Cap, ...], now: float) -> None:
+    for cap in caps:
+        piece = now // (cap.window_s / SLICES)
+        if _forgotten.get(cap.scope) != piece:
+            _forgotten[cap.scope] = piece
             db.execute(
-                "DELETE FROM total WHERE scope = ? AND unit = ? AND start < ?",
-                (cap.scope, cap.unit, now - 2 * cap.window_s),
+                "DELETE FROM total WHERE scope = ? AND start < ?",
+                (cap.scope, now - 2 * cap.window_s),
             )
 
 

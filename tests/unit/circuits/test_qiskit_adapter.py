@@ -194,7 +194,8 @@ def test_what_has_no_form_is_refused_with_a_reason():
         assert error.value.code == "circuit-unsupported"
 
 
-def test_nested_definitions_cannot_explode():
+def test_nested_definitions_cannot_explode(monkeypatch):
+    monkeypatch.setattr("interlock.circuits.qiskit_adapter.MAX_OPERATIONS", 20_000)
     gates = "gate g0 a { x a; }" + "".join(
         f"gate g{i} a {{ g{i - 1} a; g{i - 1} a; }}" for i in range(1, 40)
     )

@@ -1,7 +1,6 @@
 import json
 from pathlib import Path
 
-import pytest
 from click.testing import CliRunner
 
 from interlock.access import keys
@@ -33,12 +32,13 @@ def test_a_key_is_issued_used_and_revoked_and_the_ledger_never_holds_it(tmp_path
 
 
 def test_the_approval_of_the_command_line_is_one_the_policy_can_check(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     from interlock.access.approvals import Approver, check, described, subject_of
+    from interlock.guard.service import local_principal
     from tests.unit.guard.doubles import a_job
 
-    monkeypatch.setenv("LOGNAME", "lea")
+    me = local_principal().id
     home = tmp_path / "home"
     shown = json.loads(run("public", "--home", str(home)))
     import datetime as dt
@@ -48,6 +48,6 @@ def test_the_approval_of_the_command_line_is_one_the_policy_can_check(
     subject = subject_of(job, "v")
     store_of(home).wait_for(subject, "local", {"gates": {}, "job": described(job, "v")})
     run("approve", subject, "--gate", "ethics", "--home", str(home))
-    approver = Approver(id="lea", groups=("ethics",), public=shown["public"])
+    approver = Approver(id=me, groups=("ethics",), public=shown["public"])
     (body,) = store_of(home).approvals(subject, "local")
-    assert check(body, (approver,), subject=subject, job=job, at=now.timestamp()) == "lea"
+    assert check(body, (approver,), subject=subject, job=job, at=now.timestamp()) == me

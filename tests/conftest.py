@@ -1,4 +1,7 @@
-"""A real PostgreSQL: `INTERLOCK_TEST_DATABASE_URL`, or a throwaway cluster of the local server."""
+"""What all tests share: a real PostgreSQL, and names that are alike in every worker.
+
+The server is `INTERLOCK_TEST_DATABASE_URL`, or a throwaway cluster of the local installation.
+"""
 
 import contextlib
 import os
@@ -74,3 +77,9 @@ def database(postgres_server: str) -> Iterator[str]:
         psycopg.connect(postgres_server, autocommit=True) as admin,
     ):
         admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")  # type: ignore[arg-type]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse a test named by an address: the workers would not collect the same tests."""
+    if named := [item.nodeid for item in items if " at 0x" in item.nodeid]:
+        raise pytest.UsageError(f"give these tests ids of their own: {', '.join(named)}")

@@ -61,6 +61,10 @@ def target_of(backend: Any) -> Target:
     summary = getattr(backend, "interlock_target", None)
     if isinstance(summary, Target):
         return summary
+    if type(backend).__module__.startswith("qiskit_aer"):
+        # Aer runs any gate it knows, and makes its target anew each time it is asked for.
+        width = backend.configuration().n_qubits
+        return Target(name=_name(backend), num_qubits=width if width > 0 else None)
     native = getattr(backend, "target", None)
     if not hasattr(native, "operation_names"):
         width = getattr(backend, "num_qubits", None)
@@ -84,8 +88,6 @@ def _name(backend: Any) -> str:
 def _from_qiskit(backend: Any, native: Any) -> Target:
     width = native.num_qubits
     width = width if isinstance(width, int) and width > 0 else None
-    if type(backend).__module__.startswith("qiskit_aer"):
-        return Target(name=_name(backend), num_qubits=width)
     gates: dict[str, Places | None] = {}
     for name in native.operation_names:
         table = native[name]

@@ -72,7 +72,7 @@ class TargetControl(Control):
             return _problems(program, target, kind)
         key = (program.circuit.sha256, kind)
         known = self._known.get(key)
-        if known is None or known[0] is not target:
+        if known is None or (known[0] is not target and known[0] != target):
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
             known = self._known[key] = (target, _problems(program, target, kind))

@@ -119,10 +119,14 @@ def apply_allow(report: Report, entries: Iterable[AllowEntry], *, today: dt.date
 
 def _digest(finding: ScanFinding, salt: bytes) -> str:
     """Identity that survives moved lines: rule, path, and the secret or the line, slowly hashed."""
-    head = f"{finding.rule}\0{finding.path}\0{finding.where.split(',')[0]}\0".encode()
+    head = f"{finding.rule}\0{finding.path}\0{finding.where.split(',')[0]}\0".encode(
+        errors="surrogatepass"
+    )
     if finding.secret:
         return hashlib.scrypt(head + finding.secret, salt=salt, n=2**12, r=8, p=1, dklen=16).hex()
-    return hashlib.sha256(salt + head + finding.anchor.encode()).hexdigest()[:32]
+    return hashlib.sha256(salt + head + finding.anchor.encode(errors="surrogatepass")).hexdigest()[
+        :32
+    ]
 
 
 def write_baseline(path: Path, findings: Iterable[ScanFinding]) -> int:

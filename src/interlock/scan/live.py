@@ -30,7 +30,11 @@ def known_values(environment: Mapping[str, str] | None = None) -> tuple[bytes, .
         (b'abcdefghij',)
     """
     source = os.environ if environment is None else environment
-    found = {v.encode() for k, v in source.items() if _SECRET_NAME.search(k) and len(v) >= 8}
+    found = {
+        v.encode(errors="surrogateescape")
+        for k, v in source.items()
+        if _SECRET_NAME.search(k) and len(v) >= 8
+    }
     return tuple(sorted(found, key=len, reverse=True))
 
 
@@ -140,6 +144,7 @@ class RedactingFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Redact the message; always lets the record through."""
         text = record.getMessage()
-        clean = b"\n".join(self._redactor(line) for line in text.encode().split(b"\n")).decode()
+        lines = text.encode(errors="surrogatepass").split(b"\n")
+        clean = b"\n".join(map(self._redactor, lines)).decode(errors="surrogatepass")
         record.msg, record.args = clean, None
         return True

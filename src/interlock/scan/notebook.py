@@ -193,4 +193,4 @@ def strip_outputs(raw: bytes) -> tuple[bytes, int]:
             fix="open and save it in Jupyter first",
         ) from error
     text = json.dumps(data, indent=1, ensure_ascii=False, sort_keys=False)
-    return text.encode() + b"\n", removed
+    return text.encode(errors="backslashreplace") + b"\n", removed

@@ -18,7 +18,7 @@ from interlock.scan.finding import Report, Severity
 from interlock.scan.githistory import scan_history
 from interlock.scan.live import LineRedactor, known_values, redact_stream
 from interlock.scan.report.formats import FORMATS, summary_line, to_text
-from interlock.scan.scanner import Scanner, ScanOptions, require_something, unique
+from interlock.scan.scanner import Scanner, ScanOptions, is_binary, require_something, unique
 from interlock.scan.secrets.engine import BLOCK_BYTES
 from interlock.scan.secrets.ruleset import builtin_rules
 from interlock.scan.walk import walk
@@ -99,7 +99,7 @@ def _standard_input(scanner: Scanner, stdin: BinaryIO) -> None:
             yield block
             block = stdin.read(BLOCK_BYTES)
 
-    scanner.blocks(blocks(), "(standard input)", "", binary=b"\0" in head)
+    scanner.blocks(blocks(), "(standard input)", "", binary=is_binary(head))
     scanner.report.files += 1 if head else 0
 
 

@@ -20,10 +20,11 @@ from interlock.scan.secrets.engine import BLOCK_BYTES, Engine, default_engine
 from interlock.scan.secrets.mask import finding_of
 from interlock.scan.walk import Entry, open_regular, walk
 
-__all__ = ["FAMILIES", "ScanOptions", "Scanner", "require_something", "scan_paths"]
+__all__ = ["FAMILIES", "ScanOptions", "Scanner", "is_binary", "require_something", "scan_paths"]
 
 FAMILIES = ("secrets", "code", "models")
 _HEAD = 8192
+_CONTROLS = bytes(set(range(32)) - set(b"\b\t\n\f\r\x1b"))
 _UTF = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -143,7 +144,7 @@ class Scanner:
             self.report.note(shown, "too-large-to-parse", f"over {limit} bytes: matched as text")
             handle = _Prefixed(raw, handle)
         coding = _coding(head)
-        binary = coding is None and _is_binary(head)
+        binary = coding is None and is_binary(head)
         self.blocks(self._read(handle, coding, shown, binary), shown, where, binary=binary)
 
     def _document(self, raw: bytes, suffix: str, shown: str, where: str) -> None:
@@ -152,7 +153,7 @@ class Scanner:
             return
         if not _valid_utf8(raw):
             self.report.note(shown, "invalid-utf8")
-        self.blocks([raw], shown, where, binary=_is_binary(raw[:_HEAD]))
+        self.blocks([raw], shown, where, binary=is_binary(raw[:_HEAD]))
         if "code" in self.options.families:
             text = raw.decode("utf-8", "replace")
             check = code_modules.check_qasm if "qasm" in suffix else code_modules.check_python
@@ -252,8 +253,20 @@ def _read_up_to(reader: Reader, limit: int) -> bytes:
     return bytes(out)
 
 
-def _is_binary(head: bytes) -> bool:
-    return b"\0" in head
+def is_binary(head: bytes) -> bool:
+    r"""Zero bytes, and more than text with holes in it: a log cut while it was open has them too.
+
+    >>> is_binary(b"\0\0\0token = 1"), is_binary(b"\x7fELF\2\1\1\0")
+    (False, True)
+    """
+    if b"\0" not in head:
+        return False
+    held = head.replace(b"\0", b"")
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(held)
+    except UnicodeDecodeError:
+        return True
+    return len(held.translate(None, _CONTROLS)) < len(held)
 
 
 def _coding(head: bytes) -> str | None:

@@ -1,8 +1,10 @@
 """Whatever lies in a tree is named, counted, never fatal, never silent."""
 
+import datetime as dt
 import gzip
 import io
 import json
+import logging
 import os
 import random
 import socket
@@ -15,6 +17,8 @@ import pytest
 from interlock.errors import InputError
 from interlock.scan import run
 from interlock.scan.finding import Report
+from interlock.scan.live import RedactingFilter
+from interlock.scan.notebook import strip_outputs
 from interlock.scan.secrets.synth import fill
 
 SECRET = fill("DEV-{hex:40}", random.Random("bad-input"))
@@ -160,3 +164,35 @@ def test_control_characters_in_names_and_lines_do_not_reach_a_terminal(tmp_path:
     report = scan(tmp_path)
     for style in ("text", "json", "sarif", "junit", "gitlab"):
         assert "\x1b" not in run.render(report, style, "note")
+
+
+def test_a_log_with_a_hole_of_zero_bytes_is_still_text(tmp_path: Path) -> None:
+    named = f"IBM_QUANTUM_TOKEN={fill('{hex:128}', random.Random('hole'))}\n"
+    (tmp_path / "cut.log").write_bytes(bytes(200) + b"\nstart\n" + named.encode())
+    (tmp_path / "code.so").write_bytes(b"\x7fELF\2\1\1\0\xff\xfe" + named.encode())
+    assert [f.path for f in scan(tmp_path).findings] == ["cut.log"]
+
+
+def test_names_and_texts_that_are_no_utf_8_break_no_report(tmp_path: Path) -> None:
+    code = 'import pickle\nQiskitRuntimeService(token="\\ud800abcdefgh")\npickle.load(f)\n'
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/bad\xff.py")).write_text(code)
+    cell = {"cell_type": "code", "source": f'x="\ud800"\ntoken="{SECRET}"'}
+    outputs = [{"output_type": "stream", "text": "\udfff"}]
+    held = {**cell, "outputs": outputs, "metadata": {}, "execution_count": 1}
+    book = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [held]}
+    (tmp_path / "n.ipynb").write_text(json.dumps(book))
+    report = scan(tmp_path)
+    assert {f.path for f in report.findings} == {"bad\udcff.py", "n.ipynb"}
+    for style in ("text", "json", "sarif", "junit", "gitlab"):
+        run.render(report, style, "note").encode()
+    assert "bad%FF.py" in run.render(report, "sarif", "note")
+    count = run.baseline(report, tmp_path.parent / "known.json")
+    run.settle(report, None, tmp_path.parent / "known.json", today=dt.date(2026, 6, 1))
+    assert count > 1
+    assert not report.active()
+    stripped, removed = strip_outputs((tmp_path / "n.ipynb").read_bytes())
+    assert removed
+    assert json.loads(stripped)["cells"][0]["source"] == cell["source"]
+    record = logging.LogRecord("a", 20, "", 0, "odd \ud800 text", (), None)
+    assert RedactingFilter().filter(record)
+    assert record.getMessage() == "odd \ud800 text"

@@ -124,7 +124,8 @@ def to_json(report: Report, least: Severity = Severity.NOTE) -> str:
 
 
 def _uri(path: str) -> str:
-    return quote(path.lstrip("/").replace("\\", "/").split("!", 1)[0], safe="/._-~()")
+    name = path.lstrip("/").replace("\\", "/").split("!", 1)[0]
+    return quote(name, safe="/._-~()", errors="surrogateescape")
 
 
 def _level(severity: Severity) -> str:
@@ -228,7 +229,8 @@ def to_gitlab(report: Report, least: Severity = Severity.NOTE) -> str:
 
 
 def _xml(text: str) -> str:
-    return "".join(c for c in text if c in "\t\n" or (c >= " " and c not in "\ufffe\uffff"))
+    whole = text.encode(errors="backslashreplace").decode()
+    return "".join(c for c in whole if c in "\t\n" or (c >= " " and c not in "\ufffe\uffff"))
 
 
 def to_junit(report: Report, least: Severity = Severity.NOTE) -> str:

@@ -55,5 +55,5 @@ class TokenInCode:
             for argument, value in given:
                 text = module.text_of(value)
                 plain = text and len(text) >= 8 and " " not in text
-                if text and plain and not is_placeholder(text.encode()):
+                if text and plain and not is_placeholder(text.encode(errors="surrogatepass")):
                     yield module.hit(value, f"{argument} of {name} is written out")

@@ -27,7 +27,8 @@ run: $(VENV)/.run
 	$(BIN)/python examples/breast_cancer/compare.py
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone"
+	$(BIN)/python -m pytest -m alone
 	$(BIN)/python -m pytest --doctest-modules src
 
 gate: $(VENV)/.test

@@ -69,6 +69,7 @@ def test_no_attack_succeeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert {name: value for name, value in got.items() if value is not None} == {}
 
 
+@pytest.mark.alone
 def test_a_fork_bomb_ends_the_sandbox_and_nothing_else(tmp_path: Path) -> None:
     script = "import os, time\nfor _ in range(20):\n    os.fork()\ntime.sleep(600)\n"
     made, _ = sandbox(tmp_path, script, max_processes=64)

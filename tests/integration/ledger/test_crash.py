@@ -17,6 +17,9 @@ import pytest
 from interlock.errors import InterlockError, StorageError
 from interlock.ledger import Ledger, audit
 
+# These fork many times: in a process of their own, without the threads other tests leave behind.
+pytestmark = pytest.mark.alone
+
 
 def child(work: Callable[[int], None]) -> tuple[int, int]:
     """Run `work(pipe)` in a forked process; return its pid and the reading end."""

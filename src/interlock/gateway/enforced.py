@@ -6,7 +6,6 @@ What is printed and counted comes from the gateway's side: the program cannot wr
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -21,6 +20,7 @@ from typing import Any
 from interlock.errors import SetupError
 from interlock.gateway.sandbox import SOCKET, Sandbox
 from interlock.guard import events
+from interlock.guard.launch import follow
 
 __all__ = ["EnforcedProgram"]
 
@@ -104,21 +104,7 @@ class EnforcedProgram:
 
     def lines(self) -> Iterator[dict[str, Any] | None]:
         """Yield events as they come, and None while there are none, until the program has ended."""
-        with self._events.open(encoding="utf-8") as stream:
-            rest = ""
-            while True:
-                ended = self._program.poll() is not None
-                chunk = stream.read()
-                rest += chunk
-                *whole, rest = rest.split("\n")
-                for text in whole:
-                    yield json.loads(text)
-                if ended and not chunk:
-                    return
-                if not chunk:
-                    with contextlib.suppress(subprocess.TimeoutExpired):
-                        self._program.wait(0.05)
-                    yield None
+        return follow(self._events, self._program)
 
     def close(self) -> int:
         """Wait for the program, stop its gateway, and return the program's exit code."""

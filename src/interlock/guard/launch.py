@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -10,12 +11,12 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from interlock.errors import UsageError
 from interlock.guard import events
 
-__all__ = ["Program", "Tally"]
+__all__ = ["Program", "Tally", "follow"]
 
 POLL_S = 0.05
 
@@ -95,6 +96,37 @@ class Tally:
         }
 
 
+class Running(Protocol):
+    """What `follow` needs of a process or a sandbox."""
+
+    def poll(self) -> int | None:
+        """Return the exit code, None while it runs."""
+        ...
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end."""
+        ...
+
+
+def follow(events: Path, process: Running) -> Iterator[dict[str, Any] | None]:
+    """Yield events as they come, and None while there are none, until the process has ended."""
+    with events.open(encoding="utf-8") as stream:
+        rest = ""
+        while True:
+            ended = process.poll() is not None
+            chunk = stream.read()
+            rest += chunk
+            *whole, rest = rest.split("\n")
+            for text in whole:
+                yield json.loads(text)
+            if ended and not chunk:
+                return
+            if not chunk:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(POLL_S)
+                yield None
+
+
 class Program:
     """A program that runs guarded.
 
@@ -155,22 +187,7 @@ class Program:
 
     def lines(self) -> Iterator[dict[str, Any] | None]:
         """Yield events as they come, and None while there are none, until the program has ended."""
-        with self._events.open(encoding="utf-8") as stream:
-            rest = ""
-            while True:
-                ended = self._process.poll() is not None
-                chunk = stream.read()
-                rest += chunk
-                *whole, rest = rest.split("\n")
-                for text in whole:
-                    yield json.loads(text)
-                if ended and not chunk:
-                    return
-                if not chunk:
-                    try:
-                        self._process.wait(POLL_S)
-                    except subprocess.TimeoutExpired:
-                        yield None
+        return follow(self._events, self._process)
 
     def close(self) -> int:
         """Wait for the program, remove what it left, and return its exit code."""

@@ -5,6 +5,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
+# uv resolves in seconds what takes pip minutes; pip does it where uv cannot.
+comma := ,
+INSTALL = $(PIP) uv && $(BIN)/uv pip install -q -p $(BIN)/python -e "$(1)" || $(PIP) -e "$(1)"
 
 .PHONY: run test gate
 
@@ -14,20 +17,21 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.run: pyproject.toml | $(BIN)/python
-	$(PIP) -e ".[examples]"
+	$(call INSTALL,.[examples])
 	@touch $@
 
 # torch first and pinned: a resolver would otherwise choose a build of several gigabytes.
 $(VENV)/.test: pyproject.toml | $(BIN)/python
 	$(PIP) torch==2.13.0
-	$(PIP) -e ".[all,dev]"
+	$(call INSTALL,.[all$(comma)dev])
 	@touch $@ $(VENV)/.run
 
 run: $(VENV)/.run
 	$(BIN)/python examples/breast_cancer/compare.py
 
+# A worker that dies fails the run: with a new one in its place, pytest-xdist can wait for ever.
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0 -m "not alone"
 	$(BIN)/python -m pytest -m alone
 	$(BIN)/python -m pytest --doctest-modules src
 

@@ -24,7 +24,7 @@ from qiskit.quantum_info import Operator
 from qiskit_ibm_runtime.fake_provider import FakeGuadalupeV2, FakeManilaV2, FakeSherbrooke
 
 from interlock.circuits.canonical import Circuit, Operation
-from interlock.circuits.equivalence import compare, placement_of
+from interlock.circuits.equivalence import compare, placement_of, recompiler
 from interlock.circuits.qiskit_adapter import from_qiskit, to_qiskit
 
 KINDS = ("none", "insert", "drop", "replace", "angle", "swap")
@@ -123,6 +123,7 @@ def main() -> int:
     ours: Counter[tuple[str, str]] = Counter()
     theirs: Counter[tuple[str, str]] = Counter()
     methods: Counter[str] = Counter()
+    shares: Counter[tuple[str, str]] = Counter()
     times: dict[str, list[float]] = {"1-5": [], "6-14": [], "15-127": []}
     wrong = 0
     done = 0
@@ -142,12 +143,14 @@ def main() -> int:
         truth = "equal" if same else "mutant"
         started = time.perf_counter()
         found = compare(
-            from_qiskit(source), mutant, placement=placement_of(native), timeout_s=limit, seed=done
-        )
+            from_qiskit(source), mutant, placement=placement_of(native), timeout_s=limit, seed=done,
+            recompile=recompiler(backend, level=done % 3, seed=done),
+        )  # fmt: skip
         width = source.num_qubits
         bucket = "1-5" if width <= 5 else "6-14" if width <= 14 else "15-127"
         times[bucket].append(time.perf_counter() - started)
         ours[truth, found.answer.value] += 1
+        shares[truth, found.strength or "unknown"] += 1
         methods[f"{found.method}{'/' + found.strength if found.strength else ''}"] += 1
         if truth == "mutant" and found.answer.value == "equivalent":
             wrong += 1
@@ -160,6 +163,8 @@ def main() -> int:
     print(f"{pairs} pairs, deadline {limit:g} s")
     print("interlock:", {" -> ".join(k): v for k, v in sorted(ours.items())})
     print("methods:  ", dict(methods))
+    for truth in ("equal", "mutant"):
+        print(f"{truth} pairs:", {k[1]: v for k, v in sorted(shares.items()) if k[0] == truth})
     print("bare QCEC, up to 20 qubits:", {" -> ".join(k): v for k, v in sorted(theirs.items())})
     for bucket, values in times.items():
         values.sort()

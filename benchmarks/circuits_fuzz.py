@@ -1,6 +1,6 @@
-"""Fuzz the reader: mutated files and grammar-made ones, in the confined child.
+"""Fuzz the reader: mutated files and grammar-made ones in turn, in the confined child.
 
-    python benchmarks/circuits_fuzz.py [inputs-a-format]      (10000 by default)
+    python benchmarks/circuits_fuzz.py [inputs-a-format] [format...]      (10000, all by default)
 
 Every input must be read or refused with a reason; the parent must go on, and a canary file that
 hostile inputs try to read or create must stay as it is.
@@ -9,6 +9,7 @@ hostile inputs try to read or create must stay as it is.
 from __future__ import annotations
 
 import io
+import json
 import os
 import pickle
 import random
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from qiskit import QuantumCircuit, qasm2, qasm3, qpy
 from qiskit.circuit import Parameter
+from qiskit.circuit.random import random_circuit
 
 from interlock.circuits.ingest import Limits, ingest
 from interlock.circuits.qiskit_adapter import from_qiskit
@@ -119,12 +121,84 @@ def grammar(kind: str, rng: random.Random) -> bytes:
         params = f"({expression(3)})" if rng.random() < 0.4 else ""
         return f"{rng.choice(names)}{params} {operands};"
 
-    body = " ".join(statement(rng.randint(0, 3)) for _ in range(rng.randint(1, 3)))
+    right = ["x q[0];", "cx q[0], q[1];", "rz(pi / 2) q;", "barrier q;", "measure q[0] -> c[0];",
+             "reset q[2];", "gate mine(t) a { rz(t) a; } mine(0.5) q[1];"]  # fmt: skip
+    if kind == "qasm3":
+        right += ["if (c[0]) { x q[1]; }", "for int i in [0:2] { h q[i]; }", "ctrl @ x q[0], q[1];"]
+    body = " ".join(
+        rng.choice(right) if rng.random() < 0.6 else statement(rng.randint(0, 3))
+        for _ in range(rng.randint(1, 3))
+    )
     if kind == "qasm2":
         return f'OPENQASM 2.0; include "qelib1.inc"; qreg q[3]; creg c[3]; {body}'.encode()
     return (
         'OPENQASM 3.0; include "stdgates.inc"; input float t; qubit[3] q; bit[3] c; ' + body
     ).encode()
+
+
+def random_json(rng: random.Random) -> bytes:
+    """Make canonical JSON that is often nearly right: real names, wrong shapes and numbers."""
+    names = ["h", "cx", "rx", "U", "unitary", "measure", "barrier", "if_else", "for_loop",
+             "switch_case", "box", "break_loop", "delay", "nothing", "", "\u0000"]  # fmt: skip
+    numbers = [0, 1, -1, 2**63, 2**70, 0.5, -0.0, 1e308, "NaN", "a", "2*a", "exec('x')", None]
+    right = [["h", [], [0], []], ["cx", [], [0, 1], []], ["rx", ["a"], [2], []],
+             ["measure", [], [0], [0]], ["barrier", [], [0, 1], []]]  # fmt: skip
+    shape = rng.random() < 0.5
+
+    def bits() -> list[object]:
+        return [rng.choice([0, 1, 2, 3, -1, 2**40, "0", None]) if rng.random() < 0.2 else
+                rng.randrange(3) for _ in range(rng.choice([0, 1, 1, 2, 2, 3]))]  # fmt: skip
+
+    def condition(depth: int) -> object:
+        if depth == 0 or rng.random() < 0.4:
+            return rng.choice([["bit", 0], ["bits", [0, 1]], ["value", 1, 2], ["bit"], [], None, 7,
+                               ["range", 0, 10**18, 1], ["set", [0, "1"]]])  # fmt: skip
+        return [rng.choice(["==", "&&", "!", "<<", "uint", "?"]), condition(depth - 1),
+                condition(depth - 1)]  # fmt: skip
+
+    def operation(depth: int) -> object:
+        if shape and rng.random() < 0.8:
+            return rng.choice(right)
+        params = [rng.choice(numbers) for _ in range(rng.randrange(3))]
+        out: list[object] = [rng.choice(names), params, bits(), bits()]
+        if depth and rng.random() < 0.4:
+            blocks = [[operation(depth - 1) for _ in range(rng.randrange(3))]
+                      for _ in range(rng.randrange(3))]  # fmt: skip
+            cases = [[0]] if rng.random() < 0.3 else []
+            out.append([condition(2), blocks, cases, rng.choice(["", "i"])])
+        return out[: rng.choice([1, 2, 3, 4, 5, 5, 5])]
+
+    document: dict[str, object] = {
+        "version": 1 if shape else rng.choice([1, 1, 1, 1, 2, "1"]),
+        "num_qubits": 3 if shape else rng.choice([3, 3, 3, 0, -1, 10**9, 2.5]),
+        "num_clbits": 3 if shape else rng.choice([3, 3, 3, 10**12]),
+        "registers": [["c", [0, 1]]] if rng.random() < 0.8 else [["c", [9]], ["c", [0]]],
+        "global_phase": rng.choice(numbers),
+        "operations": [operation(3) for _ in range(rng.randint(0, 4))],
+    }
+    if rng.random() < 0.1:
+        document[rng.choice(["lines", "__class__", "x"])] = []
+    return json.dumps(document).encode()
+
+
+def random_qpy(rng: random.Random) -> bytes:
+    """Write a random circuit as QPY of some version, then change numbers where its fields are."""
+    circuit = random_circuit(
+        rng.randint(1, 4), rng.randint(1, 4), measure=True, conditional=rng.random() < 0.3,
+        seed=rng.randrange(10**6),
+    )  # fmt: skip
+    if rng.random() < 0.5:
+        circuit.name = rng.choice(["", "a" * 500, "../../etc/passwd", "\u202e"])
+        circuit.metadata = {"k": rng.choice(["v", None, [1, 2], "x" * 1000])}
+    buffer = io.BytesIO()
+    qpy.dump(circuit, buffer, version=rng.randint(13, qpy.QPY_VERSION))
+    out = bytearray(buffer.getvalue())
+    for _ in range(rng.randint(0, 3)):
+        width = rng.choice([1, 2, 4, 8])
+        at = rng.randrange(len(out) - width)
+        value = rng.choice([0, 1, 255, 2 ** (8 * width) - 1, 2 ** (8 * width - 1), len(out)])
+        out[at : at + width] = (value % 2 ** (8 * width)).to_bytes(width, "big")
+    return bytes(out)
 
 
 def main() -> int:
@@ -135,7 +209,8 @@ def main() -> int:
         folder = Path(name)
         (folder / "secret.inc").write_text(f"// {SECRET}\ngate {SECRET.replace('-', '_')} a {{ }}")
         extra = pieces(folder)
-        for kind, seeds in samples().items():
+        wanted = sys.argv[2:] or list(samples())
+        for kind, seeds in ((k, v) for k, v in samples().items() if k in wanted):
             rng = random.Random(20260101)
             codes: Counter[str] = Counter()
             started = time.perf_counter()
@@ -144,6 +219,8 @@ def main() -> int:
                 data = mutate(rng.choice(seeds), rng, extra)
                 if kind.startswith("qasm") and number % 2:
                     data = grammar(kind, rng)
+                elif number % 2:
+                    data = random_json(rng) if kind == "json" else random_qpy(rng)
                 began = time.perf_counter()
                 try:
                     ingest(data, limits=limits)

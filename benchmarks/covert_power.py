@@ -44,6 +44,13 @@ def power(windows: int, length: int = 2000) -> None:
             bits = rng.integers(0, 2, length) - 0.5
             hits += detector.test(legitimate(length, rng=rng) * np.exp(0.134 * size * bits)).found
         print(f"  {size:.1f} sd  found {hits / windows:.3f}")
+    print(f"marked pulses with timing jitter, n={length}")
+    for jitter in (1.0, 4.0, 8.0, 16.0):
+        hits = 0
+        for _ in range(windows):
+            sent = embed(legitimate(length, rng=rng), "lsb", rng=rng)
+            hits += detector.test(sent + rng.normal(0.0, jitter, length)).found
+        print(f"  lsb, {jitter:.0f} ns  found {hits / windows:.3f}")
     blind = CovertDetector(np.array([iid(length, rng) for _ in range(1200)]))
     print("blind zone: honest timing independent, channel copies its distribution")
     for name in ("mbctc", "trctc"):

@@ -7,7 +7,8 @@ Steps: orders from many callers, replays of old ids with the same and with anoth
 prices and equity, the wall and boot clock moved, the process killed (also in the middle of a
 write) and started again, reboots, the stop set and lifted, overrides. An independent model keeps
 every allowed order and checks after each one that no window, exposure or drawdown was breached and
-that nothing was lost or counted twice. `load` measures decisions of a real process over its socket.
+that nothing was lost or counted twice. `load` measures decisions of a real process over its socket,
+beside busy processes: `python -m benchmarks.governor_steps load SECONDS BUSY`.
 """
 
 from __future__ import annotations
@@ -208,8 +209,9 @@ def run(steps: int, seed: int) -> Counter[str]:
                         lost.append((ident, orders, ask(ident, orders)))
                     governor.close()
                     if rng.random() < 0.5:
-                        with (folder(home) / "journal").open("ab") as file:
-                            file.write(b'00000000 {"kind": "orders", "t')
+                        with (folder(home) / "journal").open("r+b") as file:
+                            file.seek(len(file.read().rstrip(b"\0")))
+                            file.write(b'00000000 [{"kind": "orders", "t')
                     governor = restart(rng.random() < 0.3, rng.random() < 0.3)
                     for ident, orders, was in lost:
                         if not (home / STOP_FILE).exists():
@@ -246,8 +248,14 @@ def run(steps: int, seed: int) -> Counter[str]:
     return tally
 
 
-def load(seconds: float, clients: int = 4) -> list[float]:
-    """Return the latencies of a real process under load from several clients, in seconds."""
+def load(seconds: float, clients: int = 4, *, real_time: bool = False) -> list[float]:
+    """Return the latencies of a real process under load from several clients, in seconds.
+
+    Args:
+        seconds: how long to ask.
+        clients: threads that ask.
+        real_time: clients wait for no CPU either, so that the governor's own part is seen.
+    """
     appetite = Appetite(
         name="load", windows=(Window(seconds=60, orders=10**7, notional=1e14),),
         max_exposure=1e14, max_drawdown=1e6,
@@ -265,6 +273,8 @@ def load(seconds: float, clients: int = 4) -> list[float]:
             spent: list[float] = []
 
             def work(k: int) -> None:
+                if real_time:
+                    os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
                 client = Client(home, timeout_s=5)
                 end = time.perf_counter() + seconds
                 mine = []
@@ -290,35 +300,68 @@ def load(seconds: float, clients: int = 4) -> list[float]:
             process.wait()
 
 
-def decisions(count: int) -> list[float]:
-    """Return the latencies of decisions with their write to the disk, without a socket."""
+def decisions(count: int) -> tuple[list[float], list[float]]:
+    """Return latencies of decisions with their write, and of bare writes between them."""
     with tempfile.TemporaryDirectory() as name:
         set_up(Path(name))
         governor = Governor(Path(name))
-        spent = []
+        governor.scheduling = server._ahead_of_others()
+        file = os.open(Path(name) / "bare", os.O_CREAT | os.O_WRONLY, 0o600)
+        os.write(file, bytes(1 << 20))
+        os.fsync(file)
+        spent, bare = [], []
         for n in range(count):
             order = {"symbol": "S", "side": "buy", "quantity": 1, "price": 10.0}
             started = time.perf_counter()
             governor.orders([{"id": str(n), "orders": [order]}])
             spent.append(time.perf_counter() - started)
+            governor.journal.write_ahead()
+            started = time.perf_counter()
+            os.pwrite(file, b"x" * 200, n * 200 % 10**6)
+            os.fdatasync(file)
+            bare.append(time.perf_counter() - started)
+            time.sleep(0.0005)
         governor.close()
-        return sorted(spent)
+        os.close(file)
+        return sorted(spent), sorted(bare)
+
+
+def told(name: str, spent: list[float]) -> None:
+    p50, p99, p999 = (spent[int(q * (len(spent) - 1))] * 1e3 for q in (0.5, 0.99, 0.999))
+    print(
+        f"{name}: {len(spent)}, p50 {p50:.3f} ms, p99 {p99:.3f} ms, p99.9 {p999:.3f} ms, "
+        f"max {spent[-1] * 1e3:.2f} ms",
+        flush=True,
+    )
+
+
+def timed(seconds: float, busy: int) -> None:
+    """Print latencies while this many other processes want the CPU."""
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]
+    try:
+        print(f"{busy} busy processes beside, load {os.getloadavg()[0]:.1f}")
+        # In a child, so that this process keeps its own priority.
+        code = (
+            "from benchmarks.governor_steps import decisions, told; spent, bare = decisions(5000); "
+            "told('bare fdatasync', bare); told('decisions with their fdatasync', spent)"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True)
+        for clients in (1, 4):
+            told(
+                f"over the socket, {clients} clients in real time",
+                load(seconds, clients, real_time=True),
+            )
+            told(f"over the socket, {clients} ordinary clients", load(seconds, clients))
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
 
 
 def main() -> None:
     if sys.argv[1:2] == ["load"]:
         seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 10.0
-        alone = decisions(5000)
-        p50, p99 = (alone[int(q * (len(alone) - 1))] * 1e3 for q in (0.5, 0.99))
-        print(f"{len(alone)} decisions with their fdatasync: p50 {p50:.3f} ms, p99 {p99:.3f} ms")
-        for clients in (1, 4):
-            spent = load(seconds, clients)
-            p50, p99, p999 = (spent[int(q * (len(spent) - 1))] * 1e3 for q in (0.5, 0.99, 0.999))
-            print(
-                f"{clients} clients, {len(spent)} decisions over the socket, fdatasync each: "
-                f"p50 {p50:.3f} ms, p99 {p99:.3f} ms, p99.9 {p999:.3f} ms, "
-                f"max {spent[-1] * 1e3:.2f} ms"
-            )
+        timed(seconds, int(sys.argv[3]) if len(sys.argv) > 3 else 2 * (os.cpu_count() or 1))
         return
     steps = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     started = time.perf_counter()

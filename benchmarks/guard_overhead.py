@@ -11,9 +11,7 @@ waits for each job; "in flight" submits a block and then waits, so that receipts
 from __future__ import annotations
 
 import argparse
-import cProfile
 import json
-import pstats
 import statistics
 import tempfile
 import time
@@ -85,44 +83,40 @@ def compare(
 
 
 def where(guarded: Any, work: QuantumCircuit, shots: int, jobs: int) -> list[tuple[str, float]]:
-    """Return the guard's own parts and their share of its time, by profile."""
-    profile = cProfile.Profile()
-    submit = guarded.interlock.guard.submit
-
-    def profiled(*arguments: Any, **options: Any) -> Any:
-        profile.enable()
-        try:
-            return submit(*arguments, **options)
-        finally:
-            profile.disable()
-
-    parts: dict[str, float] = {}
-    gathered: dict[str, float] = {}
+    """Return the guard's own parts and the thread time each takes, in milliseconds a job."""
     import interlock.guard.gather as gather
+    import interlock.guard.hooks.qiskit as hooks
+    from interlock.guard.service import Guard
+    from interlock.ledger.sequencer import Sequencer
 
-    inner: Callable[..., Any] = gather._evidence
+    spent: dict[str, float] = {}
+    kept: list[tuple[Any, str, Any]] = []
 
-    def timed(bound: Any, request: Any) -> Any:
-        started = time.thread_time()
-        try:
-            return inner(bound, request)
-        finally:
-            key = f"gather {bound.control.stage}.{bound.id}"
-            gathered[key] = gathered.get(key, 0.0) + time.thread_time() - started
+    def time_it(owner: Any, name: str, label: Callable[..., str]) -> None:
+        inner = getattr(owner, name)
+        kept.append((owner, name, inner))
 
-    gather._evidence = timed
-    guarded.interlock.guard.submit = profiled
+        def timed(*arguments: Any, **options: Any) -> Any:
+            started = time.thread_time()
+            try:
+                return inner(*arguments, **options)
+            finally:
+                key = label(*arguments)
+                spent[key] = spent.get(key, 0.0) + time.thread_time() - started
+
+        setattr(owner, name, timed)
+
+    time_it(gather, "_evidence", lambda bound, _: f"gather {bound.control.stage}.{bound.id}")
+    time_it(hooks, "from_qiskit", lambda *_: "read the circuit")
+    time_it(hooks, "neutral", lambda *_: "read the result (part of execute.run)")
+    time_it(Guard, "_record", lambda *_: "record the job, commit included")
+    time_it(Sequencer, "_commit", lambda *_: "commit (part of record)")
     try:
         block(guarded, work, shots, jobs, flight=False)
     finally:
-        gather._evidence = inner
-        guarded.interlock.guard.submit = submit
-    stats: Any = pstats.Stats(profile)
-    for (file, _, name), (_, _, _, total, _) in stats.stats.items():
-        if name in ("_record", "_receipt", "settle", "append") and "interlock" in file:
-            parts[f"{Path(file).stem}.{name}"] = total
-    merged = {**gathered, **{f"record {k}": v for k, v in parts.items()}}
-    return sorted(((k, v / jobs * 1e3) for k, v in merged.items()), key=lambda kv: -kv[1])
+        for owner, name, inner in kept:
+            setattr(owner, name, inner)
+    return sorted(((k, v / jobs * 1e3) for k, v in spent.items()), key=lambda kv: -kv[1])
 
 
 def main() -> None:
@@ -160,9 +154,9 @@ def main() -> None:
             f"{label:40}{r['raw_wall_ms']:8.2f} {r['guarded_wall_ms']:8.2f} {r['wall_ratio']:6.2f}"
             f"  {r['raw_cpu_ms']:8.2f} {r['guarded_cpu_ms']:8.2f} {r['added_cpu_ms']:8.2f}"
         )
-    print("\nwhere it goes, 5 qubits, milliseconds a job (CPU for gathering, wall for recording)")
+    print("\nwhere it goes, 5 qubits, milliseconds of CPU a job")
     for part, value in shares[:14]:
-        print(f"  {part:32}{value:8.3f}")
+        print(f"  {part:40}{value:8.3f}")
 
 
 if __name__ == "__main__":

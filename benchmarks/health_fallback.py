@@ -7,8 +7,10 @@ baseline's bits are the same each time, and the 95th percentile of the time to a
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import os
+import shutil
 import signal
 import tempfile
 import time
@@ -22,11 +24,21 @@ from qiskit import QuantumCircuit, transpile
 from qiskit.primitives import PrimitiveResult
 
 import interlock
-from interlock.backends import ConfinedSampler, Twin, TwinSampler, TwinSpec, snapshot, twin
+from interlock.backends import (
+    ConfinedSampler,
+    Twin,
+    TwinEstimator,
+    TwinSampler,
+    TwinSpec,
+    snapshot,
+    twin,
+)
 from interlock.guard.execute.sentinels import SentinelSampler
 from interlock.guard.policy import load_policy
 
 SHOTS = 100
+#: Triggers of estimates; there `rule_named` means: value and gradient are the baseline's.
+ESTIMATORS = ("estimator", "torch")
 ANSWER = {"00": 50, "11": 50}
 
 
@@ -73,6 +85,35 @@ def short(result: Any) -> Any:
     return PrimitiveResult([SamplerPubResult(DataBin(meas=data.meas.slice_shots(range(50))))])
 
 
+def other(result: Any) -> Any:
+    """Counts that break the filter's rule."""
+    from qiskit.primitives import BitArray, DataBin, SamplerPubResult
+
+    shots = result[0].data.meas.num_shots
+    return PrimitiveResult(
+        [SamplerPubResult(DataBin(meas=BitArray.from_counts({"01": shots}, num_bits=2)))]
+    )
+
+
+REVIEWED = """OPENQASM 3.0;
+include "stdgates.inc";
+qubit[5] q;
+bit[2] meas;
+h q[0];
+meas[0] = measure q[0];
+if (meas[0]) { x q[1]; }
+meas[1] = measure q[1];
+"""
+
+
+def reviewed() -> str:
+    """A folder with a reviewed circuit that no method can compare: it branches on a result."""
+    folder = Path(tempfile.mkdtemp(prefix="interlock-reviewed-"))
+    atexit.register(shutil.rmtree, folder, True)
+    (folder / "reviewed.qasm").write_text(REVIEWED)
+    return str(folder)
+
+
 def dead_edge() -> Twin:
     good = msgspec.structs.replace(snapshot("manila"), observed_at=time.time())
     gates = tuple(
@@ -92,6 +133,20 @@ def triggers() -> dict[str, tuple[Any, dict[str, Any], str]]:
             TwinSampler(twin("manila", age_s=60 * 3600)), policy(), "health.calibration.stale",
         ),
         "red": (TwinSampler(dead_edge()), policy(), "health.calibration.red"),
+        "unknown-equivalence": (
+            TwinSampler(good),
+            policy(verify={"equivalence": {"reviewed": reviewed(), "on_unknown": "fallback"}}),
+            "verify.equivalence.unknown",
+        ),
+        "filter": (
+            Broken(good, other),
+            policy(
+                filter={"constraints": {"rules": [
+                    {"id": "bell", "field": "top", "allowed": ["00", "11"], "on_fail": "fallback"}
+                ]}}
+            ),
+            "filter.constraints.bell",
+        ),
         "low-fidelity": (
             TwinSampler(good), policy(health={"fidelity": {"minimum": 0.999}}),
             "health.fidelity.low",
@@ -129,7 +184,68 @@ class Dying(TwinSampler):
         return self.inner.run(many).result()
 
 
+class Offline(TwinEstimator):
+    """An estimator whose device cannot be reached."""
+
+    def run(self, pubs: Any, *, precision: Any = None) -> Any:
+        return offline((pubs, precision))
+
+
+def inject_estimator(name: str, runs: int) -> dict[str, Any]:
+    """An estimator, and a torch layer on it, whose gradients must be the surrogate's."""
+    import torch
+    from qiskit.circuit import Parameter
+    from qiskit.quantum_info import SparsePauliOp
+
+    from interlock.training import guarded_circuit
+
+    device = twin("manila")
+    angle = Parameter("t")
+    made = QuantumCircuit(1)
+    made.ry(angle, 0)
+    isa = transpile(made, device, seed_transpiler=1, optimization_level=1)
+    observable = SparsePauliOp("Z").apply_layout(isa.layout)
+    labelled, right, bits, seconds = 0, 0, set(), []
+    with tempfile.TemporaryDirectory() as folder:
+        guarded = interlock.guard(
+            Offline(device), policy=policy(), home=Path(folder),
+            fallback=lambda pubs: [np.cos(p.parameter_values.as_array()[..., 0]) for p in pubs],
+        )  # fmt: skip
+        surrogate = torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.Tanh())
+        layer = guarded_circuit(
+            Offline(device), isa, [observable], inputs=[angle], surrogate=surrogate,
+            policy=policy(), home=Path(folder),
+        )  # fmt: skip
+        for run in range(1, runs + 1):
+            started = time.perf_counter()
+            if name == "estimator":
+                result = guarded.run([(isa, observable, [0.7])], precision=0.05).result()
+                value = float(result[0].data.evs)
+                labelled += result.metadata["interlock"]["outcome"] == "FALLBACK"
+                right += abs(value - np.cos(0.7)) < 1e-9
+            else:
+                features = torch.tensor([[0.7]], requires_grad=True)
+                out = layer(features)
+                out.sum().backward()
+                twin_of = torch.tensor([[0.7]], requires_grad=True)
+                wanted = surrogate(twin_of)
+                wanted.sum().backward()
+                value = float(out.detach())
+                named = sum(n for rule, n in layer.reasons.items() if "execute.run" in rule)
+                labelled += named == run and layer.label == "surrogate"
+                right += torch.equal(out, wanted) and torch.equal(features.grad, twin_of.grad)
+            bits.add(value)
+            seconds.append(time.perf_counter() - started)
+    return {
+        "trigger": name, "runs": runs, "labelled": labelled, "rule_named": int(right),
+        "released": runs - labelled, "distinct_answers": len(bits),
+        "p95_ms": round(float(np.percentile(seconds, 95)) * 1e3, 1),
+    }  # fmt: skip
+
+
 def inject(name: str, runs: int) -> dict[str, Any]:
+    if name in ESTIMATORS:
+        return inject_estimator(name, runs)
     sampler, rules, expected = triggers()[name]
     with tempfile.TemporaryDirectory() as folder:
         guarded = interlock.guard(
@@ -158,9 +274,9 @@ def inject(name: str, runs: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=100)
-    parser.add_argument("--trigger", choices=list(triggers()))
+    parser.add_argument("--trigger", choices=[*triggers(), *ESTIMATORS])
     args = parser.parse_args()
-    for name in [args.trigger] if args.trigger else list(triggers()):
+    for name in [args.trigger] if args.trigger else [*triggers(), *ESTIMATORS]:
         print(json.dumps(inject(name, args.runs)))
 
 

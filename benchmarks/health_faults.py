@@ -1,4 +1,5 @@
-"""Faults injected into everything a device returns: `python benchmarks/health_faults.py [--small]`.
+"""Faults injected into everything a device returns: `python benchmarks/health_faults.py [--small]`,
+false alarms alone: `--clean 160`.
 
 Each trial is a fresh home and five jobs of 1,000 shots with 128 sentinel shots each. A fault counts
 as detected when a job is not released: by the count check, the sentinels (alpha 0.001) or the check
@@ -11,6 +12,7 @@ import argparse
 import json
 import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -129,22 +131,30 @@ def circuit(device: Any) -> QuantumCircuit:
     return transpile(made, device, seed_transpiler=1)
 
 
-def trial(fault: Fault | str | None, seed: int) -> tuple[bool, bool, str]:
-    """Whether the first job and whether any of five was caught, and by which rule first."""
+@cache
+def device_and_circuit() -> tuple[Any, QuantumCircuit]:
     device = twin("manila")
+    return device, circuit(device)
+
+
+def run(fault: Fault | str | None, seed: int) -> list[dict[str, Any]]:
+    """The receipts of five jobs in a fresh home."""
+    device, isa = device_and_circuit()
     sampler = SentinelSampler(Faulty(device, fault, seed), shots=128, sentinels=2, rng=seed + 10**6)
     rules = policy(health={"sentinels": {}}, validate={"sentinels": {}, "repeats": {}})
-    caught, by = [], ""
     with tempfile.TemporaryDirectory() as folder:
         guarded = interlock.guard(
             sampler, policy=rules, home=Path(folder),
             fallback=lambda pubs: [{"000": 1000} for _ in pubs],
         )  # fmt: skip
-        isa = circuit(device)
-        for _ in range(JOBS):
-            receipt = guarded.run([isa], shots=1000).result().metadata["interlock"]
-            caught.append(receipt["outcome"] != "RELEASE")
-            by = by or (str(receipt["rule"]) if caught[-1] else "")
+        return [guarded.run([isa], shots=1000).result().metadata["interlock"] for _ in range(JOBS)]
+
+
+def trial(fault: Fault | str | None, seed: int) -> tuple[bool, bool, str]:
+    """Whether the first job and whether any of five was caught, and by which rule first."""
+    receipts = run(fault, seed)
+    caught = [r["outcome"] != "RELEASE" for r in receipts]
+    by = next((str(r["rule"]) for r, bad in zip(receipts, caught, strict=True) if bad), "")
     return caught[0], any(caught), by
 
 
@@ -160,10 +170,29 @@ def rates(trials: int) -> dict[str, dict[str, Any]]:
     return report
 
 
+def clean(homes: int) -> dict[str, Any]:
+    """Jobs without any fault: how many were kept back, and what bounds the rate at 95 %."""
+    from scipy.stats import beta
+
+    alarms, rules = 0, []
+    for seed in range(10_000, 10_000 + homes):
+        receipts = run(None, seed)
+        bad = [r for r in receipts if r["outcome"] != "RELEASE"]
+        alarms += len(bad)
+        rules += [str(r["rule"]) for r in bad]
+    jobs = homes * JOBS
+    bound = float(beta.ppf(0.975, alarms + 1, jobs - alarms))
+    return {"homes": homes, "jobs": jobs, "alarms": alarms, "at_most": bound, "rules": rules}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--small", action="store_true")
+    parser.add_argument("--clean", type=int, help="only this many homes of five jobs without fault")
     args = parser.parse_args()
+    if args.clean:
+        print(json.dumps(clean(args.clean)))
+        return
     for name, row in rates(4 if args.small else 20).items():
         print(f"{name:22} {json.dumps(row)}", flush=True)
 

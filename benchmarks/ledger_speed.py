@@ -106,18 +106,19 @@ REOPEN = """
 import sys, time
 from pathlib import Path
 from interlock.ledger import Ledger
-home = Path(sys.argv[1])
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4 / 1024
+home, base = Path(sys.argv[1]), resident()
 begun = time.perf_counter()
 ledger = Ledger.open(home)
-opened = time.perf_counter() - begun
-def resident():
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4
-base = resident()
+opened, memory = time.perf_counter() - begun, resident()
 begun = time.perf_counter()
-ledger.prove(len(ledger) // 2)
-proved = time.perf_counter() - begun
-peak = resident()
-print(len(ledger), opened, proved, (peak - base) / 1024, base / 1024)
+ledger.append("after", {}, {}).wait()
+first, size = time.perf_counter() - begun, len(ledger)
+begun = time.perf_counter()
+ledger.prove(size // 2)
+proved, tree = time.perf_counter() - begun, resident()
+print(size, opened, first, memory - base, proved, tree - memory, base)
 ledger.close()
 """
 
@@ -126,12 +127,14 @@ def reopening(home: Path) -> dict[str, float]:
     out = subprocess.run(
         [sys.executable, "-c", REOPEN, str(home)], capture_output=True, text=True, check=True
     ).stdout.split()
-    size, opened, proved, extra, base = map(float, out)
+    size, opened, first, memory, proved, tree, base = map(float, out)
     return {
         "reopened entries": size,
         "reopen, s": opened,
+        "first entry after it, s": first,
+        "memory of the open ledger, MiB": memory,
         "first proof (tree built), s": proved,
-        "memory for the tree, MiB": extra,
+        "memory for the tree, MiB": tree,
         "memory of the process before, MiB": base,
     }
 

@@ -28,6 +28,8 @@ FRAGMENT = {
     "PENNYLANE-QML-MISSING-IMPORT", "PY-UNSAFE-IMPORT",
 }  # fmt: skip
 
+SDKS = ["qiskit", "qiskit_aer", "qiskit_ibm_runtime", "pennylane", "cirq", "sklearn"]
+
 
 def ours(path: Path, rule: str) -> bool:
     found = run.scan([path], families=("code",), base=path.parent).findings
@@ -46,7 +48,7 @@ def theirs(tool: str, path: Path) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--qcheck")
-    parser.add_argument("--sdk", nargs="*", default=["qiskit", "qiskit_aer", "qiskit_ibm_runtime"])
+    parser.add_argument("--sdk", nargs="*", default=SDKS)
     options = parser.parse_args()
     print("| rule | positives | negatives | seen | false | seen by qcheck | false by qcheck |")
     print("|---|---|---|---|---|---|---|")

@@ -1,22 +1,28 @@
 """Qubit telemetry: false alarms at matched recall, and recalibration before the excursion.
 
-    python examples/telemetry/run.py [--seeds 20]
+    python examples/telemetry/run.py [--seeds 20] [--quick] [--report report.html]
 
 Simulated device of four channels on a drifting, autocorrelated stream; one fault of each of five
 kinds a seed. Thresholds of the two baselines are chosen on validation seeds for recall >= 0.90,
 each detector is then counted on other seeds. A false alarm is a window of 512 rows with an alarm in
-it, outside every fault and the 2,000 rows after it, counted alike for all three.
+it, outside every fault and the 2,000 rows after it, counted alike for all three. The report shows
+one device's timelines, alarms against the true faults, and the same figures.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
 from interlock.monitor.detectors.alarms import AlarmBank
 from interlock.monitor.detectors.baselines import detrended_ewma_scores, static_scores
+from interlock.monitor.frames import Frame, Origin, StreamKind, StreamSpec
+from interlock.monitor.report import render
 from interlock.monitor.simulator import Fault, inject, regime
+from interlock.monitor.watch import watch
 
 ROWS, TRAIN, CHANNELS, GAP = 100_000, 10_000, 4, 512
 KINDS = ("shift", "noise", "frozen", "spike", "ramp")
@@ -104,33 +110,65 @@ def preventive(seeds: int) -> tuple[int, int, int]:
     return prevented, total, needless
 
 
-def main() -> None:
-    """Print the comparison and the preventive recalibrations."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=20)
-    seeds = parser.parse_args().seeds
+def figures(seeds: int, say: Callable[[str], None]) -> None:
+    """Say the comparison and the preventive recalibrations, line by line."""
     rng = np.random.default_rng(0)
     for label, kinds in (
         ("five fault kinds", KINDS),
         ("without frozen", ("shift", "noise", "spike", "ramp")),
     ):
-        print(f"{label}: {seeds} seeds x {ROWS} rows, false alarms a seed [95 % interval]")
+        say(f"{label}: {seeds} seeds x {ROWS} rows, false alarms a seed [95 % interval]")
         table = compare(kinds, seeds)
         ours = np.mean(table["interlock"][1])
         for name, (recall, wrong) in table.items():
             low, high = interval(wrong, rng)
             less = 100 * (1 - ours / np.mean(wrong)) if np.mean(wrong) else 0.0
             beside = "" if name == "interlock" else f"   interlock has {less:.1f} % fewer"
-            line = (
+            say(
                 f"  {name:<15} recall {recall:.2f}  {np.mean(wrong):8.2f} [{low:.2f}, {high:.2f}]"
+                + beside
             )
-            print(line + beside)
-
     prevented, total, needless = preventive(seeds)
-    print(
+    say(
         f"preventive recalibration: {prevented} of {total} excursions prevented, "
         f"{needless} needless proposals in {seeds * ROWS} rows"
     )
+
+
+def page(lines: list[str]) -> str:
+    """Return the report: one device, its alarms against the truth, and the figures."""
+    names = tuple(f"q{k}.t1" for k in range(CHANNELS))
+    spec = StreamSpec(source="qpu-0", kind=StreamKind.CALIBRATION, channels=names,
+                      period_ns=1_000_000, origin=Origin.SIMULATED)  # fmt: skip
+    x, faults = stream(0, KINDS)
+    frames = (Frame.of(spec, x[k : k + 4096], first_seq=k) for k in range(0, len(x), 4096))
+    seen = watch(frames)
+    assert seen is not None
+    truth = [(f.start, f.stop, f.channels[0]) for f in faults]
+    return render(
+        title="qpu-0", origin="simulated", channels=names, values=seen.values.astype("f8"),
+        alarms=seen.alarms, e_process=seen.e_process, attributions=seen.attributions,
+        budget_per_million=10.0, truth=truth, figures="\n".join(lines),
+    )  # fmt: skip
+
+
+def main() -> None:
+    """Print the figures; write the report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--quick", action="store_true", help="two seeds")
+    parser.add_argument("--report", type=Path)
+    args = parser.parse_args()
+    lines: list[str] = []
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+        lines.append(line)
+
+    figures(2 if args.quick else args.seeds, say)
+    if args.report:
+        args.report.write_text(page(lines), encoding="utf-8")
+        print(f"report: {args.report}")
 
 
 if __name__ == "__main__":

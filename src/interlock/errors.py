@@ -64,6 +64,8 @@ class InterlockError(Exception):
         self.got = got
         self.expected = expected
         self.fix = fix
+        # A script that catches nothing shows it under the traceback.
+        self.add_note("\n".join(self.diagnostics().splitlines()[1:]) + f"\n  code:     {code}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Let the error cross a process pool."""

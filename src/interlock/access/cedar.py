@@ -166,6 +166,7 @@ class Authoriser:
         self._roles = {k: tuple(v) for k, v in (roles or {}).items()}
         self._closure = lru_cache(maxsize=1024)(self._close)
         self._entities = lru_cache(maxsize=4096)(self._parse_entities)
+        self._rulings = lru_cache(maxsize=8192)(self._decide)
 
     def member(self, principal: Principal) -> Member:
         """Return what the policy knows of a principal; a stranger has no role."""
@@ -213,6 +214,9 @@ class Authoriser:
         if not ruling.allowed or not principal.on_behalf_of:
             return ruling
         person = Principal(id=principal.on_behalf_of, tenant=principal.tenant)
+        if resource.attributes.get("owner") == principal.id:
+            # What an agent made, it made for its person.
+            resource = self.job(resource.id, str(resource.attributes["tenant"]), person.id)
         behind = self._ask(person, "", action, resource, context)
         if behind.allowed:
             return Ruling(allowed=True, rules=(*ruling.rules, *behind.rules), reason=ruling.reason)
@@ -228,19 +232,35 @@ class Authoriser:
         context: Mapping[str, Any] | None,
     ) -> Ruling:
         attributes = tuple(resource.attributes.items())
+        # As text: the binding would write it itself, and slower.
+        facts = msgspec.json.encode(context or {}).decode()
+        if any(isinstance(v, list | set) for _, v in attributes):
+            return self._decide(principal, behalf, action, resource.kind, attributes, facts)
+        return self._rulings(principal, behalf, action, resource.kind, attributes, facts)
+
+    def _decide(
+        self,
+        principal: Principal,
+        behalf: str,
+        action: str,
+        kind: str,
+        attributes: tuple[tuple[str, Any], ...],
+        facts: str,
+    ) -> Ruling:
+        """Ask Cedar. The same question has the same answer for as long as the rules stand."""
         uid = {"type": "Interlock::Principal", "id": f"{principal.tenant}/{principal.id}"}
-        target = {"type": f"Interlock::{resource.kind}", "id": resource.id}
+        target = {"type": f"Interlock::{kind}", "id": dict(attributes)["id"]}
         request = {
             "principal": uid,
             "action": {"type": "Interlock::Action", "id": action},
             "resource": target,
-            "context": dict(context or {}),
+            "context": facts,
         }
         try:
             if any(isinstance(v, list | set) for _, v in attributes):
-                entities = self._parse_entities(principal, behalf, resource.kind, attributes)
+                entities = self._parse_entities(principal, behalf, kind, attributes)
             else:
-                entities = self._entities(principal, behalf, resource.kind, attributes)
+                entities = self._entities(principal, behalf, kind, attributes)
             answer = self._cedar.is_authorized(request, self._policies, entities)
         except (ValueError, TypeError) as error:
             return Ruling(allowed=False, rules=(), reason=f"the rules cannot be asked: {error}")

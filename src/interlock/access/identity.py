@@ -43,7 +43,8 @@ class Issuer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     Attributes:
         issuer: exact `iss`.
         audience: what `aud` must contain.
-        jwks_uri: where its keys are; or give `jwks`.
+        jwks_uri: where its keys are; or give `jwks`; with neither, the provider's discovery
+            document says.
         jwks: its keys, as a JSON Web Key Set.
         tenant: the tenant of all its principals, unless `tenant_claim` is set.
         tenant_claim: claim that names the tenant.
@@ -71,7 +72,7 @@ class Credentials:
         authorization: the header, or empty.
         dpop: the DPoP header, or empty.
         method: HTTP method, or `POST` for gRPC.
-        url: full URL as the client wrote it, without query.
+        url: full URL as the client wrote it, without query; of gRPC `/SERVICE/METHOD`.
         certificate_uri: the SPIFFE id of a verified client certificate, or empty.
         certificate_sha256: base64url digest of that certificate.
     """
@@ -134,11 +135,19 @@ class _Keys:
             )
             if not known and time.monotonic() - self.fetched > 10.0:
                 self.fetched = time.monotonic()
-                raw = self.issuer.jwks or self.fetch(self.issuer.jwks_uri)
+                raw = self.issuer.jwks or self.fetch(self.issuer.jwks_uri or self._discover())
                 self.found = KeySet.import_key_set(raw)  # type: ignore[arg-type]
             if self.found is None:
                 raise ValueError("the issuer's keys could not be fetched")
             return self.found
+
+    def _discover(self) -> str:
+        """Return where the keys are, by OpenID Connect Discovery 1.0."""
+        base = self.issuer.issuer.rstrip("/")
+        told = self.fetch(f"{base}/.well-known/openid-configuration")
+        if told.get("issuer") != self.issuer.issuer:
+            raise ValueError("the discovery document is of another issuer")
+        return str(told.get("jwks_uri", ""))
 
 
 def _fetch(url: str) -> dict[str, Any]:
@@ -169,7 +178,7 @@ class Authenticator:
     ) -> None:
         self.store = store
         self._clock = clock
-        self._seen: dict[bytes, tuple[float, Any, dict[str, Any]]] = {}
+        self._seen: dict[bytes, tuple[float, _Keys, Any, dict[str, Any]]] = {}
         self._seen_lock = threading.Lock()
         self._keys = {i.issuer: _Keys(i, fetch) for i in issuers}
 
@@ -233,12 +242,7 @@ class Authenticator:
         if len(token) > 16_384:
             raise _refused("a token of more than 16 kB")
         try:
-            header, claims = _peek(token)
-            issuer_keys = self._keys.get(str(claims.get("iss")))
-            if issuer_keys is None:
-                raise _refused("a token of an issuer that is not trusted")
-            found = issuer_keys.get(header.get("kid"))
-            claims = self._verified(token, found)
+            issuer_keys, claims = self._verified(token)
         except (JoseError, ValueError, TypeError, OSError) as error:
             raise _refused(f"a token that does not verify ({type(error).__name__})") from error
         issuer = issuer_keys.issuer
@@ -256,8 +260,8 @@ class Authenticator:
             scopes=tuple(str(claims.get("scope", "")).split()),
         )
 
-    def _verified(self, token: str, keys_: Any) -> dict[str, Any]:
-        """Return the claims of a token whose signature holds; checked again every minute.
+    def _verified(self, token: str) -> tuple[_Keys, dict[str, Any]]:
+        """Return issuer and claims of a token whose signature holds; checked again every minute.
 
         Times, audience, binding and revocation are not remembered: they are asked every time.
         """
@@ -266,14 +270,19 @@ class Authenticator:
         name = hashlib.sha256(token.encode()).digest()
         known = self._seen.get(name)
         now = time.monotonic()
-        if known is not None and now - known[0] < VERIFIED_S and known[1] is keys_:
-            return known[2]
-        claims = dict(jwt.decode(token, keys_, algorithms=list(ALGORITHMS)).claims)
+        if known is not None and now - known[0] < VERIFIED_S and known[1].found is known[2]:
+            return known[1], known[3]
+        header, claims = _peek(token)
+        issuer_keys = self._keys.get(str(claims.get("iss")))
+        if issuer_keys is None:
+            raise _refused("a token of an issuer that is not trusted")
+        found = issuer_keys.get(header.get("kid"))
+        claims = dict(jwt.decode(token, found, algorithms=list(ALGORITHMS)).claims)
         with self._seen_lock:
             if len(self._seen) >= MAX_SEEN:
                 self._seen.clear()
-            self._seen[name] = (now, keys_, claims)
-        return claims
+            self._seen[name] = (now, issuer_keys, found, claims)
+        return issuer_keys, claims
 
     def _times(self, claims: Mapping[str, Any], issuer: Issuer) -> None:
         now = self._clock()
@@ -337,7 +346,7 @@ class Authenticator:
         fits = (
             same
             and claims.get("htm") == credentials.method
-            and _bare(str(claims.get("htu", ""))) == _bare(credentials.url)
+            and _same_target(str(claims.get("htu", "")), credentials.url)
             and hmac.compare_digest(str(claims.get("ath", "")), wanted.decode())
             and isinstance(iat, int | float)
             and abs(now - iat) <= PROOF_AGE_S
@@ -360,6 +369,14 @@ def _peek(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
             raise TypeError("not an object")
         out.append(value)
     return out[0], out[1]
+
+
+def _same_target(claimed: str, url: str) -> bool:
+    """Compare `htu` with what was called; of gRPC only scheme and path are known to the server."""
+    if url.startswith("/"):
+        parts = urlsplit(claimed)
+        return parts.scheme == "https" and parts.path == url
+    return _bare(claimed) == _bare(url)
 
 
 def _bare(url: str) -> str:

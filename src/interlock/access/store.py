@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from interlock import forks
 from interlock.errors import SetupError, StorageError
 from interlock.types import Principal
 
@@ -77,6 +79,9 @@ def open_database(url: str) -> Engine:
     def _immediate(connection: Any) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
+    event.listen(engine, "checkout", lambda *_: forks.enter())
+    event.listen(engine, "checkin", lambda *_: forks.leave())
+    forks.watch(engine.dispose)
     return engine
 
 
@@ -253,13 +258,25 @@ class AccessStore:
     # -- approvals
 
     def wait_for(self, subject: str, tenant: str, body: dict[str, Any]) -> None:
-        """Remember that a job waits for approval of this subject, for the console."""
-        self._do(
-            "INSERT INTO access_waiting VALUES (:subject, :tenant, :body, :at)"
-            " ON CONFLICT (subject, tenant) DO NOTHING",
+        """Remember that a job waits for approval of this subject, for the console.
+
+        Gates of several controls that hold the same job are kept together.
+        """
+        rows = self._all(
+            "SELECT body FROM access_waiting WHERE subject = :subject AND tenant = :tenant",
             subject=subject,
             tenant=tenant,
-            body=json.dumps(body),
+        )
+        kept = json.loads(rows[0][0]) if rows else {}
+        gates = {**kept.get("gates", {}), **body.get("gates", {})}
+        if kept and gates == kept.get("gates"):
+            return
+        self._do(
+            "INSERT INTO access_waiting VALUES (:subject, :tenant, :body, :at)"
+            " ON CONFLICT (subject, tenant) DO UPDATE SET body = excluded.body",
+            subject=subject,
+            tenant=tenant,
+            body=json.dumps({**body, "gates": gates}),
             at=self.clock(),
         )
 
@@ -317,13 +334,20 @@ _stores: dict[str, AccessStore] = {}
 _stores_lock = threading.Lock()
 
 
+def _renew() -> None:
+    """Give a forked child a lock that nobody holds."""
+    global _stores_lock
+    _stores_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew)
+
+
 def store_of(home: Path, url: str | None = None) -> AccessStore:
     """Return this process's store of a home, or of the database at `url`.
 
     The environment variable `INTERLOCK_DATABASE_URL` stands in for `url`.
     """
-    import os
-
     url = url or os.environ.get("INTERLOCK_DATABASE_URL") or f"sqlite:///{home / 'access.db'}"
     key = f"{os.getpid()} {url}"
     with _stores_lock:

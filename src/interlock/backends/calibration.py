@@ -1,7 +1,7 @@
 """The calibration in force: what a device says of itself, cleaned, with the age of every value.
 
-Sources: IBM properties, a Qiskit `Target`, an Aer noise model, Braket standardised properties and
-a generic JSON (this class's own form). Values that cannot be physics are taken out or bounded,
+Sources: IBM properties, a Qiskit `Target`, an Aer noise model, Braket and Cirq properties, and a
+generic JSON (this class's own form). Values that cannot be physics are taken out or bounded,
 and each such repair is listed; a missing value is None and never a good one.
 """
 
@@ -80,7 +80,8 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     Attributes:
         device: name of the device.
-        kind: `device`, `twin` (simulated from a snapshot), `model` (a simulator's noise model:
+        kind: `device`, `twin` (simulated from a snapshot as if it were new), `snapshot` (a vendor's
+            simulation of a device as it was on a date), `model` (a simulator's noise model:
             what it does not list has no noise) or `ideal` (a noiseless simulator).
         num_qubits: width.
         observed_at: seconds since the epoch when it was read, or None when unknown.

@@ -30,7 +30,7 @@ from interlock.backends.worker import pack, unpack
 from interlock.confine import Completed, ForkServer, Level, Limits
 from interlock.errors import BackendError, InputError
 
-__all__ = ["ConfinedEstimator", "ConfinedSampler"]
+__all__ = ["ConfinedBackend", "ConfinedEstimator", "ConfinedSampler"]
 
 _MODULE = "interlock.backends.worker"
 _ENTRIES = tuple(f"{_MODULE}:{name}" for name in ("prepare", "sample"))
@@ -219,7 +219,7 @@ class ConfinedSampler(BaseSamplerV2):
         return PrimitiveResult(results, metadata={"version": 2})
 
 
-class _ConfinedBackend(BackendV2):
+class ConfinedBackend(BackendV2):
     """A backend that runs circuits through a `ConfinedSampler` and answers with counts."""
 
     def __init__(self, inner: Any, sampler: ConfinedSampler) -> None:
@@ -229,10 +229,12 @@ class _ConfinedBackend(BackendV2):
 
     @property
     def target(self) -> Any:
+        """The device's own."""
         return self._inner.target
 
     @property
     def max_circuits(self) -> None:
+        """No limit."""
         return
 
     @classmethod
@@ -240,6 +242,7 @@ class _ConfinedBackend(BackendV2):
         return Options(shots=1024)
 
     def run(self, run_input: Any, **options: Any) -> Any:
+        """Run circuits, `shots` times each, and return a job whose result has counts."""
         circuits = [run_input] if isinstance(run_input, QuantumCircuit) else list(run_input)
         shots = options.get("shots", self.options.shots)
         job = PrimitiveJob(self._counts, circuits, shots)
@@ -275,7 +278,7 @@ class ConfinedEstimator(BackendEstimatorV2):
     ) -> None:
         sampler = ConfinedSampler(backend, seed=seed, limits=limits, minimum=minimum, server=server)
         super().__init__(
-            backend=_ConfinedBackend(backend, sampler), options={"default_precision": precision}
+            backend=ConfinedBackend(backend, sampler), options={"default_precision": precision}
         )
         self.seed = seed
         self.isolation_level = sampler.isolation_level

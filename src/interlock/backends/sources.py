@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from interlock.backends import cirq_source
 from interlock.backends.calibration import Calibration, Gate, Qubit, clean
 from interlock.errors import BackendError, InputError
 
 __all__ = ["backend_of", "calibration_of", "from_braket", "from_ibm", "from_target"]
 
 _TO_US = {"s": 1e6, "ms": 1e3, "us": 1.0, "µs": 1.0, "μs": 1.0, "ns": 1e-3, "": 1e6}
+_MOST_QUBITS = 100_000
 _NO_GATE = frozenset({"measure", "reset", "delay", "barrier"})
 
 
@@ -225,7 +228,8 @@ def _from_noise_model(model: Any, *, device: str, width: int, now: float) -> Cal
 def from_braket(properties: Mapping[str, Any], *, device: str) -> Calibration:
     """Read Braket device properties that have the `standardized` part, as JSON.
 
-    Fidelities become errors; the readout fidelity is taken for both assignment errors.
+    Fidelities become errors; the readout fidelity is taken for both assignment errors. Qubits keep
+    the device's numbers; one that is left out between them is not operational.
 
     Raises:
         InputError: no standardised part (`calibration-invalid`).
@@ -242,9 +246,13 @@ def from_braket(properties: Mapping[str, Any], *, device: str) -> Calibration:
     try:
         standard = properties["standardized"]
         one, two = standard["oneQubitProperties"], standard.get("twoQubitProperties", {})
-        names = {label: i for i, label in enumerate(sorted(one, key=int))}
+        names = {label: int(label) for label in sorted(one, key=int)}
+        if not all(0 <= i < _MOST_QUBITS for i in names.values()):
+            raise ValueError(f"qubit numbers {sorted(names.values())[:8]}")
         updated = _seconds(properties.get("service", {}).get("updatedAt"))
-        qubits, gates = [], []
+        # A circuit keeps the device's numbers; a number that the device leaves out is no qubit.
+        qubits = [Qubit(operational=False)] * (max(names.values(), default=-1) + 1)
+        gates = []
         for label, index in names.items():
             value = one[label]
             fidelities = value.get("oneQubitFidelity", [])
@@ -254,8 +262,8 @@ def from_braket(properties: Mapping[str, Any], *, device: str) -> Calibration:
                 for key in ("T1", "T2")
                 if key in value
             }
-            qubits.append(
-                Qubit(t1_us=times.get("T1"), t2_us=times.get("T2"), p01=readout, p10=readout)
+            qubits[index] = Qubit(
+                t1_us=times.get("T1"), t2_us=times.get("T2"), p01=readout, p10=readout
             )
             error = error_of(
                 fidelities, "RANDOMIZED_BENCHMARKING", "SIMULTANEOUS_RANDOMIZED_BENCHMARKING"
@@ -316,8 +324,9 @@ def _name(backend: Any) -> str:
 def calibration_of(obj: Any, *, now: float) -> Calibration | None:
     """Return the calibration in force of a backend or sampler, or None when it offers none.
 
-    Order: the object's own `calibration`, IBM `properties()`, an Aer noise model, a `target` with
-    errors. An Aer simulator without noise is `ideal`.
+    Order: the object's own `calibration`, IBM `properties()`, an Aer noise model, Braket device
+    properties, noise properties or processor metrics of Cirq, a `target` with errors. A
+    simulator without noise is `ideal`.
 
     Args:
         obj: a sampler, an estimator or a backend of any SDK, or a `Calibration`.
@@ -330,7 +339,8 @@ def calibration_of(obj: Any, *, now: float) -> Calibration | None:
         return obj
     backend = backend_of(obj)
     readers: tuple[Callable[[Any, float], Calibration | None], ...] = (
-        _own, _ideal, _from_aer, _from_properties, _from_backend_target,
+        _own, _ideal, _from_aer, _from_properties, _from_braket_device, _from_cirq,
+        _from_backend_target,
     )  # fmt: skip
     try:
         for reader in readers:
@@ -345,7 +355,7 @@ def calibration_of(obj: Any, *, now: float) -> Calibration | None:
             code="calibration-unreadable",
             got=f"{type(error).__name__}: {error}",
             expected=f"a calibration of {_name(backend)}",
-            fix="try again later, or pass a calibration file",
+            fix="try again later, or set backend.calibration = Calibration.from_json(...)",
         ) from error
     return None
 
@@ -357,7 +367,10 @@ _IDEAL = (
     ("pennylane.devices", "Default"),
     ("pennylane.devices", "NullQubit"),
     ("pennylane_lightning", "Lightning"),
+    ("braket.devices.local_simulator", "LocalSimulator"),
     ("cirq.sim", "Simulator"),
+    ("cirq.sim", "DensityMatrixSimulator"),
+    ("cirq.sim", "CliffordSimulator"),
 )
 
 
@@ -365,12 +378,21 @@ def _ideal(backend: Any, now: float) -> Calibration | None:
     kind = type(backend)
     if not any(kind.__module__.startswith(m) and kind.__name__.startswith(c) for m, c in _IDEAL):
         return None
-    if str(getattr(backend, "noise", "")).startswith("cirq.") or "Mixed" in kind.__name__:
+    if "Mixed" in kind.__name__ and getattr(backend, "readout_err", None):
+        return None
+    if getattr(backend, "_noise_model", None) is not None:  # Braket's local simulator
+        return None
+    noise = getattr(backend, "noise", None)  # Cirq's simulators have one, by default that of none
+    if noise is not None and type(noise).__name__ != "_NoNoiseModel":
         return None
     return Calibration(
         device=_name(backend), kind="ideal", num_qubits=0, qubits=(), gates=(),
         observed_at=now, source="simulator without noise",
     )  # fmt: skip
+
+
+#: Where Qiskit's own simulations of dated snapshots live (`FakeManilaV2` and its like).
+_SHIPPED = "qiskit_ibm_runtime.fake_provider"
 
 
 def _own(backend: Any, _now: float) -> Calibration | None:
@@ -385,7 +407,27 @@ def _from_properties(backend: Any, _now: float) -> Calibration | None:
         return None
     value = properties()
     to_dict = getattr(value, "to_dict", None)
-    return from_ibm(to_dict(), device=_name(backend)) if callable(to_dict) else None
+    shipped = any(k.__module__.startswith(_SHIPPED) for k in type(backend).__mro__)
+    kind = "snapshot" if shipped else "device"
+    return from_ibm(to_dict(), device=_name(backend), kind=kind) if callable(to_dict) else None
+
+
+def _from_braket_device(backend: Any, now: float) -> Calibration | None:
+    if not any(cls.__module__.startswith("braket.") for cls in type(backend).__mro__):
+        return None
+    kind = str(getattr(getattr(backend, "type", None), "value", ""))
+    if kind == "SIMULATOR":
+        return Calibration(
+            device=_name(backend), kind="ideal", num_qubits=0, qubits=(), gates=(),
+            observed_at=now, source="simulator without noise",
+        )  # fmt: skip
+    read = getattr(getattr(backend, "properties", None), "json", None)
+    found = json.loads(read()) if callable(read) else {}
+    return from_braket(found, device=_name(backend)) if found.get("standardized") else None
+
+
+def _from_cirq(backend: Any, now: float) -> Calibration | None:
+    return cirq_source.read(backend, now, device=_name(backend))
 
 
 def _from_aer(backend: Any, now: float) -> Calibration | None:

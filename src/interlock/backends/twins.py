@@ -8,12 +8,14 @@ simulated.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 from qiskit.circuit import QuantumCircuit
 from qiskit.circuit.library import get_standard_gate_name_mapping
 from qiskit.primitives import (
@@ -33,7 +35,7 @@ from interlock.backends.calibration import Calibration
 from interlock.backends.noise import VIRTUAL, noise_model, relaxation, scaled
 from interlock.backends.schedule import Timed, alap
 from interlock.backends.snapshots import snapshot
-from interlock.errors import InputError
+from interlock.errors import BackendError, InputError
 
 __all__ = ["Twin", "TwinEstimator", "TwinSampler", "TwinSpec", "twin"]
 
@@ -54,6 +56,7 @@ class TwinSpec(msgspec.Struct, frozen=True, kw_only=True):
         truth: the calibration it behaves by; None for the same.
         idle: whether waiting qubits decay.
         coherent_rad: over-rotation about x on both qubits after each two-qubit gate.
+        detuning_khz: frequency error of waiting qubits, which turns them about z.
         ignore_seed: behave like a device that takes a seed and does not use it.
     """
 
@@ -61,6 +64,7 @@ class TwinSpec(msgspec.Struct, frozen=True, kw_only=True):
     truth: Calibration | None = None
     idle: bool = True
     coherent_rad: float = 0.0
+    detuning_khz: float = 0.0
     ignore_seed: bool = False
 
     def to_json(self) -> bytes:
@@ -83,8 +87,8 @@ class Twin(BackendV2):
     def __init__(self, spec: TwinSpec) -> None:
         super().__init__(name=f"twin_{spec.reported.device}", backend_version=spec.reported.id)
         self.spec = spec
-        self._truth = spec.truth or spec.reported
-        self._target = _target(spec.reported)
+        self._truth = _both_ways(spec.truth or spec.reported)
+        self._target = _target(_both_ways(spec.reported))
         self._models: OrderedDict[tuple[int, ...], Any] = OrderedDict()
 
     @property
@@ -117,6 +121,55 @@ class Twin(BackendV2):
                 self._models.popitem(last=False)
         self._models.move_to_end(key)
         return self._models[key]
+
+    def probabilities(self, circuit: QuantumCircuit) -> dict[str, float]:
+        """Return the exact distribution of the counts, register bits as in `get_counts`.
+
+        For circuits on at most seven qubits without conditions, whose measurements come last on
+        their qubits and fill one register.
+
+        Raises:
+            InputError: it is no such circuit (`circuit-not-exact`), or not in the device's own
+                instructions (`circuit-not-isa`).
+        """
+        used = used_qubits(circuit)
+        place = {q: i for i, q in enumerate(used)}
+        index = {bit: i for i, bit in enumerate(circuit.qubits)}
+        clbit = {bit: i for i, bit in enumerate(circuit.clbits)}
+        measured: dict[int, int] = {}
+        fits = 0 < len(used) <= EXACT_QUBITS and len(circuit.cregs) == 1
+        for item in circuit.data:
+            where = [index[q] for q in item.qubits]
+            if item.operation.name == "measure":
+                measured[where[0]] = clbit[item.clbits[0]]
+            elif item.operation.name != "barrier":
+                fits = fits and not measured.keys() & set(where) and not item.clbits
+        if not fits or sorted(measured.values()) != list(range(len(circuit.clbits))):
+            raise InputError(
+                "the circuit has no exact distribution here",
+                code="circuit-not-exact",
+                got=f"{len(used)} qubits, {len(measured)} measured, {len(circuit.clbits)} bits",
+                expected=f"1 to {EXACT_QUBITS} qubits, one register, each bit measured once, last",
+                fix="take a narrower circuit; measure_all() measures as expected",
+            )
+        small = self.compact(circuit, used)
+        bare = small.copy_empty_like()
+        for item in small.data:
+            if item.operation.name != "measure":
+                bare.append(item)
+        order = sorted(measured, key=lambda q: measured[q])
+        bare.save_probabilities([place[q] for q in order])
+        done = self._simulator(used).run(bare, shots=1, seed_simulator=0).result()
+        values = np.asarray(done.data(0)["probabilities"]).reshape((2,) * len(order))
+        for axis, qubit in enumerate(reversed(order)):
+            read = self._truth.qubits[qubit]
+            p01, p10 = read.p01 or 0.0, read.p10 or 0.0
+            mix = np.array([[1 - p01, p10], [p01, 1 - p10]])
+            values = np.moveaxis(np.tensordot(mix, values, (1, axis)), 0, axis)
+        flat = np.clip(values.ravel(), 0.0, None)
+        return {
+            format(i, f"0{len(order)}b"): float(p) for i, p in enumerate(flat / flat.sum()) if p > 0
+        }
 
     def run(self, run_input: Any, **options: Any) -> Any:
         """Run circuits and return an Aer job."""
@@ -177,6 +230,8 @@ class Twin(BackendV2):
                 waits.setdefault(number, []).append((where[0], gap))
             for qubit, gap in waits.get(number, ()):
                 values = truth.qubits[qubit]
+                if self.spec.detuning_khz:
+                    made.rz(2e-3 * math.pi * self.spec.detuning_khz * gap, place[qubit])
                 channel = relaxation(values.t1_us, values.t2_us, round(gap, 3))
                 if channel is not None:
                     made.append(channel.to_instruction(), [place[qubit]])
@@ -226,6 +281,19 @@ def simulator_options(used: Sequence[int], model: Any) -> dict[str, Any]:
         "method": "density_matrix" if len(used) <= EXACT_QUBITS else "automatic",
         "max_parallel_threads": 1,
     }
+
+
+def _both_ways(calibration: Calibration) -> Calibration:
+    """Give each cx its other direction, where a snapshot lists only one: Qiskit cannot turn it."""
+    listed = {g.qubits for g in calibration.gates if g.name == "cx"}
+    missing = tuple(
+        msgspec.structs.replace(g, qubits=g.qubits[::-1])
+        for g in calibration.gates
+        if g.name == "cx" and g.qubits[::-1] not in listed
+    )
+    if not missing:
+        return calibration
+    return msgspec.structs.replace(calibration, gates=calibration.gates + missing)
 
 
 def _target(calibration: Calibration) -> Target:
@@ -333,6 +401,7 @@ class TwinSampler(BaseSamplerV2):
         )
 
     def _run_pub(self, pub: SamplerPub, index: int) -> SamplerPubResult:
+        from qiskit_aer import AerError
         from qiskit_aer.primitives import SamplerV2
 
         used = used_qubits(pub.circuit)
@@ -347,7 +416,16 @@ class TwinSampler(BaseSamplerV2):
         small = SamplerPub(
             self._backend.compact(pub.circuit, used), pub.parameter_values, pub.shots
         )
-        done = sampler.run([small]).result()[0]
+        try:
+            done = sampler.run([small]).result()[0]
+        except AerError as error:
+            raise BackendError(
+                "the simulator cannot run this device's noise",
+                code="twin-simulation",
+                got=" ".join(str(error).split())[:200],
+                expected=f"a circuit on at most {EXACT_QUBITS} qubits, which is simulated exactly",
+                fix="take a narrower circuit or another snapshot",
+            ) from error
         data: DataBin = done.data
         return SamplerPubResult(data, metadata={"shots": pub.shots})
 

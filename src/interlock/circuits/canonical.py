@@ -21,7 +21,7 @@ from interlock.circuits.expression import Param, substitute, symbols
 from interlock.errors import InputError
 from interlock.types import CircuitFacts
 
-__all__ = ["VERSION", "Circuit", "Control", "Operation", "Register"]
+__all__ = ["VERSION", "Circuit", "Control", "Operation", "Register", "shared"]
 
 VERSION = 1
 _DOMAIN = b"interlock-circuit-v1\n"
@@ -270,6 +270,34 @@ class Circuit(msgspec.Struct, frozen=True, dict=True, kw_only=True, forbid_unkno
         circuit = msgspec.structs.replace(circuit, lines=())
         validate(circuit)
         return circuit
+
+
+#: Circuits that have come by, so that what was computed of one is there when it comes again.
+_seen: dict[tuple[Any, ...], Circuit] = {}
+_SEEN = 1024
+_SMALL = 4096
+
+
+def shared(circuit: Circuit) -> Circuit:
+    """Return the one object for circuits that are equal, with all that is known of it by now.
+
+    A program submits the same few circuits many times: their identity, depth and parameters are
+    then computed once. Circuits over 4096 operations, or with control flow, are returned as they
+    are. Numbers must be floats, as every reader makes them: 1 and 1.0 are equal here, and are not
+    in the identity.
+    """
+    if len(circuit.operations) > _SMALL:
+        return circuit
+    key = tuple([getattr(circuit, name) for name in _PERSISTED])
+    try:
+        known = _seen.get(key)
+    except TypeError:  # control flow holds lists
+        return circuit
+    if known is None:
+        if len(_seen) >= _SEEN:
+            _seen.clear()
+        known = _seen[key] = circuit
+    return known
 
 
 _PERSISTED = ("version", "num_qubits", "num_clbits", "registers", "global_phase", "operations")

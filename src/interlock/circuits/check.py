@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -17,10 +18,26 @@ from interlock.circuits.preflight import RULES, Kind, Problem, inspect
 from interlock.circuits.target import Target
 from interlock.errors import InputError, UsageError
 
-__all__ = ["CheckedFile", "Diagnostic", "check_circuit", "check_file", "files_of"]
+__all__ = ["Bounds", "CheckedFile", "Diagnostic", "check_circuit", "check_file", "files_of"]
 
 SUFFIXES = (".qasm", ".qasm2", ".qasm3", ".qpy", ".circuit.json")
 _PLACE = re.compile(r"line (\d+), column (\d+): ")
+
+
+class Bounds(msgspec.Struct, frozen=True, kw_only=True):
+    """What the caller allows besides what the device and the provider do; None is no bound.
+
+    Attributes:
+        max_depth: depth; blocks count with their rounds.
+        max_operations: operations, counted so too.
+        max_calibration_age_s: oldest calibration of the device.
+        now: seconds since the epoch, that the age is counted to.
+    """
+
+    max_depth: int | None = None
+    max_operations: int | None = None
+    max_calibration_age_s: float | None = None
+    now: float = 0.0
 
 
 class Diagnostic(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,8 +74,12 @@ class CheckedFile(msgspec.Struct, frozen=True, kw_only=True):
         return any(p.severity == "error" for p in self.problems)
 
 
-def files_of(paths: Iterable[Path]) -> Iterator[Path]:
+def files_of(paths: Iterable[Path], skipped: list[Path] | None = None) -> Iterator[Path]:
     """Yield the circuit files among the given paths, folders searched, links not followed.
+
+    Args:
+        paths: files, which are all taken, and folders.
+        skipped: gets the files, and the links, that are in the folders and are not looked at.
 
     Raises:
         UsageError: `check-nothing`; a path is not there, or a folder holds no circuit.
@@ -75,12 +96,15 @@ def files_of(paths: Iterable[Path]) -> Iterator[Path]:
                 )
             yield path
             continue
-        found = sorted(p for p in path.rglob("*") if _is_circuit(p))
+        within = sorted(p for p in path.rglob("*") if p.is_symlink() or not p.is_dir())
+        found = [p for p in within if _is_circuit(p)]
+        if skipped is not None:
+            skipped += [p for p in within if not _is_circuit(p)]
         if not found:
             raise UsageError(
                 f"there is no circuit in {str(path)!r}",
                 code="check-nothing",
-                got="no file with a known ending",
+                got=f"{len(within)} files and links, none a file with a known ending",
                 expected=", ".join(SUFFIXES),
                 fix="name the files themselves",
             )
@@ -88,7 +112,7 @@ def files_of(paths: Iterable[Path]) -> Iterator[Path]:
 
 
 def _is_circuit(path: Path) -> bool:
-    return path.name.endswith(SUFFIXES) and path.is_file() and not path.is_symlink()
+    return path.name.lower().endswith(SUFFIXES) and path.is_file() and not path.is_symlink()
 
 
 def check_file(
@@ -99,6 +123,7 @@ def check_file(
     shots: int,
     kind: Kind = "sample",
     read: ReadLimits | None = None,
+    bounds: Bounds | None = None,
 ) -> CheckedFile:
     """Read one file and check it; a file that cannot be read has that as its problem."""
     try:
@@ -120,7 +145,9 @@ def check_file(
                 ),
             ),
         )
-    return check_circuit(circuit, target, limits, shots=shots, kind=kind, path=str(path))
+    return check_circuit(
+        circuit, target, limits, shots=shots, kind=kind, path=str(path), bounds=bounds
+    )
 
 
 def check_circuit(
@@ -131,11 +158,13 @@ def check_circuit(
     shots: int,
     kind: Kind = "sample",
     path: str = "",
+    bounds: Bounds | None = None,
 ) -> CheckedFile:
-    """Check one circuit against a device and a provider's limits."""
+    """Check one circuit against a device, a provider's limits and the caller's bounds."""
     found = [_placed(p, circuit) for p in inspect(circuit, target, kind=kind)]
     guess = estimate(circuit, target, limits, shots=shots)
     found += _provider(circuit, limits, guess, shots)
+    found += _bounded(circuit, target, bounds or Bounds())
     order = {"error": 0, "warning": 1, "note": 2}
     found.sort(key=lambda d: (order[d.severity], d.line or 0))
     return CheckedFile(
@@ -148,6 +177,35 @@ def check_circuit(
         two_qubit_ops=circuit.two_qubit_ops,
         estimate=guess,
     )
+
+
+def _bounded(circuit: Circuit, target: Target, bounds: Bounds) -> list[Diagnostic]:
+    """Compare with what the caller allows."""
+    age = None
+    if bounds.max_calibration_age_s is not None and target.calibrated_at is not None:
+        age = bounds.now - datetime.fromisoformat(target.calibrated_at).timestamp()
+    rows = (
+        ("depth", circuit.depth, bounds.max_depth, "layers", "transpile at a higher level"),
+        ("size", circuit.size, bounds.max_operations, "operations", "shorten the circuit"),
+        (
+            "stale-calibration", age, bounds.max_calibration_age_s, "seconds",
+            "fetch the calibration again, then transpile for it",
+        ),
+    )  # fmt: skip
+    return [
+        Diagnostic(
+            rule=rule,
+            severity="error",
+            message="the calibration is too old"
+            if rule == "stale-calibration"
+            else "the circuit is larger than allowed",
+            got=f"{value:.0f} {unit}",
+            expected=f"at most {most:.0f}",
+            fix=fix,
+        )
+        for rule, value, most, unit, fix in rows
+        if value is not None and most is not None and value > most
+    ]
 
 
 def _placed(problem: Problem, circuit: Circuit) -> Diagnostic:

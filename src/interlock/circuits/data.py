@@ -25,6 +25,7 @@ __all__ = [
     "Order",
     "Probabilities",
     "Sensitivity",
+    "amplitudes_from_tensor",
     "counts_of",
     "distance",
     "export_amplitudes",
@@ -248,17 +249,30 @@ def distance(left: Probabilities, right: Probabilities) -> float:
     return float(np.abs(left.values - right.values).sum() / 2)
 
 
-def to_tensor(value: Probabilities, *, dtype: Any = None) -> Any:
-    """Return probabilities as a torch tensor: float64, or float32 when asked for.
+def to_tensor(
+    value: Probabilities | Amplitudes, *, dtype: Any = None, clearance: Sensitivity | None = None
+) -> Any:
+    """Return probabilities as a torch tensor of float64, amplitudes as one of complex128.
+
+    Args:
+        value: what to hand over.
+        dtype: half the width when asked for: float32 or complex64.
+        clearance: of the reader; amplitudes above `PUBLIC` need one.
 
     Raises:
-        InputError: `data-invalid`; a dtype that loses digits.
+        InputError: `data-invalid`; a dtype that loses digits, or of the other kind.
+        DeniedError: `data-clearance`.
     """
     import torch
 
-    chosen = torch.float64 if dtype is None else dtype
-    if chosen not in (torch.float64, torch.float32):
-        raise _bad("the tensor type loses digits", chosen, "torch.float64 or torch.float32")
+    amplitudes = isinstance(value, Amplitudes)
+    known = (torch.complex128, torch.complex64) if amplitudes else (torch.float64, torch.float32)
+    chosen = known[0] if dtype is None else dtype
+    if chosen not in known:
+        raise _bad("the tensor type loses digits", chosen, " or ".join(map(str, known)))
+    if isinstance(value, Amplitudes):
+        cleared = Sensitivity.PUBLIC if clearance is None else clearance
+        return torch.tensor(export_amplitudes(value, cleared), dtype=chosen)
     return torch.tensor(value.values, dtype=chosen)
 
 
@@ -269,6 +283,17 @@ def from_tensor(tensor: Any, order: Order) -> Probabilities:
         InputError: `data-invalid`.
     """
     return Probabilities(tensor.detach().cpu().numpy(), order)
+
+
+def amplitudes_from_tensor(
+    tensor: Any, order: Order, sensitivity: Sensitivity = Sensitivity.INTERNAL
+) -> Amplitudes:
+    """Return a torch tensor as amplitudes, checked like any other input.
+
+    Raises:
+        InputError: `data-invalid`.
+    """
+    return Amplitudes(tensor.detach().cpu().resolve_conj().numpy(), order, sensitivity)
 
 
 def export_amplitudes(value: Amplitudes, clearance: Sensitivity) -> NDArray[np.complex128]:

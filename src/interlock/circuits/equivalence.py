@@ -1,10 +1,11 @@
 """Is what runs what was reviewed? Equivalent, not equivalent, or unknown.
 
 Ladder: the same identity; the matrices of up to seven qubits; random states, which give a witness
-when two circuits differ; QCEC (Burgholzer and Wille, IEEE TCAD 2021) under a hard deadline; for
-templates, Clifford canaries with an allow-list of parameter expressions. Where a circuit measures,
-equal means that every measurement has the same distribution for every input. Unknown is never a
-pass. Everything but the identity runs in a confined child that is killed at the deadline.
+when two circuits differ; QCEC (Burgholzer and Wille, IEEE TCAD 2021) under a hard deadline; the
+same compiler once more with the same seed, and the same identity; for templates, Clifford canaries
+with an allow-list of parameter expressions. Where a circuit measures, equal means that every
+measurement has the same distribution for every input. Unknown is never a pass. Everything but the
+identity and the compiler runs in a confined child that is killed at the deadline.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -24,7 +26,15 @@ from interlock.confine import ForkServer, Level
 from interlock.confine import Limits as Bounds
 from interlock.errors import BackendError, InputError
 
-__all__ = ["Answer", "Comparison", "Placement", "compare", "placement_of"]
+__all__ = [
+    "Answer",
+    "Comparison",
+    "Placement",
+    "Recompile",
+    "compare",
+    "placement_of",
+    "recompiler",
+]
 
 _CHILD = "interlock.circuits.equivalence_child"
 _CACHE_SIZE = 4096
@@ -55,8 +65,10 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         answer: see `Answer`.
-        method: `identity`, `matrix`, `random-states`, `qcec`, `clifford-canary`, or `none`.
-        strength: `proven`; `evidenced` when it rests on random parameter values; else "".
+        method: `identity`, `matrix`, `random-states`, `qcec`, `re-transpile`, `clifford-canary`, or
+            `none`.
+        strength: `proven`; `evidenced` when it rests on random parameter values or on the compiler;
+            else "".
         reason: why, for a person.
         witness: where they differ: an input, a parameter set, a bit.
         seconds: time it took.
@@ -81,6 +93,27 @@ def placement_of(native: Any) -> Placement | None:
         tuple(layout.initial_index_layout()),
         tuple(layout.final_index_layout(filter_ancillas=False)),
     )
+
+
+#: Compiles a source again: the result and where it put the qubits.
+Recompile: TypeAlias = Callable[[Circuit], tuple[Circuit, Placement | None]]
+
+
+def recompiler(backend: Any, *, level: int, seed: int) -> Recompile:
+    """Return what compiles with Qiskit for a backend at a level with a seed, as users do.
+
+    It runs in this process: at levels up to 2 the compiler ends in seconds.
+    """
+
+    def again(source: Circuit) -> tuple[Circuit, Placement | None]:
+        from qiskit import transpile
+
+        from interlock.circuits.qiskit_adapter import from_qiskit, to_qiskit
+
+        made = transpile(to_qiskit(source), backend, optimization_level=level, seed_transpiler=seed)
+        return from_qiskit(made), placement_of(made)
+
+    return again
 
 
 class _Flat(msgspec.Struct, frozen=True):
@@ -128,6 +161,7 @@ def compare(
     timeout_s: float = 10.0,
     seed: int | None = None,
     minimum: Level = Level.PROCESS,
+    recompile: Recompile | None = None,
 ) -> Comparison:
     """Compare a compiled circuit with its source.
 
@@ -138,6 +172,8 @@ def compare(
         timeout_s: hard deadline; after it the answer is unknown.
         seed: of random states and values; secret by default, so that nobody can prepare for it.
         minimum: the weakest isolation of the child.
+        recompile: compiles the source again as the compiled circuit is said to have been; asked
+            when nothing proves an answer. Another result says nothing, so it is no witness.
 
     Example:
         >>> h = Circuit(num_qubits=1, operations=(Operation("h", (), (0,)),))
@@ -154,7 +190,18 @@ def compare(
                 _known.move_to_end(key)
                 return msgspec.structs.replace(_known[key], seconds=time.perf_counter() - started)
     chosen = secrets.randbits(32) if seed is None else seed
-    found = _ask(source, compiled, placement, timeout_s, chosen, minimum)
+    late = () if recompile is None else ("clifford-canary",)
+    found = _ask(source, compiled, placement, timeout_s, chosen, minimum, late)
+    if found.answer is Answer.UNKNOWN and recompile is not None:
+        if _made_again(source, compiled, placement, recompile):
+            found = Comparison(
+                answer=Answer.EQUIVALENT,
+                method="re-transpile",
+                strength="evidenced",
+                reason="the compiler makes the same of the source again",
+            )
+        elif source.parameters and not denied(found):
+            found = _ask(source, compiled, placement, timeout_s, chosen, minimum, ("qcec",))
     found = msgspec.structs.replace(found, seconds=time.perf_counter() - started, seed=chosen)
     if found.answer is not Answer.UNKNOWN and seed is None:
         with _lock:
@@ -175,6 +222,11 @@ def _unknown(reason: str) -> Comparison:
     return Comparison(answer=Answer.UNKNOWN, method="none", reason=reason)
 
 
+def denied(found: Comparison) -> bool:
+    """Whether QCEC saw a difference, without a proof: no weaker method may overrule it."""
+    return found.method == "qcec" and found.reason == "QCEC says not_equivalent"
+
+
 def _differs(reason: str, witness: dict[str, Any]) -> Comparison:
     return Comparison(
         answer=Answer.NOT_EQUIVALENT,
@@ -192,6 +244,7 @@ def _ask(
     timeout_s: float,
     seed: int,
     minimum: Level,
+    late: tuple[str, ...],
 ) -> Comparison:
     extra = set(compiled.parameters) - set(source.parameters)
     if extra:
@@ -203,8 +256,8 @@ def _ask(
     if isinstance(asked, Comparison):
         return asked
     limits = Bounds(wall_s=timeout_s, cpu_s=timeout_s + 1, memory_mb=4096)
-    steps: tuple[tuple[str, ...], ...] = ((), ("qcec",))
-    for skip in steps:
+    last = _unknown("nothing was left to try")
+    for skip in (late,) if late else ((), ("qcec",)):
         question = msgspec.structs.replace(asked, skip=skip)
         try:
             done = _server(minimum).run(
@@ -217,6 +270,17 @@ def _ask(
             return _unknown(error.message)
         return msgspec.msgpack.decode(done.result, type=Comparison)
     return last
+
+
+def _made_again(
+    source: Circuit, compiled: Circuit, placement: Placement | None, recompile: Recompile
+) -> bool:
+    """Whether compiling the source again gives the circuit, to the last bit of its identity."""
+    try:
+        again, where = recompile(source)
+    except Exception:  # noqa: BLE001 - a compiler that fails says nothing about the circuit
+        return False
+    return again.sha256 == compiled.sha256 and where == placement
 
 
 def _flatten(circuit: Circuit) -> _Flat | None:

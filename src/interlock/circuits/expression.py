@@ -128,7 +128,9 @@ def substitute(text: str, values: Mapping[str, float]) -> Param:
         >>> substitute("2*a + b", {"a": 0.25}), substitute("2*a + 1", {"a": 0.25})
         ('b + 0.5', 1.5)
     """
-    for value in values.values():
+    for name, value in values.items():
+        if math.isinf(value) and text == name:
+            return "Infinity" if value > 0 else "-Infinity"
         if not math.isfinite(value):
             return "NaN"
     return _text(_Parser(text, values).parse())
@@ -147,7 +149,7 @@ def evaluate(text: str, values: Mapping[str, float]) -> float:
     if text in ("NaN", "Infinity", "-Infinity"):
         return float(text)
     value = substitute(text, values)
-    if isinstance(value, str) and value != "NaN":
+    if isinstance(value, str) and value not in ("NaN", "Infinity", "-Infinity"):
         raise _error("a symbol of the parameter expression has no value", text)
     return float(value)
 

@@ -8,6 +8,7 @@ plain data, which the parent checks like any other input.
 from __future__ import annotations
 
 import os
+import re
 import stat
 import threading
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ import msgspec
 
 from interlock.circuits.canonical import Circuit
 from interlock.circuits.sniff import Format, sniff
-from interlock.circuits.validate import validate
+from interlock.circuits.validate import MAX_OPERATIONS, MAX_QUBITS, validate
 from interlock.confine import ForkServer, Level
 from interlock.confine import Limits as Bounds
 from interlock.errors import BackendError, InputError
@@ -40,12 +41,15 @@ class Limits:
 
     Attributes:
         max_bytes: size of the file.
+        max_operations: operations, written out; a text with more statements is refused before it
+            is parsed.
         timeout_s: wall-clock time in the child; then it is killed.
         memory_mb: address space of the child.
         minimum: the weakest isolation that may parse it.
     """
 
     max_bytes: int = 16 * 1024 * 1024
+    max_operations: int = MAX_OPERATIONS
     timeout_s: float = 30.0
     memory_mb: int = 2048
     minimum: Level = Level.PROCESS
@@ -116,17 +120,57 @@ def ingest(
     if len(data) > limits.max_bytes:
         raise _large(f"{len(data)} bytes", limits.max_bytes)
     kind = sniff(data, format)
+    _sized(data, kind, limits)
     entry = _QPY if kind == "qpy" else _TEXT
     bounds = Bounds(
         wall_s=limits.timeout_s,
         cpu_s=limits.timeout_s + 1,
         memory_mb=limits.memory_mb,
     )
+    head = kind[:5].encode().ljust(5) + limits.max_operations.to_bytes(8, "big")
     try:
-        done = _server(entry, limits.minimum).run(entry, kind[:5].encode().ljust(5) + data, bounds)
+        done = _server(entry, limits.minimum).run(entry, head + data, bounds)
     except BackendError as error:
         raise _unread(error, kind) from error
-    return Ingested(circuit=_checked(done), format=kind, level=done.level, seconds=done.wall_s)
+    circuit = _checked(done)
+    if len(circuit.operations) > limits.max_operations:
+        raise _too_many(f"{len(circuit.operations)} operations", f"at most {limits.max_operations}")
+    return Ingested(circuit=circuit, format=kind, level=done.level, seconds=done.wall_s)
+
+
+_HEAD_BYTES = 65_536
+_COMMENT = re.compile(rb"//[^\n]*+|/\*.*?\*/", re.DOTALL)
+_WIDTH = re.compile(rb"(?:qubit\s*\[\s*|qreg\s+\w+\s*\[\s*)(\d{1,18})\s*\]")
+
+
+def _sized(data: bytes, kind: Format, limits: Limits) -> None:
+    """Refuse what is plainly too large before the expensive work.
+
+    Every statement of OpenQASM ends with a semicolon; comments are taken out before they count
+    against anybody. The JSON needs no such look: it is decoded faster than it could be counted.
+    """
+    if kind not in ("qasm2", "qasm3"):
+        return
+    count = width = 0
+    for strip in (False, True):
+        text = _COMMENT.sub(b" ", data) if strip else data
+        count = text.count(b";")
+        width = sum(int(m[1]) for m in _WIDTH.finditer(text[:_HEAD_BYTES]))
+        if count <= limits.max_operations and width <= MAX_QUBITS:
+            return
+    if width > MAX_QUBITS:
+        raise _too_many(f"{width} qubits", f"at most {MAX_QUBITS}")
+    raise _too_many(f"{count} statements", f"at most {limits.max_operations}")
+
+
+def _too_many(got: str, expected: str) -> InputError:
+    return InputError(
+        "the circuit is too large",
+        code="circuit-too-large",
+        got=got,
+        expected=expected,
+        fix="split the circuit, or raise the limit",
+    )
 
 
 def _checked(done: Completed) -> Circuit:

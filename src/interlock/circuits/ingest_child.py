@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 
 import msgspec
 
 from interlock.circuits.canonical import Circuit
-from interlock.circuits.qasm import parse
+from interlock.circuits.qasm import Limits, parse
 from interlock.errors import InputError
 
 __all__ = ["parse_qpy", "parse_text", "warm_up_qpy", "warm_up_text"]
@@ -18,12 +19,21 @@ _SAMPLE = (
     b" qubit[2] q; bit[2] c; sxdg q[0]; rx(sin(t)) q[0]; c = measure q; if (c[0]) { x q[0]; }"
 )
 
+_HEAD_QASM, _HEAD_JSON, _HEAD_QPY = (
+    kind + (1000).to_bytes(8, "big") for kind in (b"qasm3", b"json ", b"qpy  ")
+)
+
 
 def parse_text(payload: bytes) -> bytes:
-    """Parse OpenQASM or JSON; the first five bytes say which."""
-    kind, data = payload[:5].strip(), payload[5:]
+    """Parse OpenQASM or JSON; the first five bytes say which, the next eight how large at most."""
+    kind, limit, data = payload[:5].strip(), int.from_bytes(payload[5:13], "big"), payload[13:]
     text = data.decode("utf-8-sig")
-    circuit = Circuit.from_json(text) if kind == b"json" else parse(text)
+    # A reader makes no cycles, and this process ends with it: looking for some costs a third.
+    gc.disable()
+    if kind == b"json":
+        circuit = Circuit.from_json(text)
+    else:
+        circuit = parse(text, Limits(max_operations=limit))
     return msgspec.msgpack.encode(circuit)
 
 
@@ -34,7 +44,7 @@ def parse_qpy(payload: bytes) -> bytes:
     from interlock.circuits.qiskit_adapter import from_qiskit
 
     try:
-        circuits = qpy.load(io.BytesIO(payload[5:]))
+        circuits = qpy.load(io.BytesIO(payload[13:]))
     except InputError:
         raise
     except BaseException as error:
@@ -64,10 +74,10 @@ def _plain(text: str) -> str:
 
 def warm_up_text() -> None:
     """Run every path once, so that the confined child imports nothing."""
-    done = msgspec.msgpack.decode(parse_text(b"qasm3" + _SAMPLE), type=Circuit)
-    parse_text(b"json " + done.to_json())
+    done = msgspec.msgpack.decode(parse_text(_HEAD_QASM + _SAMPLE), type=Circuit)
+    parse_text(_HEAD_JSON + done.to_json())
     with contextlib.suppress(InputError):
-        parse_text(b"qasm3OPENQASM 3.0; nothing q;")
+        parse_text(_HEAD_QASM + b"OPENQASM 3.0; nothing q;")
 
 
 def warm_up_qpy() -> None:
@@ -101,6 +111,6 @@ def warm_up_qpy() -> None:
         circuit.x(0)
     buffer = io.BytesIO()
     qpy.dump(circuit, buffer)
-    parse_qpy(b"qpy  " + buffer.getvalue())
+    parse_qpy(_HEAD_QPY + buffer.getvalue())
     with contextlib.suppress(InputError):
-        parse_qpy(b"qpy  " + buffer.getvalue()[:-9])
+        parse_qpy(_HEAD_QPY + buffer.getvalue()[:-9])

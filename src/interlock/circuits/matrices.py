@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from interlock.circuits.canonical import Operation
 
-__all__ = ["gate_matrix", "same_gate", "unitary"]
+__all__ = ["gate_matrix", "same_gate", "unitary", "written"]
 
 Matrix: TypeAlias = NDArray[np.complex128]
 
@@ -75,6 +75,30 @@ _FIXED: dict[str, Matrix] = {
 }  # fmt: skip
 
 
+def _margolus(*steps: str) -> tuple[Operation, ...]:
+    """Write out a relative-phase gate on the last qubit `t`: `h`, `t+`, `t-` and `c<control>`."""
+    target = max(int(s[1:]) for s in steps if s[0] == "c") + 1
+    out = []
+    for step in steps:
+        if step == "h":
+            out.append(Operation("h", (), (target,)))
+        elif step[0] == "c":
+            out.append(Operation("cx", (), (int(step[1:]), target)))
+        else:
+            out.append(Operation("t" if step == "t+" else "tdg", (), (target,)))
+    return tuple(out)
+
+
+#: Relative-phase Toffoli gates (Maslov, arXiv 1508.03273), written out.
+_WRITTEN = {
+    "rccx": _margolus("h", "t+", "c1", "t-", "c0", "t+", "c1", "t-", "h"),
+    "rcccx": _margolus(
+        "h", "t+", "c2", "t-", "h", "c0", "t+", "c1", "t-", "c0", "t+", "c1", "t-", "h", "t+",
+        "c2", "t-", "h",
+    ),
+}  # fmt: skip
+
+
 def gate_matrix(name: str, params: Sequence[float]) -> Matrix | None:
     """Return the matrix of a gate, or None for a gate that is not tabulated.
 
@@ -84,6 +108,8 @@ def gate_matrix(name: str, params: Sequence[float]) -> Matrix | None:
     """
     if name in _FIXED:
         return _FIXED[name]
+    if name in _WRITTEN:
+        return unitary(_WRITTEN[name], 3 if name == "rccx" else 4)
     if name in ("U", "u3"):
         return _u(*params)
     if name == "u2":
@@ -161,3 +187,22 @@ def same_gate(body: Sequence[Operation], wanted: Operation) -> bool:
         return False
     overlap = np.vdot(left, right) / len(left)
     return bool(abs(abs(overlap) - 1) < 1e-9)
+
+
+def written(ops: Sequence[Operation]) -> list[Operation]:
+    """Return the operations with those gates written out that have no matrix of their own."""
+    out: list[Operation] = []
+    for op in ops:
+        numbers = [p for p in op.params if not isinstance(p, str)]
+        if op.name in ("unitary", "gphase") or gate_matrix(op.name, numbers) is not None:
+            out.append(op)
+            continue
+        from interlock.circuits.qiskit_adapter import from_qiskit
+        from interlock.circuits.qiskit_writer import definition
+
+        inner = from_qiskit(definition(op))
+        out += [
+            Operation(o.name, o.params, tuple(op.qubits[q] for q in o.qubits))
+            for o in inner.operations
+        ]
+    return out

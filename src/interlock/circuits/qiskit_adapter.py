@@ -8,11 +8,15 @@ cannot pass for one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from interlock.circuits.canonical import Circuit, Operation, Register, finite_or_text
+from interlock.circuits.canonical import Circuit, Operation, Register, finite_or_text, shared
 from interlock.circuits.expression import Param, linear, normalise, quote
+from interlock.circuits.faces import disagree
 from interlock.circuits.gates import ALIASES, GATES
+from interlock.circuits.qiskit_faces import hold, hold_standard
+from interlock.circuits.validate import MAX_NESTING, MAX_OPERATIONS, MAX_QUBITS
 from interlock.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,8 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Reader", "from_qiskit", "to_qiskit"]
 
-MAX_OPERATIONS = 1_000_000
-MAX_NESTING = 64
 _NAMES = {**{name: name for name in GATES}, **ALIASES}
 _UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "ps": 1e-12}
 
@@ -43,6 +45,8 @@ def from_qiskit(circuit: QuantumCircuit) -> Circuit:
         >>> [str(op) for op in from_qiskit(qc).operations]
         ['h q[0]', 'cx q[0], q[1]']
     """
+    if circuit.num_qubits > MAX_QUBITS or len(circuit.data) > MAX_OPERATIONS:
+        raise _too_large(f"{circuit.num_qubits} qubits, {len(circuit.data)} instructions")
     reader = Reader()
     qubits = {bit: i for i, bit in enumerate(circuit.qubits)}
     clbits = {bit: i for i, bit in enumerate(circuit.clbits)}
@@ -52,15 +56,44 @@ def from_qiskit(circuit: QuantumCircuit) -> Circuit:
             "a classical variable", f"{circuit.num_vars} variables", "use classical registers"
         )
     reader.read(circuit, qubits, clbits, operations, 0)
-    return Circuit(
-        num_qubits=len(qubits),
-        num_clbits=len(clbits),
-        operations=tuple(operations),
-        registers=tuple(
-            Register(reg.name, tuple([clbits[bit] for bit in reg])) for reg in circuit.cregs
-        ),
-        global_phase=reader.param(circuit.global_phase),
+    return shared(
+        Circuit(
+            num_qubits=len(qubits),
+            num_clbits=len(clbits),
+            operations=tuple(operations),
+            registers=tuple(
+                Register(reg.name, tuple([clbits[bit] for bit in reg])) for reg in circuit.cregs
+            ),
+            global_phase=reader.param(circuit.global_phase),
+        )
     )
+
+
+@cache
+def _plain() -> dict[type, str]:
+    """Return the instructions that are no gates and have nothing but wires."""
+    from qiskit.circuit import Barrier, Measure, Reset
+
+    return {Barrier: "barrier", Measure: "measure", Reset: "reset"}
+
+
+def _written(op: Any) -> list[Operation]:
+    """Return what a gate without classical bits is defined as, on its own wires."""
+    out: list[Operation] = []
+    Reader().definition(op, tuple(range(op.num_qubits)), (), out, 0)
+    return out
+
+
+@cache
+def _standard(kind: type) -> tuple[Operation, ...]:
+    return tuple(_written(kind()))
+
+
+def _unmodified(op: Any, kind: type) -> bool:
+    """Whether a controlled X has every control on 1 and the definition of its class."""
+    if op.ctrl_state != 2**op.num_ctrl_qubits - 1:
+        return False
+    return tuple(_written(op)) == _standard(kind)
 
 
 def _unsupported(what: str, got: str, fix: str) -> InputError:
@@ -75,10 +108,11 @@ def _unsupported(what: str, got: str, fix: str) -> InputError:
 
 def _too_large(got: str) -> InputError:
     return InputError(
-        "the circuit is too large when its gates are written out",
+        "the circuit is too large, or becomes so when its gates are written out",
         code="circuit-too-large",
         got=got,
-        expected=f"at most {MAX_OPERATIONS} operations, nested at most {MAX_NESTING} deep",
+        expected=f"at most {MAX_OPERATIONS} operations on {MAX_QUBITS} qubits, nested at most "
+        f"{MAX_NESTING} deep",
         fix="split the circuit, or remove the nested gate definitions",
     )
 
@@ -111,6 +145,8 @@ class Reader:
             if item.is_standard_gate():
                 name = names.get(item.name)
                 if name is not None:
+                    if level:
+                        hold_standard(item.operation)
                     params = item.params
                     append(
                         Operation(
@@ -185,18 +221,18 @@ class Reader:
         level: int,
     ) -> None:
         """Append what is no standard gate."""
-        from qiskit.circuit import Barrier, BreakLoopOp, ContinueLoopOp, Delay, Measure, Reset
+        op = item.operation
+        kind = getattr(op, "base_class", type(op))
+        if kind is not type(op) and not isinstance(op, kind):
+            raise disagree(item.name, f"a {type(op).__name__} in place of a {kind.__name__}")
+        plain = _plain().get(kind)
+        if plain is not None:
+            out.append(Operation(plain, (), qubits, clbits))
+            return
+        from qiskit.circuit import BreakLoopOp, ContinueLoopOp, Delay
         from qiskit.circuit.library import C3XGate, C4XGate, UnitaryGate
 
-        op = item.operation
-        kind = op.base_class if hasattr(op, "base_class") else type(op)
-        if kind is Measure:
-            out.append(Operation("measure", (), qubits, clbits))
-        elif kind is Barrier:
-            out.append(Operation("barrier", (), qubits))
-        elif kind is Reset:
-            out.append(Operation("reset", (), qubits))
-        elif kind is Delay:
+        if kind is Delay:
             out.append(self.delay(op, qubits))
         elif kind is UnitaryGate:
             matrix = op.params[0]
@@ -208,7 +244,7 @@ class Reader:
             from interlock.circuits import qiskit_control
 
             out.append(qiskit_control.read(self, op, qubits, clbits, outer, level))
-        elif kind in (C3XGate, C4XGate):
+        elif kind in (C3XGate, C4XGate) and _unmodified(op, kind):
             out.append(Operation(f"c{len(qubits) - 1}x", (), qubits))
         else:
             self.definition(op, qubits, clbits, out, level)
@@ -233,6 +269,7 @@ class Reader:
         level: int,
     ) -> None:
         """Append what a composite gate is defined as."""
+        given = getattr(op, "_definition", None) is not None
         try:
             inner = getattr(op, "definition", None)
         except Exception as error:
@@ -249,6 +286,16 @@ class Reader:
             raise _unsupported(
                 f"the gate {op.name!r}", "a definition of another width", "mend its definition"
             )
+        start = len(out)
+        self._inner(inner, qubits, clbits, out, level)
+        # A definition made on demand is not compared: nested ones would be read again each level.
+        again = (lambda fresh: Reader().written(fresh, qubits, clbits, level)) if given else None
+        hold(op, qubits, out[start:], again)
+
+    def _inner(
+        self, inner: Any, qubits: tuple[int, ...], clbits: tuple[int, ...], out: list[Operation],
+        level: int,
+    ) -> None:  # fmt: skip
         self.read(
             inner,
             dict(zip(inner.qubits, qubits, strict=True)),
@@ -256,6 +303,14 @@ class Reader:
             out,
             level + 1,
         )
+
+    def written(
+        self, op: Any, qubits: tuple[int, ...], clbits: tuple[int, ...], level: int
+    ) -> list[Operation]:
+        """Return what a gate is defined as, on the given bits."""
+        out: list[Operation] = []
+        self._inner(op.definition, qubits, clbits, out, level)
+        return out
 
 
 def _rename(text: str, names: Mapping[str, str]) -> str:

@@ -15,6 +15,7 @@ __all__ = ["main"]
 #: command -> one line of help. Each lives in `interlock.cli.<command>` as `command`. Keep sorted.
 COMMANDS: dict[str, str] = {
     "access": "Issue API keys, revoke, approve.",
+    "backup": "Write everything of a home into one file, while it is in use.",
     "bom": "Print a bill of materials: cryptography, software or a model.",
     "certs": "Issue, show and rotate certificates.",
     "check": "Say before the queue whether circuits will run, and what they cost.",
@@ -22,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "demo": "Show what the guard does, in six scenes, without account or network.",
     "detector": "Check signed detectors, or roll one back.",
     "doctor": "Say what is installed, what works, and how to mend what does not.",
+    "env": "Throwaway environments: tenant, keys, home and simulated devices.",
     "envelope": "Encrypt files to a key and open them: X25519 + ML-KEM-768, AES-256-GCM.",
     "erase": "Destroy the data keys of a subject; proofs stay valid.",
     "explain": "Say why a job was released or refused, with its whole lineage.",
@@ -30,11 +32,14 @@ COMMANDS: dict[str, str] = {
     "filter": "Explain the output filter and try outputs against it.",
     "governor": "Hold signed limits on orders in a process of their own.",
     "health": "Say how fit devices are, and where a circuit would run best.",
+    "heartbeat": "Test a quantum channel by CHSH rounds; says nothing about data.",
     "keys": "List keys, rotate the key-encryption key, choose where it is kept.",
     "ledger": "Heads, proofs, exports, witnesses, time-stamps, rotation of keys.",
     "monitor": "Watch telemetry with a false-alarm budget.",
     "policy": "Make, check and show policies.",
+    "qkd": "Keys from a QKD network, sealed updates, a simulated link.",
     "replay": "Decide every recorded job again; name any difference.",
+    "restore": "Make a home from a backup, checked.",
     "resume": "Lift the stop.",
     "run": "Run a program with every quantum call guarded.",
     "scan": "Look for secrets, unsafe code and unsafe model files.",
@@ -44,6 +49,7 @@ COMMANDS: dict[str, str] = {
     "version": "Print the version.",
     "weights": "Sign and check weights and chains of training checkpoints.",
     "witness": "Serve a witness that cosigns only consistent checkpoints.",
+    "zones": "Which process may talk to which: one file, and firewalls made from it.",
 }
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from interlock.cli.keys import existing_keys
+from interlock.cli.weights import named_values
 from interlock.config import home as home_folder
 
 _path = click.Path(path_type=Path)
@@ -34,14 +36,13 @@ def command(
     now = datetime.now(UTC)
     document: dict[str, Any]
     if kind == "crypto":
-        document = cbom(KeyStore(home_folder(home) / "keys").inventory(), now)
+        document = cbom(KeyStore(existing_keys(home)).inventory(), now)
     elif kind == "software":
         document = sbom(now)
     else:
         if folder is None:
             raise click.UsageError("give the folder of the signed model")
         trusted = read_keys(keys or home_folder(home) / "artefact.keys")
-        pairs = dict(fact.partition("=")[::2] for fact in quantum)
-        document = mlbom(verify_folder(folder, trusted), now, pairs)
+        document = mlbom(verify_folder(folder, trusted), now, named_values(quantum))
     click.echo(json.dumps(document, indent=1))
     return 0

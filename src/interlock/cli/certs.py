@@ -45,6 +45,26 @@ def issue(
 
 
 @command.command()
+@click.option(
+    "--left",
+    type=click.FloatRange(min=0.0, max=1.0),
+    default=1 / 3,
+    help="Renew what has less than this share of its lifetime left; a third by default.",
+)
+@click.option("--home", type=click.Path(), help="Folder of ledger, state and keys.")
+def rotate(left: float, home: str | None) -> None:
+    """Issue anew what is about to end; a gateway that runs takes it up by itself."""
+    from interlock import config
+    from interlock.crypto import files
+    from interlock.crypto.certs import Authority, expires
+
+    done = Authority(files.private_dir(config.home(home)) / "certs").rotate(left=left)
+    for made in done:
+        click.echo(f"{expires(made).isoformat()}  {made.chain.name}")
+    click.echo(f"{len(done)} renewed")
+
+
+@command.command()
 @click.option("--home", type=click.Path(), help="Folder of ledger, state and keys.")
 def show(home: str | None) -> None:
     """Show every certificate and when it ends."""

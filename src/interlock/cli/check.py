@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +16,34 @@ if TYPE_CHECKING:
     from interlock.circuits.target import Target
 
 
+#: Files not looked at that are named; `--format json` has them all.
+_NAMED = 10
+
+
+def _finite(_context: object, _option: object, value: float | None) -> float | None:
+    """Refuse a bound or price that no number compares with: NaN is never exceeded."""
+    if value is not None and not (math.isfinite(value) and value >= 0):
+        raise click.BadParameter(f"{value} is not a number of 0 or more")
+    return value
+
+
 @click.command(short_help="Say before the queue whether circuits will run, and what they cost.")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--backend", help="Device snapshot (manila, sherbrooke, ...) or calibration file.")
 @click.option("--provider", help="Limits and prices: azure, braket, ibm, local.")
 @click.option("--device", default="", help="Device of the provider, for its price: garnet, h2-1.")
-@click.option("--usd-per-second", type=float, help="Price of a second on the device.")
+@click.option(
+    "--usd-per-second", type=float, callback=_finite, help="Price of a second on the device."
+)
 @click.option("--shots", type=int, default=1024, show_default=True, help="Shots of each circuit.")
+@click.option("--max-depth", type=click.IntRange(1), help="Depth allowed.")
+@click.option("--max-operations", type=click.IntRange(1), help="Operations allowed.")
+@click.option(
+    "--max-calibration-age-h",
+    type=float,
+    callback=_finite,
+    help="Hours a calibration may be old.",
+)
 @click.option("--estimates", is_flag=True, help="The circuits are for an estimator.")
 @click.option(
     "--format", "style", type=click.Choice(["text", "json", "sarif"]), default="text",
@@ -34,6 +57,9 @@ def command(
     device: str,
     usd_per_second: float | None,
     shots: int,
+    max_depth: int | None,
+    max_operations: int | None,
+    max_calibration_age_h: float | None,
     estimates: bool,
     style: str,
     as_json: bool,
@@ -41,16 +67,28 @@ def command(
     """Read circuits in a confined child and say every reason a job with them would be refused.
 
     PATHS are files (OpenQASM 2 and 3, QPY 13 or later, canonical JSON) or folders of them.
-    Exits 1 when a circuit would be refused.
+    In folders, files with other endings and links are not looked at: they are named on standard
+    error. Exits 1 when a circuit would be refused, and 2 when a folder holds none.
     """
     import msgspec
 
-    from interlock.circuits.check import check_file, files_of
+    from interlock.circuits.check import Bounds, check_file, files_of
 
     target = _target(backend)
     limits = _limits(provider, device or (backend or ""), usd_per_second)
     kind: Any = "estimate" if estimates else "sample"
-    files = [check_file(p, target, limits, shots=shots, kind=kind) for p in files_of(paths)]
+    age = max_calibration_age_h
+    bounds = Bounds(
+        max_depth=max_depth,
+        max_operations=max_operations,
+        max_calibration_age_s=None if age is None else age * 3600,
+        now=time.time(),
+    )
+    skipped: list[Path] = []
+    files = [
+        check_file(p, target, limits, shots=shots, kind=kind, bounds=bounds)
+        for p in files_of(paths, skipped)
+    ]
     if style == "sarif":
         from interlock.circuits.sarif import sarif
 
@@ -61,6 +99,7 @@ def command(
                 {
                     "backend": target.name,
                     "shots": shots,
+                    "skipped": [str(p) for p in skipped],
                     "files": [{**msgspec.to_builtins(f), "refused": f.refused} for f in files],
                 },
                 indent=2,
@@ -69,7 +108,16 @@ def command(
     else:
         for file in files:
             _show(file)
+    if skipped:
+        _show_skipped(skipped)
     return 1 if any(file.refused for file in files) else 0
+
+
+def _show_skipped(skipped: list[Path]) -> None:
+    """Say on standard error what was not looked at: a report without it would pass for a whole."""
+    names = ", ".join(_plain(str(p)) for p in skipped[:_NAMED])
+    more = f" and {len(skipped) - _NAMED} more" if len(skipped) > _NAMED else ""
+    click.echo(f"not looked at: {len(skipped)} (other endings, or links): {names}{more}", err=True)
 
 
 def _target(backend: str | None) -> Target:

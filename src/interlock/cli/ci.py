@@ -31,6 +31,7 @@ _LEVELS = ["note", "low", "medium", "high", "critical", "never"]
     show_default=True,
     help="Least severity of a scan finding that fails.",
 )
+@click.option("--strict", is_flag=True, help="Fail when anything could not be looked into.")
 @click.option(
     "--shot-flake",
     type=float,
@@ -57,6 +58,7 @@ def command(paths: tuple[Path, ...], **options: Any) -> int:
             tests=options["tests"],
             require=("scan", *options["require"]),
             fail_on=options["fail_on"],
+            strict=options["strict"],
             shot_flake=options["shot_flake"],
         )
     )
@@ -69,7 +71,7 @@ def command(paths: tuple[Path, ...], **options: Any) -> int:
     if options["as_json"]:
         rows = [
             {"step": r.name, "outcome": r.outcome.value, "detail": r.detail, "seconds": r.seconds,
-             "failures": [[n, t] for n, t in r.cases if t is not None]}
+             "failures": [[n, t] for n, t in r.cases if t is not None], "notes": r.notes}
             for r in results
         ]  # fmt: skip
         click.echo(json.dumps(rows, indent=1))

@@ -9,6 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from interlock.monitor.registry import DetectorRegistry
+    from interlock.monitor.signed import DualKey
 
 __all__ = ["command"]
 
@@ -31,6 +32,29 @@ def _registry(folder: Path, public: Path) -> DetectorRegistry:
             fix="ask the detectors' owner for the file",
         ) from error
     return DetectorRegistry(folder, key)
+
+
+def _key(path: Path) -> DualKey:
+    import msgspec
+
+    from interlock.crypto.files import read_private
+    from interlock.errors import InputError
+    from interlock.monitor.signed import DualKey
+
+    try:
+        seeds = msgspec.json.decode(read_private(path) or b"", type=dict[str, str])
+        first, second = (bytes.fromhex(seeds[name]) for name in ("ed25519", "ml_dsa_65"))
+        if len(first) != 32 or len(second) != 32:
+            raise ValueError("seeds of 32 bytes each")
+    except (ValueError, KeyError) as error:
+        raise InputError(
+            f"key file {path.name} cannot be read",
+            code="monitor-detector-key",
+            got=type(error).__name__,  # never what is in it
+            expected='{"ed25519": "<seed, hex>", "ml_dsa_65": "<seed, hex>"}, for its owner alone',
+            fix="use the key that the detectors are released with",
+        ) from error
+    return DualKey(first, second)
 
 
 def _now_s() -> int:
@@ -68,7 +92,9 @@ def check(folder: Path, name: str, public: Path) -> None:
 @_FOLDER
 @_NAME
 @_PUBLIC
-def rollback(folder: Path, name: str, public: Path) -> None:
+@click.option("--key", required=True, type=click.Path(path_type=Path),
+              help="The private key that signs which version is current, JSON.")  # fmt: skip
+def rollback(folder: Path, name: str, public: Path, key: Path) -> None:
     """Make the version of NAME before the current one the current one."""
-    version = _registry(folder, public).rollback(name, now_s=_now_s())
+    version = _registry(folder, public).rollback(name, _key(key), now_s=_now_s())
     click.echo(f"{name} is at version {version}")

@@ -27,9 +27,10 @@ def command(home: str | None, policy: str | None, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps({"ok": not bad, "checks": msgspec.to_builtins(checks)}, indent=2))
         return 1 if bad else 0
+    width = max(len(check.name) for check in checks) + 2
     for check in checks:
         mark = click.style(f"{check.state:7}", fg=_MARKS[check.state])
-        click.echo(f"{mark}{check.name:20}{check.found}", color=sys.stdout.isatty())
+        click.echo(f"{mark}{check.name:{width}}{check.found}", color=sys.stdout.isatty())
         if check.fix:
-            click.echo(f"{'':27}-> {check.fix}")
+            click.echo(f"{'':{width + 7}}-> {check.fix}")
     return 1 if bad else 0

@@ -12,10 +12,11 @@ from interlock.config import home as home_folder
 
 _path = click.Path(path_type=Path)
 _home = click.option("--home", type=_path, help="Folder of the keys.")
+_SUITES = ["x25519-mlkem768", "cnsa"]
 _suite = click.option(
     "--suite",
-    type=click.Choice(["x25519-mlkem768", "cnsa"]),
-    default="x25519-mlkem768",
+    type=click.Choice(_SUITES),
+    default=_SUITES[0],
     show_default=True,
     help="Algorithms; cnsa is ML-KEM-1024 with SHA-384.",
 )
@@ -43,23 +44,37 @@ def key(suite: str, home: Path | None) -> int:
 @click.argument("target", type=_path)
 @click.option("--to", type=_path, help="File with the recipient's key; this home's by default.")
 @click.option("--context", required=True, help="What the data is; needed again to open it.")
-@_suite
+@click.option(
+    "--suite",
+    type=click.Choice(_SUITES),
+    help=f"Algorithms, {_SUITES[0]} by default; with --to those of that key, or refused.",
+)
 @_home
 def seal(
-    source: Path, target: Path, to: Path | None, context: str, suite: str, home: Path | None
+    source: Path, target: Path, to: Path | None, context: str, suite: str | None, home: Path | None
 ) -> int:
     """Encrypt the file SOURCE into the new file TARGET."""
     from interlock.crypto.envelope import seal_stream
     from interlock.crypto.kem import parse_public
     from interlock.crypto.keys import KeyStore
     from interlock.crypto.replace import new_file, reading
+    from interlock.errors import UsageError
 
     if to is None:
         store = KeyStore(home_folder(home) / "keys")
-        recipient = store.kem_key(f"envelope-{suite}", suite).public()
+        chosen = suite or _SUITES[0]
+        recipient = store.kem_key(f"envelope-{chosen}", chosen).public()
     else:
         with reading(to) as lines:
             recipient = parse_public(lines.read(1 << 16))
+    if suite not in (None, recipient.suite):
+        raise UsageError(
+            "the recipient's key is of another suite; nothing was sealed",
+            code="envelope-suite",
+            got=f"a key of {recipient.suite}",
+            expected=f"a key of {suite}",
+            fix=f"ask for their key: interlock envelope key --suite {suite}",
+        )
     with reading(source) as plain, new_file(target) as out:
         seal_stream(plain, out, recipient, context=context)
     click.echo(f"sealed {os.fspath(target)} with {recipient.suite}")

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from interlock import config
-from interlock.cli.show import COLOURS, printable
+from interlock.cli.show import COLOURS, changed, printable
 
 
 @click.command()
@@ -16,16 +16,22 @@ from interlock.cli.show import COLOURS, printable
 @click.option("--home", type=click.Path(), help="Folder of ledger, state and keys.")
 @click.option("--json", "as_json", is_flag=True, help="Everything, as one JSON object.")
 def command(receipt: str, home: str | None, as_json: bool) -> int:
-    """Say why RECEIPT was released or refused: every stage, control, finding and link."""
+    """Say why RECEIPT was released or refused: every stage, control, finding and link.
+
+    Exit code 7 when the ledger was changed: the story may not be what was recorded then.
+    """
     from interlock.guard.explain import explain
     from interlock.guard.record import recorded
 
     with recorded(config.home(home)) as ledger:
         story = explain(ledger, receipt)
+        report = ledger.verify()
     if as_json:
-        click.echo(json.dumps(story, indent=2))
+        click.echo(json.dumps(story | {"ledger_ok": report.ok}, indent=2))
     else:
         _print(story)
+    if changed(report):
+        return 7
     return 1 if story["missing"] else 0
 
 

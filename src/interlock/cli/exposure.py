@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 
 import click
+
+from interlock.config import home as home_folder
 
 
 @click.command()
@@ -14,6 +17,7 @@ import click
 @click.option("--algorithm", required=True, help="What protects it, like rsa-2048 or x25519.")
 @click.option("--migration", type=float, default=2.0, show_default=True, help="Years to change it.")
 @click.option("--regime", "regimes", multiple=True, help="Regime; all of them by default.")
+@click.option("--home", type=click.Path(path_type=Path), help="Home whose ledger to look in.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     label: str,
@@ -21,9 +25,12 @@ def command(
     algorithm: str,
     migration: float,
     regimes: tuple[str, ...],
+    home: Path | None,
     as_json: bool,
 ) -> int:
     """Say whether data with LABEL is secret for longer than its encryption will be.
+
+    Also how many entries of the home's ledger carry the label, and since when.
 
     Exit code 7 when any regime says exposed, expires or not allowed.
     """
@@ -41,4 +48,24 @@ def command(
             if v.verdict != "ok":
                 click.echo(f"{'':<12} fix: {v.fix}")
         click.echo(f"note: {horizons()['note']}")
+        click.echo(f"data: {_data(label, home_folder(home))}")
     return 0 if all(v.verdict == "ok" for v in verdicts) else 7
+
+
+def _data(label: str, home: Path) -> str:
+    """Say what the ledger of the home holds under the label."""
+    from interlock.errors import InputError
+    from interlock.ledger import Ledger
+
+    try:
+        with Ledger.read(home) as ledger:
+            found = ledger.labelled(label)
+    except InputError as error:
+        if error.code != "ledger-missing":
+            raise
+        return f"no ledger in {home}"
+    if found is None:
+        return f"unknown; the keys of the ledger in {home} are not here"
+    count, oldest = found
+    since = f", the oldest of {oldest}" if oldest else ""
+    return f"{count} entries in {home} carry {label!r}{since}"

@@ -9,11 +9,35 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from interlock.cli import health_probe
+
 if TYPE_CHECKING:
-    from interlock.backends import Calibration, Twin
+    from interlock.backends import Calibration
+    from interlock.monitor.store import MonitorStore
 
 
-@click.command()
+class _Group(click.Group):
+    """`interlock health CIRCUIT ...` stands for `interlock health show CIRCUIT ...`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = ["show", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_Group)
+def command() -> None:
+    """Say how fit devices are, where a circuit would run best, and what a deviation comes from.
+
+    `interlock health CIRCUIT --backend NAME` is short for `interlock health show ...`.
+    """
+
+
+for _name in health_probe.__all__:
+    command.add_command(getattr(health_probe, _name))
+
+
+@command.command()
 @click.argument("circuit", required=False, type=click.Path(exists=True, path_type=Path))
 @click.option(
     "--backend", "backends", multiple=True, required=True,
@@ -21,17 +45,32 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("--seeds", default=3, show_default=True, help="Compilations tried for each device.")
 @click.option("--svg", type=click.Path(path_type=Path), help="Write the map of the best device.")
+@click.option("--home", type=click.Path(), help="Folder whose record of calibrations to use.")
+@click.option("--record", is_flag=True, help="Keep these calibrations for forecasts.")
+@click.option("--horizon-h", default=24.0, show_default=True, help="How far forecasts matter.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(
-    circuit: Path | None, backends: tuple[str, ...], seeds: int, svg: Path | None, as_json: bool
+def show(
+    circuit: Path | None,
+    backends: tuple[str, ...],
+    seeds: int,
+    svg: Path | None,
+    home: str | None,
+    record: bool,
+    horizon_h: float,
+    as_json: bool,
 ) -> int:
     """Say how fit devices are, and where CIRCUIT would run best.
 
     Predictions are estimates from the calibration, not measurements. A snapshot counts as
-    observed when it was taken. Exit code 8 when no device is fit.
+    observed when it was taken. With 27 or more recorded calibrations of a device, T1 is forecast:
+    the time until a qubit in use falls below the RED threshold, which also counts in the order.
+    Exit code 8 when no device is fit.
     """
-    devices = [_device(name) for name in backends]
+    from interlock.backends import Twin, TwinSpec
+
+    devices = [Twin(TwinSpec(reported=read_calibration(name))) for name in backends]
     rows = [_device_row(d.calibration) for d in devices]
+    store = _store(home, [d.calibration for d in devices] if record else [])
     fit = any(row["grade"] != "RED" for row in rows)
     used: tuple[int, ...] = ()
     best = devices[0]
@@ -52,11 +91,17 @@ def command(
                 "depth": place.depth,
                 "two_qubit_ops": place.two_qubit_ops,
             }  # fmt: skip
+            qubits = list(place.qubits) if place else []
+            row["outlook"] = _outlook(store, device.calibration, qubits, horizon_h)
         order = sorted(range(len(rows)), key=lambda i: -_score(rows[i]))
         rows, best = [rows[i] for i in order], devices[order[0]]
         chosen = rows[0]["circuit"]
         fit = chosen is not None and chosen["grade"] != "RED"
         used = tuple(chosen["qubits"]) if chosen else ()
+    else:
+        for row, device in zip(rows, devices, strict=True):
+            every = list(range(device.calibration.num_qubits))
+            row["outlook"] = _outlook(store, device.calibration, every, horizon_h)
     if svg is not None:
         _write_map(svg, best.calibration, used)
     if as_json:
@@ -66,23 +111,28 @@ def command(
     return 0 if fit else 8
 
 
-def _device(name: str) -> Twin:
-    from interlock.backends import Calibration, Twin, TwinSpec, snapshot
+def read_calibration(name: str) -> Calibration:
+    """Return the calibration a snapshot name or a file of the generic JSON form stands for.
+
+    Raises:
+        InputError: no such snapshot, or a file that cannot be read.
+    """
+    from interlock.backends import Calibration, snapshot
 
     path = Path(name)
-    if path.suffix == ".json" or path.is_file():
-        from interlock.errors import InputError
+    if path.suffix != ".json" and not path.is_file():
+        return snapshot(name)
+    from interlock.errors import InputError
 
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise InputError(
-                "the calibration file cannot be read", code="calibration-invalid",
-                got=f"{name}: {error.strerror}", expected="a readable JSON file",
-                fix="check the path",
-            ) from error  # fmt: skip
-        return Twin(TwinSpec(reported=Calibration.from_json(data)))
-    return Twin(TwinSpec(reported=snapshot(name)))
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            "the calibration file cannot be read", code="calibration-invalid",
+            got=f"{name}: {error.strerror}", expected="a readable JSON file",
+            fix="check the path",
+        ) from error  # fmt: skip
+    return Calibration.from_json(data)
 
 
 def _device_row(calibration: Calibration) -> dict[str, Any]:
@@ -101,9 +151,41 @@ def _device_row(calibration: Calibration) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _store(home: str | None, record: list[Calibration]) -> MonitorStore:
+    from interlock import config
+    from interlock.guard.health.forecast import record_calibration
+    from interlock.monitor.store import monitor_store
+
+    store = monitor_store(config.home(home))
+    for calibration in record:
+        record_calibration(store, calibration)
+    return store
+
+
+def _outlook(
+    store: MonitorStore, calibration: Calibration, qubits: list[int], horizon_h: float
+) -> dict[str, Any] | None:
+    """Return the worst qubit's outlook, or None without a history that is long enough."""
+    from interlock.guard.health.forecast import outlooks
+    from interlock.guard.health.grades import Thresholds
+
+    found, _ = outlooks(store, calibration.device, qubits, t1_us=Thresholds().t1_us_red,
+                        horizon_h=horizon_h, risk=0.2)  # fmt: skip
+    if not found:
+        return None
+    name, worst = max(found.items(), key=lambda item: (item[1].p_cross, -item[1].low))
+    return {
+        "qubit": name, "p_cross": worst.p_cross, "hours_to_threshold": worst.hours,
+        "method": worst.method, "low_t1_us": worst.low, "calibrations": worst.steps,
+    }  # fmt: skip
+
+
 def _score(row: dict[str, Any]) -> float:
-    place = row["circuit"]
-    return -1.0 if place is None else float(place["success"])
+    """Return the estimated success, less the chance that a qubit fails before the job ends."""
+    place, outlook = row["circuit"], row["outlook"]
+    if place is None:
+        return -1.0
+    return float(place["success"]) * (1.0 - (outlook["p_cross"] if outlook else 0.0))
 
 
 def _write_map(path: Path, calibration: Calibration, used: tuple[int, ...]) -> None:
@@ -120,6 +202,15 @@ def _write_map(path: Path, calibration: Calibration, used: tuple[int, ...]) -> N
         ) from error  # fmt: skip
 
 
+def _told(outlook: dict[str, Any] | None) -> str:
+    """Return an outlook in a few words."""
+    if outlook is None:
+        return "too few calibrations"
+    hours = outlook["hours_to_threshold"]
+    when = "holds" if hours is None else f"{outlook['qubit']} falls in {hours:.0f} h"
+    return f"{when}, risk {outlook['p_cross']:.0%} ({outlook['method']})"
+
+
 def _print(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -128,6 +219,9 @@ def _print(rows: list[dict[str, Any]]) -> None:
     table = Table(box=None, pad_edge=False)
     with_circuit = "circuit" in rows[0]
     names = ["device", "health", "green/amber/red", "repaired", "calibration"]
+    with_outlook = any(row["outlook"] for row in rows)
+    if with_outlook:
+        names.append("T1 forecast")
     for name in names + (["est. success", "best qubits", "2q gates"] if with_circuit else []):
         table.add_column(name)
     for row in rows:
@@ -137,6 +231,8 @@ def _print(rows: list[dict[str, Any]]) -> None:
             row["device"], f"[{colour}]{row['grade']}[/]", counts, str(row["repairs"]),
             row["source"].removeprefix("ibm properties of "),
         ]  # fmt: skip
+        if with_outlook:
+            cells.append(_told(row["outlook"]))
         if with_circuit:
             place = row["circuit"]
             cells += (

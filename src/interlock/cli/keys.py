@@ -12,6 +12,26 @@ from interlock.config import home as home_folder
 _home = click.option("--home", type=click.Path(path_type=Path), help="Folder of the keys.")
 
 
+def existing_keys(home: Path | None) -> Path:
+    """Return the folder of the keys of a home that has some: a mistyped path makes none.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+    from interlock.errors import InputError
+
+    path = home_folder(home) / "keys"
+    if not path.is_dir():
+        raise InputError(
+            "there are no keys here",
+            code="keys-missing",
+            got=str(path),
+            expected="the folder of the keys of a home in use",
+            fix="give --home, or set INTERLOCK_HOME; `interlock ledger` and `weights` make keys",
+        )
+    return path
+
+
 @click.group()
 def command() -> None:
     """List keys, rotate the key-encryption key, choose where it is kept."""
@@ -24,7 +44,7 @@ def list_keys(home: Path | None, as_json: bool) -> int:
     """Print name and algorithm of every key; nothing secret."""
     from interlock.crypto.keys import KeyStore
 
-    found = KeyStore(home_folder(home) / "keys").inventory()
+    found = KeyStore(existing_keys(home)).inventory()
     if as_json:
         click.echo(json.dumps(found, indent=1))
     else:
@@ -36,24 +56,41 @@ def list_keys(home: Path | None, as_json: bool) -> int:
 @command.command()
 @_home
 def rotate(home: Path | None) -> int:
-    """Seal every key under a new key-encryption key; readers go on meanwhile."""
-    from interlock.crypto.keys import KeyStore
+    """Seal every key under a new key-encryption key; readers go on meanwhile.
 
-    count = KeyStore(home_folder(home) / "keys").rotate_kek()
-    click.echo(f"{count} keys sealed anew")
+    The home's ledger, where there is one, records it.
+    """
+    from interlock.crypto.keys import KeyStore
+    from interlock.errors import InputError
+    from interlock.ledger import Ledger, existing
+
+    keys = existing_keys(home)
+    try:
+        found = existing(home_folder(home))
+    except InputError:
+        count = KeyStore(keys).rotate_kek()
+        click.echo(f"{count} keys sealed anew; there is no ledger here to record it")
+        return 0
+    with Ledger.open(found) as ledger:
+        count = ledger.rotate_kek()
+    click.echo(f"{count} keys sealed anew; the ledger records it")
     return 0
 
 
 @command.command()
-@click.argument("keeper", type=click.Choice(["file", "keyring", "passphrase", "tpm"]))
+@click.argument("keeper", type=click.Choice(["file", "keyring", "passphrase", "pkcs11", "tpm"]))
 @_home
 def keep(keeper: str, home: Path | None) -> int:
-    """Keep the key-encryption key in a file, under a passphrase, in the keyring or in a TPM.
+    """Keep the key-encryption key in a file, under a passphrase, in the keyring, a TPM or an HSM.
 
-    The passphrase is read from INTERLOCK_PASSPHRASE_FILE or INTERLOCK_PASSPHRASE.
+    The passphrase is read from INTERLOCK_PASSPHRASE_FILE or INTERLOCK_PASSPHRASE; the HSM is named
+    by INTERLOCK_PKCS11_MODULE, INTERLOCK_PKCS11_TOKEN and INTERLOCK_PKCS11_PIN_FILE.
     """
     from interlock.crypto.keys import KeyStore
 
-    KeyStore(home_folder(home) / "keys").move_kek(keeper)
+    # A keeper may be chosen before the first key: a home that is there is enough.
+    fresh = home_folder(home)
+    path = fresh / "keys" if fresh.is_dir() else existing_keys(home)
+    KeyStore(path).move_kek(keeper)
     click.echo(f"kept: {keeper}")
     return 0

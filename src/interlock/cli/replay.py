@@ -13,9 +13,13 @@ from interlock import config
 @click.option("--home", type=click.Path(), help="Folder of ledger, state and keys.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON line a job.")
 def command(home: str | None, as_json: bool) -> int:
-    """Decide every recorded job again from its evidence; exit 1 when anything differs."""
+    """Decide every recorded job again from its evidence; exit 1 when anything differs.
+
+    Exit code 7 when the ledger was changed: what was decided again is not what was recorded then.
+    """
     import msgspec
 
+    from interlock.cli.show import changed
     from interlock.guard.record import recorded
     from interlock.guard.replay import replay
 
@@ -30,10 +34,15 @@ def command(home: str | None, as_json: bool) -> int:
                 click.echo(f"{one.receipt}: {one.recorded} on record, {one.recomputed} now")
                 for difference in one.differences:
                     click.echo(f"  {difference}")
+        tampered = changed(ledger.verify())
     if as_json:
-        click.echo(json.dumps({"event": "summary", "jobs": jobs, "identical": same}))
+        click.echo(
+            json.dumps({"event": "summary", "jobs": jobs, "identical": same, "changed": tampered})
+        )
     else:
         click.echo(f"{same} of {jobs} decisions are identical")
+    if tampered:
+        return 7
     if jobs == 0:
         click.echo("the ledger holds no job: nothing was replayed", err=True)
         return 1

@@ -34,6 +34,9 @@ from interlock.cli.show import COLOURS, job_line, unguarded_line
 @click.option(
     "--enforced", is_flag=True, help="In a sandbox that holds no credentials (mode ENFORCED)."
 )
+@click.option("--max-memory-mb", type=click.IntRange(min=64), help="Of the sandbox; 3/4 of all.")
+@click.option("--max-cpus", type=click.FloatRange(min=0.05), help="Of the sandbox; all by default.")
+@click.option("--max-processes", type=click.IntRange(min=8), help="And threads; 1024 by default.")
 @click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED)
 def command(
     policy: str | None,
@@ -44,6 +47,9 @@ def command(
     no_report: bool,
     as_json: bool,
     enforced: bool,
+    max_memory_mb: int | None,
+    max_cpus: float | None,
+    max_processes: int | None,
     program: tuple[str, ...],
 ) -> int:
     """Run PROGRAM with every quantum call guarded.
@@ -52,6 +58,8 @@ def command(
     sandbox and a gateway outside holds the credentials.
 
     Give the program after two dashes: interlock run -- python train.py
+
+    Exits as the program does, and with 5 when the guard was not loaded into it.
     """
     from interlock.guard.launch import Program, Tally, python_command
     from interlock.guard.policy import load_policy
@@ -61,8 +69,11 @@ def command(
     words = program[1:] if program[0] == "--" else program
     tally = Tally()
     running: Program | EnforcedProgram
+    caps = {"memory_mb": max_memory_mb, "cpus": max_cpus, "processes": max_processes}
+    if any(caps.values()) and not enforced:
+        raise click.UsageError("--max-memory-mb, --max-cpus and --max-processes need --enforced")
     if enforced:
-        running = _enforced(words, folder, policy, fallback, pipeline, as_json)
+        running = _enforced(words, folder, policy, fallback, pipeline, as_json, caps)
     else:
         running = Program(
             python_command(words),
@@ -79,11 +90,15 @@ def command(
             for line in running.lines():
                 if line is not None:
                     tally.add(line)
-                if line is None or line["event"] != "loaded":
+                if line is None or line["event"] in ("job", "unguarded"):
                     show(line)
     finally:
         code = running.close()
         signal.signal(signal.SIGINT, before)
+    if not isinstance(running, Program) and running.killed:
+        click.echo(f"interlock: the sandbox was ended: {running.killed}", err=True)
+    if not tally.loaded:
+        code = code or NOT_GUARDED
     _summary(tally, as_json, code, enforced)
     if not no_report and (tally.jobs or tally.unguarded):
         from interlock.guard.report import write_report
@@ -100,7 +115,9 @@ def _enforced(
     fallback: str | None,
     pipeline: str,
     as_json: bool,
+    caps: dict[str, Any],
 ) -> EnforcedProgram:
+    from interlock.gateway.caps import Caps
     from interlock.gateway.enforced import EnforcedProgram
     from interlock.guard.launch import python_command
 
@@ -112,7 +129,12 @@ def _enforced(
         policy=policy,
         pipeline=pipeline,
         stdout=sys.stderr if as_json else None,
+        caps=Caps(**{name: value for name, value in caps.items() if value}),
     )
+
+
+#: Exit code of a program that was not guarded and would have ended well: that of a setup error.
+NOT_GUARDED = 5
 
 
 class _printer:  # noqa: N801 - used as a function
@@ -168,6 +190,14 @@ def _summary(tally: Any, as_json: bool, code: int, enforced: bool) -> None:
     if as_json:
         click.echo(json.dumps({**tally.as_dict(), "exit_code": code}))
         return
+    if tally.unreadable:
+        click.echo(f"{tally.unreadable} event lines could not be read; the ledger has every job")
+    if not tally.loaded:
+        click.echo(
+            "NOT GUARDED: the guard was not loaded into the program (python -I, -E, another"
+            " environment, or no Python at all); what it submitted is unknown"
+        )
+        return
     if not tally.jobs and not tally.unguarded:
         click.echo("no quantum job was submitted")
         return
@@ -184,5 +214,7 @@ def _summary(tally: Any, as_json: bool, code: int, enforced: bool) -> None:
         f"saved: {tally.stopped} jobs stopped before the device,"
         f" {tally.saved_shots} shots, ${tally.saved_usd:.2f}"
     )
+    for alarm in tally.alarms.values():
+        click.echo(f"ALARM: {alarm}")
     if tally.unguarded:
         click.echo(f"UNGUARDED: {tally.unguarded} submissions went round the guard")

@@ -72,7 +72,7 @@ class _Progress:
 @click.option("--all", "everything", is_flag=True, help="Look into excluded folders too.")
 @click.option("--strict", is_flag=True, help="Exit 4 when anything could not be looked into.")
 @click.option("--strict-models", is_flag=True, help="Every file must be an allowed model.")
-@click.option("--git-history", is_flag=True, help="Scan all that the repository ever held.")
+@click.option("--git-history", is_flag=True, help="Scan commits, not the files.")
 @click.option("--allow", type=click.Path(path_type=Path, dir_okay=False), help="Allow-list to use.")
 @click.option(
     "--baseline", type=click.Path(path_type=Path, dir_okay=False), help="Report what is new."
@@ -114,6 +114,7 @@ def command(paths: tuple[Path, ...], **options: Any) -> int:
         for path, removed in run.strip(paths):
             click.echo(f"{path}: {removed} output(s) removed")
         return 0
+    run.check_lists(options["allow"], options["baseline"])
     progress = _Progress()
     report = run.scan(
         paths or (Path(),),
@@ -129,10 +130,6 @@ def command(paths: tuple[Path, ...], **options: Any) -> int:
     progress.done()
     today = dt.datetime.now(tz=dt.UTC).date()
     run.settle(report, options["allow"], options["baseline"], today=today)
-    if options["write_baseline"]:
-        click.echo(
-            f"{run.baseline(report, options['write_baseline'])} finding(s) recorded", err=True
-        )
     if options["triage_url"]:
         run.ask(report, options["triage_url"], options["triage_model"], options["triage_log"])
     style = "json" if options["as_json"] else options["style"]
@@ -143,6 +140,11 @@ def command(paths: tuple[Path, ...], **options: Any) -> int:
         click.echo(run.summary(report), err=True)
     else:
         click.echo(text, nl=False)
+        if style == "gitlab":  # the format has no place for what was not looked into
+            click.echo(run.remarks(report), nl=False, err=True)
+    if options["write_baseline"]:
+        count = run.baseline(report, options["write_baseline"])
+        click.echo(f"{count} finding(s) recorded", err=True)
     for line in run.remedies(
         report, options["patch"], options["revoke_hook"], options["git_history"]
     ):

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["COLOURS", "job_line", "printable", "unguarded_line"]
+import click
+
+if TYPE_CHECKING:
+    from interlock.ledger.audit import Report
+
+__all__ = ["COLOURS", "changed", "job_line", "printable", "unguarded_line"]
 
 COLOURS = {
     "RELEASE": "green",
@@ -26,13 +31,16 @@ def job_line(line: Mapping[str, Any]) -> str:
     parts = [f"{line['outcome']}{rule}", str(line["backend"]), f"{line['shots']} shots"]
     if line["predicted_fidelity"] is not None:
         parts.append(f"fidelity~{line['predicted_fidelity']:.3f}")
-    if line["calibration_age_h"] is not None:
+    if line.get("device_kind") == "snapshot":
+        parts.append("simulated snapshot")
+    elif line["calibration_age_h"] is not None:
         parts.append(f"calibration {line['calibration_age_h']:.1f} h old")
     parts.append(f"${line['cost_usd']:.4f}")
     if line["interval"]:
         parts.append(str(line["interval"]))
     parts.append(str(line["mode"]))
     parts.append(str(line["receipt"]))
+    parts += [f"ALARM {alarm}" for alarm in line.get("alarms", ())]
     return printable("  ".join(parts))
 
 
@@ -44,6 +52,19 @@ def printable(text: str) -> str:
         'a?RELEASE'
     """
     return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def changed(report: Report) -> bool:
+    """Say on standard error what is wrong with a ledger that was read; return whether it is."""
+    if report.ok:
+        return False
+    for fault in report.faults[:3]:
+        where = printable(f"{fault.kind}: {fault.where}")
+        click.echo(f"FAULT   {where}", err=True)
+    more = len(report.faults) + report.more_faults - 3
+    tail = f" and {more} more;" if more > 0 else ""
+    click.echo(f"CHANGED:{tail} do not rely on what is said here; run `interlock verify`", err=True)
+    return True
 
 
 def unguarded_line(line: Mapping[str, Any]) -> str:

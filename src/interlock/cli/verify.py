@@ -14,8 +14,19 @@ from interlock.config import home as home_folder
 @click.option("--home", type=click.Path(path_type=Path), help="Folder of the ledger.")
 @click.option("--keys", type=click.Path(path_type=Path), help="Public keys to trust (vkeys file).")
 @click.option("--policy", type=click.Path(path_type=Path), help="Witness policy for the head.")
+@click.option(
+    "--tsa-roots",
+    type=click.Path(path_type=Path),
+    help="Root certificates, PEM: check the time-stamps of heads, too; none is a fault.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(home: Path | None, keys: Path | None, policy: Path | None, as_json: bool) -> int:
+def command(
+    home: Path | None,
+    keys: Path | None,
+    policy: Path | None,
+    tsa_roots: Path | None,
+    as_json: bool,
+) -> int:
     """Check a ledger offline: every entry and every signed head.
 
     Needs no network and no private key. Exit code 0 when all fits, 7 when something was changed.
@@ -26,6 +37,10 @@ def command(home: Path | None, keys: Path | None, policy: Path | None, as_json: 
 
     trusted = read_vkeys(keys) if keys else None
     report = audit(home_folder(home), trusted, read_policy(policy) if policy else None)
+    if tsa_roots:
+        from interlock.ledger.anchor import check_kept, roots_from
+
+        check_kept(home_folder(home), roots_from(tsa_roots), report)
     if as_json:
         click.echo(json.dumps(report.as_dict(), indent=1))
         return 0 if report.ok else 7

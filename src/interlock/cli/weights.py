@@ -13,6 +13,29 @@ from interlock.config import home as home_folder
 _path = click.Path(path_type=Path)
 
 
+def named_values(given: tuple[str, ...]) -> dict[str, Any]:
+    """Return what `name=value` options say.
+
+    Raises:
+        UsageError: one has no `=` or no name, or a name is given twice.
+    """
+    from interlock.errors import UsageError
+
+    pairs: dict[str, Any] = {}
+    for fact in given:
+        name, equals, value = fact.partition("=")
+        if not equals or not name or name in pairs:
+            raise UsageError(
+                "a fact is a name and a value",
+                code="weights-fact",
+                got=repr(fact),
+                expected="name=value, each name once",
+                fix="write for instance loss=0.12",
+            )
+        pairs[name] = value
+    return pairs
+
+
 @click.group()
 def command() -> None:
     """Sign and check weights (safetensors, ONNX) and chains of training checkpoints."""
@@ -24,6 +47,7 @@ def command() -> None:
 @click.option("--version", required=True, type=click.IntRange(min=0), help="Version, a number.")
 @click.option("--parent", type=_path, help="Folder of the checkpoint before.")
 @click.option("--fact", "facts", multiple=True, help="name=value to sign along, several times.")
+@click.option("--replace", is_flag=True, help="Replace a signature that is there already.")
 @click.option("--home", type=_path, help="Folder of the keys.")
 def sign(
     folder: Path,
@@ -31,15 +55,16 @@ def sign(
     version: int,
     parent: Path | None,
     facts: tuple[str, ...],
+    replace: bool,
     home: Path | None,
 ) -> int:
     """Sign the weights in FOLDER with Ed25519 and ML-DSA-65."""
     from interlock.crypto.dsse import ArtefactSigner
     from interlock.crypto.keys import KeyStore
-    from interlock.crypto.weights import sign_folder, verify_folder
+    from interlock.crypto.weights import SIGNATURE_FILE, sign_folder, verify_folder
     from interlock.errors import UsageError
 
-    pairs: dict[str, Any] = dict(fact.partition("=")[::2] for fact in facts)
+    pairs = named_values(facts)
     if reserved := {"v", "version", "parent"} & set(pairs):
         raise UsageError(
             "this fact has an option of its own",
@@ -47,6 +72,14 @@ def sign(
             got=", ".join(sorted(reserved)),
             expected="another name",
             fix="use --version and --parent",
+        )
+    if not replace and (folder / SIGNATURE_FILE).exists():
+        raise UsageError(
+            "these weights are signed already",
+            code="weights-signed",
+            got=str(folder / SIGNATURE_FILE),
+            expected="a folder without a signature",
+            fix="pass --replace to sign them anew; nothing was overwritten",
         )
     root = home_folder(home)
     signer = ArtefactSigner(KeyStore(root / "keys"))

@@ -103,7 +103,7 @@ def _landlock(limits: Limits) -> None:
     rules.apply()
 
 
-def _seccomp(limits: Limits) -> None:
+def _seccomp(limits: Limits, inbox: int | None) -> None:
     import pyseccomp as sc
 
     rules = sc.SyscallFilter(defaction=sc.ERRNO(errno.EPERM))
@@ -118,6 +118,8 @@ def _seccomp(limits: Limits) -> None:
         allow("fcntl", sc.Arg(1, sc.EQ, command))
     allow("prlimit64", sc.Arg(0, sc.EQ, 0), sc.Arg(2, sc.EQ, 0))
     allow("tgkill", sc.Arg(0, sc.EQ, os.getpid()))
+    if inbox is not None:
+        allow("recvmsg", sc.Arg(0, sc.EQ, inbox))
     # ENOSYS makes libc fall back to clone, whose flags a filter can see.
     rules.add_rule(sc.ERRNO(errno.ENOSYS), "clone3")
     if limits.threads:
@@ -138,7 +140,7 @@ def _held() -> Iterator[str]:
         yield "namespaces are open"
 
 
-def confine(limits: Limits) -> tuple[Level, tuple[str, ...]]:
+def confine(limits: Limits, *, inbox: int | None = None) -> tuple[Level, tuple[str, ...]]:
     """Confine the calling process for good and return the level reached and what is missing.
 
     Call it in a child with one thread, after its imports. What could not be applied is named, and
@@ -146,6 +148,8 @@ def confine(limits: Limits) -> tuple[Level, tuple[str, ...]]:
 
     Args:
         limits: what the child may still use.
+        inbox: number of the one open socket it may still receive on, to get its job. Once that is
+            closed no other can take its place: none can be made.
 
     Returns:
         The level and, for each missing feature, one line.
@@ -160,7 +164,7 @@ def confine(limits: Limits) -> tuple[Level, tuple[str, ...]]:
     for name, apply in (
         ("no_new_privs", _privileges),
         ("Landlock", lambda: _landlock(limits)),
-        ("seccomp", lambda: _seccomp(limits)),
+        ("seccomp", lambda: _seccomp(limits, inbox)),
     ):
         try:
             apply()

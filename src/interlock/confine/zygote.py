@@ -3,6 +3,9 @@
 Started by `server.ForkServer` with an empty environment. A request is one datagram on a
 SEQPACKET socket: a JSON header and three descriptors (payload memfd, result pipe, status pipe).
 The zygote never reads the payload; it only forks, watches the deadline, reaps and reports.
+
+A child is forked and confined ahead of its job, so that the job does not wait for that. It takes
+one job and ends.
 """
 
 from __future__ import annotations
@@ -47,23 +50,37 @@ def _write(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def _child(entry: Entry, payload: int, result: int, limits: Limits) -> None:
-    """Confine, run, write `header line, body`, and leave without running any clean-up."""
+@dataclass(slots=True)
+class _Spare:
+    """A confined child that waits for its job."""
+
+    pid: int
+    inbox: socket.socket
+    limits: str
+
+
+def _child(entries: dict[str, Entry], inbox: socket.socket, limits: Limits) -> None:
+    """Confine, take a job, write `header line, body`, and leave without running any clean-up."""
     try:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         signal.set_wakeup_fd(-1)
         null = os.open(os.devnull, os.O_RDWR)
         for standard in (0, 1, 2):
             os.dup2(null, standard)
-        os.dup2(payload, 3)
-        os.dup2(result, 4)
-        os.closerange(5, 65536)
-        size = os.fstat(3).st_size
-        level, missing = confine(limits)
-        body = b""
+        os.dup2(inbox.fileno(), 3)
+        os.closerange(4, 65536)
+        jobs = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fileno=3)
+        level, missing = confine(limits, inbox=3)
         head: dict[str, Any] = {"level": int(level), "missing": list(missing)}
+        received = _receive(jobs, 2)
+        if received is None or not received[1]:
+            os._exit(0)
+        jobs.close()
+        (payload, result), body = received[1], b""
+        entry = entries[received[0]["entry"]]
+        size = os.fstat(payload).st_size
         try:
-            body = entry(os.pread(3, size, 0) if size else b"")
+            body = entry(os.pread(payload, size, 0) if size else b"")
             head["ok"] = True
         except InterlockError as error:
             head["error"] = error.as_dict()
@@ -71,7 +88,7 @@ def _child(entry: Entry, payload: int, result: int, limits: Limits) -> None:
         except BaseException as error:  # noqa: BLE001 - a panic of a native parser is one too
             head["crash"] = f"{type(error).__name__}: {error}"[:2000]
         line = json.dumps(head).encode()
-        _write(4, len(line).to_bytes(4, "big") + line + body)
+        _write(result, len(line).to_bytes(4, "big") + line + body)
         os._exit(0)
     finally:
         os._exit(70)
@@ -91,12 +108,18 @@ def _report(child: _Child, wait_status: int, usage: Any) -> None:
     os.close(child.status)
 
 
-def _reap(children: dict[int, _Child]) -> None:
-    while children:
+def _reap(children: dict[int, _Child], spare: _Spare | None) -> _Spare | None:
+    """Report the children that ended; return the spare if it lives."""
+    while children or spare is not None:
         pid, wait_status, usage = os.wait4(-1, os.WNOHANG)
         if pid == 0:
-            return
-        _report(children.pop(pid), wait_status, usage)
+            break
+        if pid in children:
+            _report(children.pop(pid), wait_status, usage)
+        elif spare is not None and pid == spare.pid:
+            spare.inbox.close()
+            spare = None
+    return spare
 
 
 def _expire(children: dict[int, _Child]) -> float:
@@ -109,15 +132,16 @@ def _expire(children: dict[int, _Child]) -> float:
     return min((max(0.0, c.deadline - now) for c in children.values()), default=3600.0)
 
 
-def _receive(control: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
-    data, ancillary, flags, _ = control.recvmsg(_MAX_HEADER, socket.CMSG_LEN(3 * 4))
+def _receive(control: socket.socket, count: int) -> tuple[dict[str, Any], list[int]] | None:
+    """Receive one request with its descriptors; None when the other end has closed."""
+    data, ancillary, flags, _ = control.recvmsg(_MAX_HEADER, socket.CMSG_LEN(count * 4))
     if not data:
         return None
     handles = array.array("i")
     for level, kind, body in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             handles.frombytes(body[: len(body) - len(body) % handles.itemsize])
-    if len(handles) != 3 or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+    if len(handles) != count or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
         for handle in handles:
             os.close(handle)
         return {}, []
@@ -137,32 +161,59 @@ def _prepare(entry: Entry, payload: int, result: int) -> None:
         os.write(result, answer or b"ok")
 
 
+def _fork(entries: dict[str, Entry], limits: str) -> _Spare:
+    fields = json.loads(limits)
+    fields["read_paths"] = tuple(fields["read_paths"])
+    bounds = Limits(**fields)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    pid = os.fork()
+    if pid == 0:
+        _child(entries, theirs, bounds)
+    theirs.close()
+    return _Spare(pid, ours, limits)
+
+
+def _discard(spare: _Spare | None) -> None:
+    """End a spare that does not fit; it is reaped like any child."""
+    if spare is not None:
+        spare.inbox.close()
+        os.kill(spare.pid, signal.SIGKILL)
+
+
 def _start(
     entries: dict[str, Entry],
     request: dict[str, Any],
     handles: list[int],
     children: dict[int, _Child],
-) -> None:
+    spare: _Spare | None,
+) -> _Spare | None:
+    """Give a job to a child, and have the next child ready; return that one."""
     payload, result, status = handles
     if request.get("prepare"):
+        _discard(spare)  # it was forked before this was made
         _prepare(entries[request["entry"]], payload, result)
         for handle in handles:
             os.close(handle)
-        return
-    fields = dict(request["limits"])
-    fields["read_paths"] = tuple(fields["read_paths"])
-    limits = Limits(**fields)
+        return None
+    limits = json.dumps(request["limits"])
+    if spare is None or spare.limits != limits:
+        _discard(spare)
+        spare = _fork(entries, limits)
     now = time.monotonic()
-    pid = os.fork()
-    if pid == 0:
-        _child(entries[request["entry"]], payload, result, limits)
+    job = json.dumps({"entry": request["entry"]}).encode()
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", (payload, result)))]
+    with contextlib.suppress(OSError):  # it died: its end is reported when it is reaped
+        spare.inbox.sendmsg([job], rights)
+    spare.inbox.close()
     os.close(payload)
     os.close(result)
-    children[pid] = _Child(pid, status, now + limits.wall_s, now)
+    children[spare.pid] = _Child(spare.pid, status, now + request["limits"]["wall_s"], now)
+    return _fork(entries, limits)
 
 
 def _serve(control: socket.socket, entries: dict[str, Entry]) -> None:
     children: dict[int, _Child] = {}
+    spare: _Spare | None = None
     wake_r, wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wake_w, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -172,15 +223,16 @@ def _serve(control: socket.socket, entries: dict[str, Entry]) -> None:
         if wake_r in ready:
             with contextlib.suppress(BlockingIOError):
                 os.read(wake_r, 4096)
-        _reap(children)
+        spare = _reap(children, spare)
         if control in ready:
-            received = _receive(control)
+            received = _receive(control, 3)
             if received is None:
                 break
             if received[1]:
-                _start(entries, *received, children)
+                spare = _start(entries, *received, children, spare)
     for child in children.values():
         os.kill(child.pid, signal.SIGKILL)
+    _discard(spare)
 
 
 def main(control_fd: int, names: list[str], warm_up: list[str]) -> None:

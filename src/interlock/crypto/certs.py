@@ -181,6 +181,41 @@ class Authority:
         files.write_private(where.chain, pem + authority_file.read_bytes(), mode=0o644)
         return where
 
+    def rotate(self, *, left: float = 1 / 3) -> list[Files]:
+        """Issue anew every certificate of which less than a share of its lifetime is left.
+
+        Names, workload, kind and lifetime stay as they are; the key is new.
+
+        Args:
+            left: share of the lifetime.
+        """
+        done = []
+        for kind in KINDS:
+            for chain in sorted(self.folder.glob(f"*-{kind}.pem")):
+                if chain.name.startswith("ca"):
+                    continue
+                old = x509.load_pem_x509_certificate(chain.read_bytes())
+                starts, ends = old.not_valid_before_utc + _CLOCK_SKEW, old.not_valid_after_utc
+                lifetime = ends - starts
+                if (ends - datetime.now(UTC)) >= lifetime * left:
+                    continue
+                hosts, workload = _names(old)
+                name = chain.name.removesuffix(f"-{kind}.pem")
+                days = lifetime / timedelta(days=1)
+                done.append(self.issue(name, kind=kind, hosts=hosts, workload=workload, days=days))
+        return done
+
+
+def _names(certificate: x509.Certificate) -> tuple[list[str], str]:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return [], ""
+    hosts = [*names.get_values_for_type(x509.DNSName),
+             *map(str, names.get_values_for_type(x509.IPAddress))]  # fmt: skip
+    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    return hosts, uris[0].split("/", 3)[3] if uris else ""
+
 
 def expires(files_: Files) -> datetime:
     """Return when a certificate ends."""

@@ -25,7 +25,19 @@ __all__ = [
 #: A lock file's lock belongs to the open file, not to the thread: what this process holds is kept
 #: here, guarded by one lock for all threads.
 _threads = threading.RLock()
-_held: set[Path] = set()
+_held: dict[Path, int] = {}
+
+
+def _renew() -> None:
+    """Give a forked child nothing of what its parent's threads held."""
+    global _threads
+    _threads = threading.RLock()
+    for fd in _held.values():
+        os.close(fd)  # an inherited descriptor would keep the lock after the parent let go
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_renew)
 
 
 def storage_error(path: Path, error: OSError) -> StorageError:
@@ -152,10 +164,11 @@ def locked(path: Path) -> Iterator[None]:
             fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise storage_error(path, error) from error
+        _held[path] = fd
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
-            _held.add(path)
             yield
         finally:
-            _held.discard(path)
+            del _held[path]
+            fcntl.flock(fd, fcntl.LOCK_UN)
             os.close(fd)

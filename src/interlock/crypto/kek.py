@@ -1,4 +1,4 @@
-"""Where the key-encryption key comes from: a file, a passphrase, the keyring of the system, a TPM.
+"""Where the key-encryption key comes from: file, passphrase, keyring, TPM or HSM.
 
 A provider keeps a few bytes safe, nothing else. Which one a key store uses stands in
 `keys/kek.json`; changing the provider moves the same key-encryption key, so no other file changes.
@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from interlock.crypto import files
+from interlock.crypto.pkcs11 import Pkcs11Kek
 from interlock.errors import IntegrityError, SetupError, UsageError
 
 __all__ = ["PROVIDERS", "KekProvider", "passphrase_from_environment", "provider_of"]
@@ -257,6 +258,7 @@ PROVIDERS: dict[str, Callable[[Path], KekProvider]] = {
     "file": FileKek,
     "passphrase": lambda folder: PassphraseKek(folder, passphrase_from_environment),
     "keyring": KeyringKek,
+    "pkcs11": Pkcs11Kek,
     "tpm": TpmKek,
 }
 

@@ -87,6 +87,7 @@ class HybridContext(ssl.SSLContext):
         require_client: refuse clients without a certificate.
         allow_classical: accept key agreement that a quantum computer breaks.
         on_handshake: told the group and client of each handshake.
+        alpn: the one protocol to agree on, for instance `h2`; empty agrees on none.
     """
 
     def __new__(cls, *_: Any, **__: Any) -> Self:
@@ -101,10 +102,43 @@ class HybridContext(ssl.SSLContext):
         require_client: bool = False,
         allow_classical: bool = False,
         on_handshake: Callable[[str, str], None] | None = None,
+        alpn: str = "",
     ) -> None:
-        self.inner = _context("server", certificates, client_authority, require_client)
+        self._files = (certificates, client_authority, require_client)
+        self._alpn = alpn
+        self.inner = self._load()
+        self._loaded = self._dates()
         self.allow_classical = allow_classical
         self.on_handshake = on_handshake
+
+    def _load(self) -> Any:
+        certificates, authority, require = self._files
+        made = _context("server", certificates, authority, require)
+        if self._alpn:
+            wanted, none = self._alpn.encode(), _openssl().NO_OVERLAPPING_PROTOCOLS
+            made.set_alpn_select_callback(lambda _c, offered: wanted if wanted in offered else none)
+        return made
+
+    def _dates(self) -> tuple[int, ...]:
+        certificates, authority, _ = self._files
+        paths = [p for f in certificates for p in (f.chain, f.key)]
+        return tuple(p.stat().st_mtime_ns for p in [*paths, *([authority] if authority else [])])
+
+    def renew(self) -> bool:
+        """Take up certificates that were issued anew; return whether there were any.
+
+        New connections get them, those that are open go on. Files that cannot be used, for
+        instance because only one of a pair is in place yet, change nothing.
+        """
+        try:
+            dates = self._dates()
+            if dates == self._loaded:
+                return False
+            self.inner = self._load()
+        except (OSError, IntegrityError):
+            return False
+        self._loaded = dates
+        return True
 
     def wrap_bio(self, incoming: Any, outgoing: Any, *_: Any, **__: Any) -> Any:
         """Return an object with the interface of `ssl.SSLObject`."""
@@ -208,7 +242,7 @@ class _Wrapped:
         return str(self._tls.get_protocol_version_name())
 
     def selected_alpn_protocol(self) -> str | None:
-        return None
+        return self._tls.get_alpn_proto_negotiated().decode() or None
 
     def selected_npn_protocol(self) -> None:
         return None

@@ -22,6 +22,7 @@ from typing import Any
 
 import msgspec
 
+from interlock.confine import Level
 from interlock.crypto import files
 from interlock.errors import BackendError, InputError, PolicyError, SetupError
 from interlock.guard.control import Program
@@ -77,10 +78,13 @@ class Broker:
 
     Args:
         home: folder with `backends.yaml` and `credentials`.
+        isolation: level that simulators run at; above `none`, each job in a child of its own. A
+            provider's device runs elsewhere and has no level here.
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, isolation: str = "none") -> None:
         self.home = home
+        self.isolation = isolation
         self._lock = threading.Lock()
         self._open = lru_cache(maxsize=64)(self._make)
 
@@ -135,12 +139,14 @@ class Broker:
             if spec.provider == "aer":
                 from qiskit_aer import AerSimulator
 
-                return Opened(name=name, backend=AerSimulator(), replayable=True, level="none")
+                return Opened(
+                    name=name, backend=AerSimulator(), replayable=True, level=self.isolation
+                )
             if spec.provider == "twin":
                 from interlock.backends.twins import twin
 
                 device = twin(spec.device or name.removeprefix("fake_"))
-                return Opened(name=name, backend=device, replayable=True, level="none")
+                return Opened(name=name, backend=device, replayable=True, level=self.isolation)
             if spec.provider == "ibm":
                 from qiskit_ibm_runtime import QiskitRuntimeService
 
@@ -213,9 +219,8 @@ def run(opened: Opened, kind: str, programs: Sequence[Program], seed: int | None
     started = time.perf_counter()
     if kind == "run":
         options = {} if seed is None else {"seed_simulator": seed}
-        native = opened.backend.run(
-            [p.native for p in programs], shots=programs[0].shots, **options
-        ).result()
+        circuits = [p.native for p in programs]
+        native = _device(opened, seed).run(circuits, shots=programs[0].shots, **options).result()
     elif kind == "sample":
         native = _sampler(opened, seed).run([_pub(p) for p in programs]).result()
     else:
@@ -276,9 +281,21 @@ def _observable(text: str, num_qubits: int) -> Any:
     return operator
 
 
+def _device(opened: Opened, seed: int | None) -> Any:
+    if opened.level == "none":
+        return opened.backend
+    from interlock.backends.confined import ConfinedBackend
+
+    return ConfinedBackend(opened.backend, _sampler(opened, seed))
+
+
 def _sampler(opened: Opened, seed: int | None) -> Any:
     from qiskit_aer import AerSimulator
 
+    if opened.level != "none":
+        from interlock.backends.confined import ConfinedSampler
+
+        return ConfinedSampler(opened.backend, seed=seed, minimum=Level[opened.level.upper()])
     if isinstance(opened.backend, AerSimulator):
         from qiskit_aer.primitives import SamplerV2
 
@@ -295,6 +312,10 @@ def _sampler(opened: Opened, seed: int | None) -> Any:
 def _estimator(opened: Opened, seed: int | None) -> Any:
     from qiskit_aer import AerSimulator
 
+    if opened.level != "none":
+        from interlock.backends.confined import ConfinedEstimator
+
+        return ConfinedEstimator(opened.backend, seed=seed, minimum=Level[opened.level.upper()])
     if isinstance(opened.backend, AerSimulator):
         from qiskit_aer.primitives import EstimatorV2
 

@@ -21,6 +21,7 @@ from interlock.access.identity import Credentials, Identity
 from interlock.errors import InterlockError
 from interlock.gateway.errors import ForbiddenError, status_of
 from interlock.gateway.service import Gateway
+from interlock.gateway.telemetry import add_telemetry
 
 __all__ = ["add_console"]
 
@@ -30,6 +31,7 @@ PAGES = (
     ("/console", "Jobs"),
     ("/console/approvals", "Approvals"),
     ("/console/backends", "Backends"),
+    ("/console/telemetry", "Telemetry"),
     ("/console/tenant", "Tenant"),
     ("/console/ledger", "Ledger"),
 )
@@ -153,7 +155,11 @@ def add_console(app: FastAPI, gateway: Gateway) -> None:
 
     @router.get("/static/{name}")
     async def static(name: str) -> Response:
-        kinds = {"console.css": "text/css", "console.js": "text/javascript"}
+        kinds = {
+            "console.css": "text/css",
+            "console.js": "text/javascript",
+            "telemetry.css": "text/css",
+        }
         if name not in kinds:
             return Response(None, 404, HEADERS)
         data = resources.files("interlock.gateway").joinpath("static", name).read_bytes()
@@ -272,4 +278,5 @@ def add_console(app: FastAPI, gateway: Gateway) -> None:
 
         return await shown(request, work)
 
+    add_telemetry(router, gateway, shown, page)
     app.include_router(router)

@@ -6,6 +6,7 @@ What is printed and counted comes from the gateway's side: the program cannot wr
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from interlock.errors import SetupError
+from interlock.gateway.caps import SANDBOX, Caps, open_cage
 from interlock.gateway.sandbox import SOCKET, Sandbox
 from interlock.guard import events
 from interlock.guard.launch import follow
@@ -37,6 +39,7 @@ class EnforcedProgram:
         pipeline: name under which releases are counted.
         project: the folder the program may read and write.
         stdout: where its standard output goes, or None to leave it.
+        caps: what it may use of the machine; the level they are held at is recorded.
 
     Raises:
         SetupError: gateway or sandbox cannot be set up.
@@ -51,6 +54,7 @@ class EnforcedProgram:
         pipeline: str = "default",
         project: Path | None = None,
         stdout: Any = None,
+        caps: Caps | None = None,
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="interlock-run-")
         root = Path(self._folder.name)
@@ -58,12 +62,14 @@ class EnforcedProgram:
         self._events.touch(mode=0o600)
         uds = root / "gateway" / "gateway.sock"
         arguments = ["serve", "--home", str(home), "--socket", str(uds)]
-        arguments += ["--name", f"run-{os.getpid()}"]
+        arguments += ["--name", f"run-{os.getpid()}", "--log-level", "warning"]
         if policy:
             arguments += ["--policy", str(Path(policy).absolute())]
+        self.cage = open_cage(caps or Caps())
+        told = {events.EVENTS: str(self._events), SANDBOX: json.dumps(self.cage.describe())}
         self._gateway = subprocess.Popen(  # noqa: S603 - our own command
             [sys.executable, "-m", "interlock.cli", *arguments],
-            env={**os.environ, events.EVENTS: str(self._events)},
+            env={**os.environ, **told},
             start_new_session=True,
         )
         try:
@@ -80,9 +86,11 @@ class EnforcedProgram:
                     events.PIPELINE: pipeline,
                 },
                 hidden=(home,),
+                cage=self.cage,
                 stdout=stdout.fileno() if stdout is not None else None,
             )
         except BaseException:
+            self.cage.close()
             self._stop_gateway()
             self._folder.cleanup()
             raise

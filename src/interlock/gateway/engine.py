@@ -7,6 +7,7 @@ lease; when its worker dies, the job goes back to the queue and a later attempt 
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import sqlite3
@@ -101,13 +102,17 @@ class DbosEngine:
         def run_step(job: dict[str, Any]) -> dict[str, Any]:
             row = msgspec.convert(job, JobRow)
             if not self.store.holds(row.id, row.attempt):
-                return {"state": "superseded", "outcome": {}}
+                return {"state": "superseded", "outcome": ""}
             state, outcome = self.run(row)
-            return {"state": state, "outcome": outcome}
+            # Sealed: what a step returns is kept in the workflow's own database.
+            owner, what = f"{row.tenant}/{row.owner}", f"outcome/{row.id}"
+            sealed = self.store.sealed_like(row.body, owner, what, json.dumps(outcome))
+            return {"state": state, "outcome": sealed}
 
         @DBOS.step(name="settle")
         def settle_step(job: dict[str, Any], done: dict[str, Any]) -> bool:
-            return self.store.finish(job["id"], job["attempt"], done["state"], done["outcome"])
+            outcome = json.loads(self.store.opened(f"outcome/{job['id']}", done["outcome"]))
+            return self.store.finish(job["id"], job["attempt"], done["state"], outcome)
 
         @DBOS.workflow(name="job")
         def workflow(job: dict[str, Any]) -> bool:

@@ -6,6 +6,7 @@ from interlock.access.identity import UnauthenticatedError
 from interlock.errors import (
     InputError,
     InterlockError,
+    InternalError,
     RefusedError,
     StorageError,
     UsageError,
@@ -54,6 +55,7 @@ def status_of(error: InterlockError) -> int:
         (InputError, 422),
         (UsageError, 400),
         (StorageError, 503),
+        (InternalError, 500),
     )
     return next((status for cls, status in by_class if isinstance(error, cls)), 503)
 

@@ -1,4 +1,4 @@
-"""A sandbox for somebody's whole program: bubblewrap, seccomp, a process limit.
+"""A sandbox for somebody's whole program: bubblewrap, seccomp, caps on what it uses.
 
 Inside there is the project folder, Python read-only, a private /tmp, and one socket: the gateway's.
 There is no network, no other file of the host, no other process, and no variable of the caller's
@@ -18,10 +18,11 @@ import sys
 import tempfile
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from interlock.errors import SetupError, UsageError
+from interlock.gateway.caps import Cage, Caps, open_cage
 
 __all__ = ["SOCKET", "Sandbox", "bubblewrap"]
 
@@ -113,7 +114,8 @@ class Sandbox:
         socket: the gateway's socket on the host.
         environment: variables the program gets, besides a few that are always set.
         hidden: folders that must not be seen even when they lie in the project.
-        max_processes: with more than this many the sandbox is ended.
+        cage: caps on processes, memory and processors; running into the first two ends the
+            sandbox. It is closed when the program has ended.
         stdout: where its standard output goes, or None to leave it.
 
     Raises:
@@ -126,10 +128,20 @@ class Sandbox:
     socket: Path
     environment: dict[str, str]
     hidden: tuple[Path, ...] = ()
-    max_processes: int = 256
+    cage: Cage = field(default_factory=lambda: open_cage(Caps()))
     stdout: int | None = None
 
     def __post_init__(self) -> None:
+        try:
+            self._check()
+            self._start()
+        except BaseException:
+            self.cage.close()
+            raise
+        self._watcher = threading.Thread(target=self._watch, name="interlock-watch", daemon=True)
+        self._watcher.start()
+
+    def _check(self) -> None:
         self.project = self.project.resolve()
         self.killed: str | None = None
         forbidden = {Path.home().resolve(), *map(Path, _NO_PROJECT)}
@@ -141,6 +153,8 @@ class Sandbox:
                 expected="a folder of its own, not the root or your home",
                 fix="run it from the project's folder",
             )
+
+    def _start(self) -> None:
         info_read, info_write = os.pipe()
         program = _filter()
         try:
@@ -149,7 +163,7 @@ class Sandbox:
                 env={},
                 stdout=self.stdout,
                 pass_fds=(program, info_write),
-                preexec_fn=_limits,
+                preexec_fn=self._enter,
             )
         finally:
             os.close(info_write)
@@ -167,7 +181,12 @@ class Sandbox:
                 expected="namespaces of users, processes, mounts and the network",
                 fix="allow unprivileged user namespaces, or run as root; there is no weaker mode",
             ) from error
-        threading.Thread(target=self._watch, name="interlock-watch", daemon=True).start()
+
+    def _enter(self) -> None:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        self.cage.enter()
 
     def _arguments(self, program: int, info: int) -> list[str]:
         out = [
@@ -183,7 +202,9 @@ class Sandbox:
                 out += ["--ro-bind", str(path), str(path)]
         for name in ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime"):
             out += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
-        out += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]  # noqa: S108
+        out += ["--proc", "/proc", "--dev", "/dev"]
+        # What lies in /tmp is memory too.
+        out += ["--size", str(self.cage.caps.memory_mb * 2**20), "--tmpfs", "/tmp"]  # noqa: S108
         # A sandbox that root starts is root to the kernel's files: nothing there may be written.
         for name in _PROC_READ_ONLY:
             if Path(name).exists():
@@ -209,21 +230,33 @@ class Sandbox:
         }
         for key, value in variables.items():
             out += ["--setenv", key, value]
-        return [*out, "--", *self.command]
+        return [*out, "--", *self.cage.wrap(self.command)]
 
     def _watch(self) -> None:
-        """End the sandbox when it holds too many processes."""
+        """End the sandbox when it has run into a cap; remove its control groups at the end."""
+        try:
+            while self._process.poll() is None:
+                found = self.cage.exceeded() or (None if self.cage.counts else self._crowd())
+                if found:
+                    self.killed = found
+                    self.kill()
+                    break
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(WATCH_S)
+            if self._process.wait() and not self.killed:
+                self.killed = self.cage.exceeded()  # the kernel was faster
+        finally:
+            self.cage.close()
+
+    def _crowd(self) -> str | None:
+        """Count by hand where the kernel does not."""
         try:
             space = Path(f"/proc/{self._child}/ns/pid").readlink()
         except OSError:
-            return
-        while self._process.poll() is None:
-            if _count(space) > self.max_processes:
-                self.killed = f"more than {self.max_processes} processes"
-                self.kill()
-                return
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(WATCH_S)
+            return None
+        if _count(space) > self.cage.caps.processes:
+            return self.cage.crowded
+        return None
 
     def kill(self) -> None:
         """End everything in the sandbox; its first process takes all others with it."""
@@ -236,7 +269,9 @@ class Sandbox:
 
     def wait(self, timeout_s: float | None = None) -> int:
         """Wait until it has ended and return its exit code."""
-        return self._process.wait(timeout_s)
+        code = self._process.wait(timeout_s)
+        self._watcher.join(10.0)
+        return code
 
 
 def _count(space: Path) -> int:
@@ -246,12 +281,6 @@ def _count(space: Path) -> int:
             with contextlib.suppress(OSError):
                 found += Path(entry.path, "ns", "pid").readlink() == space
     return found
-
-
-def _limits() -> None:
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _python_paths() -> list[Path]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import signal
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,18 +19,25 @@ import msgspec
 from interlock.access.identity import Issuer
 from interlock.access.store import AccessStore, open_database, store_of
 from interlock.crypto import files
+from interlock.crypto.certs import Authority
 from interlock.crypto.tls import Files, HybridContext
-from interlock.errors import PolicyError, SetupError, UsageError
+from interlock.errors import InterlockError, PolicyError, SetupError, UsageError
 from interlock.gateway.broker import Broker
+from interlock.gateway.caps import SANDBOX
 from interlock.gateway.engine import DbosEngine
+from interlock.gateway.logs import FACTS, log
 from interlock.gateway.service import Gateway
 from interlock.gateway.store import GatewayStore
 from interlock.gateway.work import Worker
-from interlock.guard.policy import load_policy, parse_yaml
+from interlock.guard.policy import Policy, load_policy, parse_yaml
 from interlock.guard.service import Guard, local_principal
 from interlock.types import Mode
 
 __all__ = ["Options", "running", "serve"]
+
+
+#: How often certificates are looked at.
+RENEW_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +50,9 @@ class Options:
         database: URL of the queue's database; SQLite in the home by default.
         host: address to listen on; empty for none.
         port: TCP port.
+        grpc_port: TCP port of gRPC; 0 for none.
         uds: path of the Unix socket; None for none.
+        grpc_uds: path of gRPC's Unix socket; None for none.
         certificates: of the TLS listener.
         client_authority: CA of client certificates.
         allow_classical: accept classical key agreement.
@@ -56,7 +67,9 @@ class Options:
     database: str | None = None
     host: str = ""
     port: int = 8443
+    grpc_port: int = 0
     uds: Path | None = None
+    grpc_uds: Path | None = None
     certificates: tuple[Files, ...] = ()
     client_authority: Path | None = None
     allow_classical: bool = False
@@ -84,6 +97,14 @@ def issuers_of(home: Path) -> tuple[Issuer, ...]:
         ) from error
 
 
+def isolation_of(policy: Policy) -> str:
+    """Return the level of isolation that the policy asks for."""
+    for bound in policy.controls("execute"):
+        if bound.id == "isolation" and bound.control is not None:
+            return str(bound.settings.minimum)
+    return "none"
+
+
 @contextlib.contextmanager
 def running(options: Options) -> Iterator[tuple[Gateway, DbosEngine | None]]:
     """Put a gateway together, with its engine running, and take it apart again."""
@@ -104,10 +125,13 @@ def running(options: Options) -> Iterator[tuple[Gateway, DbosEngine | None]]:
             ) from error
         policy = load_policy(options.policy)
         guard = Guard(policy=policy, home=home, mode=Mode.ENFORCED)
+        if sandbox := os.environ.get(SANDBOX):
+            told = msgspec.json.decode(sandbox)
+            guard.ledger.append("sandbox", {"level": str(told["level"])}, told)
         url = options.database or f"sqlite:///{home / 'gateway.db'}"
-        store = GatewayStore(open_database(url))
+        store = GatewayStore(open_database(url), guard.ledger)
         access = AccessStore(open_database(url)) if options.database else store_of(home)
-        broker = Broker(home)
+        broker = Broker(home, isolation_of(policy))
         gateway = Gateway(
             home=home,
             policy=policy,
@@ -154,102 +178,198 @@ def _always(context: HybridContext) -> Any:
     return lambda _config, _default: context
 
 
-def _listen(options: Options) -> list[tuple[socket.socket, bool]]:
-    listeners: list[tuple[socket.socket, bool]] = []
-    if options.host:
-        if not options.certificates and not options.plain:
-            raise SetupError(
-                "a gateway on the network needs a certificate",
-                code="serve-no-certificate",
-                got=f"{options.host}:{options.port}",
-                expected="--cert",
-                fix="interlock certs issue gateway --host NAME",
-            )
-        if options.plain and options.host not in ("127.0.0.1", "::1", "localhost"):
-            raise UsageError(
-                "without TLS the gateway listens on loopback only",
-                code="serve-plain",
-                got=options.host,
-                expected="127.0.0.1",
-                fix="give --cert, or listen on 127.0.0.1",
-            )
-        listeners.append((socket.create_server((options.host, options.port)), False))
-    if options.uds is not None:
-        files.private_dir(options.uds.parent)
-        options.uds.unlink(missing_ok=True)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listener.bind(str(options.uds))
-        options.uds.chmod(0o600)
-        listener.listen(128)
-        listeners.append((listener, True))
-    return listeners
+def _check(options: Options) -> None:
+    if options.host and not options.certificates and not options.plain:
+        raise SetupError(
+            "a gateway on the network needs a certificate",
+            code="serve-no-certificate",
+            got=f"{options.host}:{options.port}",
+            expected="--cert",
+            fix="interlock certs issue gateway --host NAME",
+        )
+    if options.plain and options.host not in ("", "127.0.0.1", "::1", "localhost"):
+        raise UsageError(
+            "without TLS the gateway listens on loopback only",
+            code="serve-plain",
+            got=options.host,
+            expected="127.0.0.1",
+            fix="give --cert, or listen on 127.0.0.1",
+        )
+
+
+def _unix(path: Path) -> socket.socket:
+    files.private_dir(path.parent)
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(path))
+    path.chmod(0o600)
+    listener.listen(128)
+    return listener
+
+
+def _context(options: Options, gateway: Gateway, alpn: str = "") -> HybridContext | None:
+    def group(name: str, client: str) -> None:
+        gateway.count("tls", name)
+        gateway.guard.ledger.append("tls", {"group": name}, {"client": client})
+
+    if options.plain:
+        return None
+    made = HybridContext(
+        options.certificates,
+        client_authority=options.client_authority,
+        allow_classical=options.allow_classical,
+        on_handshake=group,
+        alpn=alpn,
+    )
+    threading.Thread(
+        target=_renew, args=(options, made), name="interlock-certs", daemon=True
+    ).start()
+    return made
+
+
+def _renew(options: Options, context: HybridContext) -> None:
+    """Rotate the certificates that this home's own CA issued, and take up what is new."""
+    folder = options.home / "certs"
+    own = [f.chain for f in options.certificates if f.chain.parent == folder]
+    while True:
+        with contextlib.suppress(InterlockError, OSError):
+            if own:
+                Authority(folder).rotate()
+            context.renew()
+        time.sleep(RENEW_S)
+
+
+def _server(config: Any) -> Any:
+    """Return an HTTP server that leaves signals alone.
+
+    uvicorn's own raises the signal again once it has stopped, which would end the process before
+    the running jobs have ended and the ledger has signed its head.
+    """
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield
+
+    return Server(config)
+
+
+def _rest(
+    options: Options, gateway: Gateway, listeners: list[tuple[socket.socket, bool]]
+) -> list[tuple[Any, socket.socket]]:
+    """Return the HTTP servers with their listeners."""
+    import uvicorn
+
+    from interlock.gateway.rest import build_app
+
+    app = build_app(gateway)
+    servers = []
+    for listener, on_socket in listeners:
+        context = None if on_socket else _context(options, gateway)
+        config = uvicorn.Config(
+            app,
+            http=_protocol(on_socket),
+            lifespan="off",
+            log_config=None,  # uvicorn's own handlers would pass the redactor by
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=20,
+            limit_concurrency=2000,
+            ssl_context_factory=_always(context) if context else None,
+        )
+        servers.append((_server(config), listener))
+    return servers
+
+
+@contextlib.asynccontextmanager
+async def _grpc(options: Options, gateway: Gateway) -> AsyncIterator[None]:
+    """Serve gRPC meanwhile, where it was asked for."""
+    if not options.grpc_port and options.grpc_uds is None:
+        yield
+        return
+    from interlock.gateway.front import Front
+    from interlock.gateway.rpc import build_server
+
+    servers: list[Any] = []
+    async with contextlib.AsyncExitStack() as stack:
+        if options.grpc_uds is not None:
+            files.private_dir(options.grpc_uds.parent)
+            servers.append(build_server(gateway, None))
+            servers[-1].add_insecure_port(f"unix:{options.grpc_uds}")
+            stack.callback(options.grpc_uds.unlink, missing_ok=True)
+        if options.grpc_port:
+            inner = files.private_dir(options.home / "run") / f"grpc-{os.getpid()}.sock"
+            front = Front(inner, _context(options, gateway, alpn="h2"))
+            servers.append(build_server(gateway, front.peers))
+            servers[-1].add_insecure_port(f"unix:{inner}")
+            stack.callback(inner.unlink, missing_ok=True)
+            await front.listen(socket.create_server((options.host, options.grpc_port)))
+            stack.push_async_callback(front.close)
+        for server in servers:
+            await server.start()
+            stack.push_async_callback(server.stop, 20.0)
+        yield
+
+
+def _listening(options: Options) -> dict[str, str]:
+    found = {
+        "name": options.name,
+        "rest": f"{options.host}:{options.port}" if options.host else "",
+        "grpc": f"{options.host}:{options.grpc_port}" if options.grpc_port else "",
+        "socket": str(options.uds or ""),
+    }
+    return {k: v for k, v in found.items() if v}
 
 
 def serve(options: Options, started: threading.Event | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then drain."""
-    try:
-        import uvicorn
+    import asyncio
 
-        from interlock.gateway.rest import build_app
+    try:
+        import uvloop
     except ImportError as error:
         raise SetupError(
             "the gateway needs its extra",
             code="extra-missing",
             got=str(error),
-            expected="fastapi, uvicorn, httptools",
+            expected="fastapi, uvicorn, httptools, uvloop, grpcio",
             fix="pip install 'interlock[gateway]'",
         ) from error
-    import asyncio
-
+    _check(options)
     files.private_dir(options.home)
-    listeners = _listen(options)
+    listeners: list[tuple[socket.socket, bool]] = []
+    if options.host:
+        listeners.append((socket.create_server((options.host, options.port)), False))
+    if options.uds is not None:
+        listeners.append((_unix(options.uds), True))
     with running(options) as (gateway, _engine):
-        app = build_app(gateway)
-
-        def group(name: str, client: str) -> None:
-            gateway.count("tls", name)
-            gateway.guard.ledger.append("tls", {"group": name}, {"client": client})
-
-        servers = []
-        for _, on_socket in listeners:
-            context = None
-            if not on_socket and not options.plain:
-                context = HybridContext(
-                    options.certificates,
-                    client_authority=options.client_authority,
-                    allow_classical=options.allow_classical,
-                    on_handshake=group,
-                )
-            config = uvicorn.Config(
-                app,
-                http=_protocol(on_socket),
-                loop="asyncio" if on_socket else "auto",
-                lifespan="off",
-                log_level="warning",
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                timeout_graceful_shutdown=20,
-                limit_concurrency=2000,
-                ssl_context_factory=_always(context) if context else None,
-            )
-            servers.append(uvicorn.Server(config))
+        servers = _rest(options, gateway, listeners)
 
         async def main() -> None:
-            tasks = [
-                asyncio.create_task(server.serve(sockets=[listener]))
-                for server, (listener, _) in zip(servers, listeners, strict=True)
-            ]
-            while not all(s.started or t.done() for s, t in zip(servers, tasks, strict=True)):
-                await asyncio.sleep(0.01)
-            if started is not None:
-                started.set()
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            gateway.ready = False
-            for server in servers:
-                server.should_exit = True
-            await asyncio.gather(*tasks)
+            stop = asyncio.Event()
+            with contextlib.suppress(ValueError, RuntimeError):  # not in the main thread
+                for number in (signal.SIGTERM, signal.SIGINT):
+                    asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            async with _grpc(options, gateway):
+                tasks = [asyncio.create_task(s.serve(sockets=[at])) for s, at in servers]
+                while not any(t.done() for t in tasks) and not all(s.started for s, _ in servers):
+                    await asyncio.sleep(0.01)
+                if started is not None:
+                    started.set()
+                log.info("serving", extra={FACTS: _listening(options)})
+                asked = asyncio.create_task(stop.wait())
+                await asyncio.wait([asked, *tasks], return_when=asyncio.FIRST_COMPLETED)
+                asked.cancel()
+                gateway.ready = False
+                log.info("draining")
+                for server, _ in servers:
+                    server.should_exit = True
+                await asyncio.gather(*tasks)
 
-        asyncio.run(main())
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(main())
     if options.uds is not None:
         options.uds.unlink(missing_ok=True)

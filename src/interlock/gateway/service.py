@@ -4,43 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
-import secrets
+import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from interlock.access.approvals import approve
-from interlock.access.cedar import Authoriser
+from interlock.access.cedar import ACTIONS, Authoriser
 from interlock.access.identity import Authenticator, Credentials, Identity, Issuer
 from interlock.access.store import AccessStore
 from interlock.crypto.keys import KeyStore
+from interlock.errors import InputError
 from interlock.gateway.broker import Broker
 from interlock.gateway.errors import ConflictError, ForbiddenError, LimitedError, unknown
+from interlock.gateway.intake import Intake
+from interlock.gateway.logs import FACTS, log
 from interlock.gateway.store import FINAL, GatewayStore, JobRow, NewJob, Tenant
 from interlock.gateway.wire import parse_submission
 from interlock.gateway.work import outcome_view
 from interlock.guard.admit.authorisation import authoriser_of
 from interlock.guard.policy import Policy
+from interlock.guard.record import person, scope_of
 from interlock.guard.service import Guard
 from interlock.types import Principal
 
 __all__ = ["Gateway"]
 
+#: A longer body is read beside the event loop.
+LONG = 32_768
+_KEY = re.compile(r"[\x21-\x7e]{0,200}")
 APPROVAL_S = 7 * 86_400.0
-
-
-@dataclass
-class _Batch:
-    """Submissions of one moment, written in one transaction."""
-
-    jobs: list[NewJob] = field(default_factory=list)
-    futures: list[asyncio.Future[tuple[str, str | float]]] = field(default_factory=list)
 
 
 class Gateway:
@@ -86,8 +83,7 @@ class Gateway:
         for bound in policy.controls("admit"):
             if bound.id == "authorisation" and bound.control is not None:
                 self._authoriser = authoriser_of(bound.settings)
-        self._batch = _Batch()
-        self._flushing = False
+        self.intake = Intake(store, guard.ledger)
         self._tenants: dict[str, tuple[float, Tenant]] = {}
 
     # -- who and whether
@@ -108,6 +104,11 @@ class Gateway:
             key = (what, label)
             self.counters[key] = self.counters.get(key, 0) + 1
 
+    def fault(self, error: Exception, call: str) -> None:
+        """Count and log a failure of the gateway itself."""
+        self.count("fault", type(error).__name__)
+        log.error("the gateway failed", exc_info=error, extra={FACTS: {"call": call}})
+
     def allowed(self, who: Identity, action: str, *, owner: str = "", tenant: str = "") -> bool:
         """Ask whether a principal may do something."""
         principal = who.principal
@@ -122,6 +123,8 @@ class Gateway:
             return local or (own and action in ("read", "cancel"))
         if action in ("read", "cancel", "approve"):
             resource = Authoriser.job("job", tenant, owner)
+        elif ACTIONS.get(action) == "Stage":
+            resource = Authoriser.stage(action, tenant)
         else:
             resource = Authoriser.tenant(tenant)
         return self._authoriser.ask(principal, action, resource).allowed
@@ -155,7 +158,7 @@ class Gateway:
             "credential": who.token or who.key,
         }
         header = {"tenant": who.principal.tenant, "outcome": str(payload.get("outcome", "ALLOW"))}
-        pending = self.guard.ledger.append(event, header, body)
+        pending = self.guard.ledger.append(event, header, body, subject=person(who.principal))
         if wait:
             pending.wait(30.0)
 
@@ -177,34 +180,50 @@ class Gateway:
             LimitedError: too many, too fast.
             ConflictError: the key was used for another job.
         """
-        job = parse_submission(raw)
+        if len(raw) > LONG or b'"qasm3"' in raw:
+            job = await asyncio.to_thread(parse_submission, raw)
+        else:
+            job = parse_submission(raw)
         if who.scopes and "submit" not in who.scopes:
             self.require(who, "submit")
+        if not _KEY.fullmatch(key):
+            raise InputError(
+                "the request cannot be read",
+                code="request-format",
+                got=f"an idempotency key of {len(key)} characters: {key[:40]!r}",
+                expected="at most 200 printable characters without spaces",
+                fix="send for instance a UUID",
+            )
         principal = who.principal
         cached = self._tenants.get(principal.tenant)
         if cached is not None and time.monotonic() - cached[0] <= 1.0:
             tenant = cached[1]
         else:
             tenant = await asyncio.to_thread(self._tenant_settings, principal.tenant)
+        job_id = f"{int(time.time() * 1000):012x}{self.intake.token()}"
+        encoded = msgspec.json.encode(job)
         new = NewJob(
-            id=f"{int(time.time() * 1000):012x}{secrets.token_hex(8)}",
+            id=job_id,
             tenant=principal.tenant,
             owner=principal.id,
             principal=msgspec.json.encode(principal).decode(),
-            credential=json.dumps({"token": who.token, "key": who.key}),
+            credential=msgspec.json.encode({"token": who.token, "key": who.key}).decode(),
             kind=job.kind,
             backend=job.backend,
             priority=job.priority,
             cost=1.0 + job.shots / 10_000,
-            idem=key or secrets.token_hex(16),
-            digest=hashlib.sha256(msgspec.json.encode(job)).hexdigest(),
-            body=msgspec.json.encode(job).decode(),
+            idem=key or f"\n{job_id}",
+            digest=hashlib.sha256(encoded).hexdigest(),
+            body=encoded.decode(),
+            **scope_of(principal, job.labels),
             bucket=f"{principal.tenant}/{principal.id}",
             rate=tenant.rate,
             burst=tenant.burst,
             keyed=bool(key),
+            method=who.method,
+            max_queued=tenant.max_queued,
         )
-        result, value = await self._enqueue(new)
+        result, value = await self.intake.add(new)
         if result == "limited":
             self.count("refused", "limited")
             error = LimitedError(
@@ -244,47 +263,6 @@ class Gateway:
             found = (time.monotonic(), self.store.tenant(name))
             self._tenants = {**self._tenants, name: found}
         return found[1]
-
-    async def _enqueue(self, job: NewJob) -> tuple[str, str | float]:
-        """Write with whatever else comes in meanwhile, in one transaction."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[tuple[str, str | float]] = loop.create_future()
-        self._batch.jobs.append(job)
-        self._batch.futures.append(future)
-        if not self._flushing:
-            self._flushing = True
-            task = loop.create_task(self._flush())
-            task.add_done_callback(lambda t: t.exception())
-        return await future
-
-    async def _flush(self) -> None:
-        try:
-            while self._batch.jobs:
-                batch, self._batch = self._batch, _Batch()
-                try:
-                    done = await asyncio.to_thread(self._write, batch.jobs)
-                except Exception as error:  # noqa: BLE001 - handed to every waiter
-                    for future in batch.futures:
-                        if not future.done():
-                            future.set_exception(error)
-                    continue
-                for future, answer in zip(batch.futures, done, strict=True):
-                    if not future.done():
-                        future.set_result(answer)
-        finally:
-            self._flushing = False
-
-    def _write(self, jobs: list[NewJob]) -> list[tuple[str, str | float]]:
-        done = self.store.add(jobs)
-        pending = None
-        for job, (result, _) in zip(jobs, done, strict=True):
-            if result == "new":
-                header = {"job": job.id, "tenant": job.tenant}
-                body = {"owner": job.owner, "backend": job.backend, "digest": job.digest}
-                pending = self.guard.ledger.append("queue", header, body)
-        if pending is not None:
-            pending.wait(30.0)
-        return done
 
     def find(self, who: Identity, job_id: str, action: str = "read") -> JobRow:
         """Return a job of the caller's tenant that it may read (or cancel).
@@ -384,12 +362,28 @@ class Gateway:
     # -- the rest
 
     def receipt(self, who: Identity, receipt_id: str) -> dict[str, Any]:
-        """Return a receipt with its proof, if its job may be read."""
-        entry = self.guard.ledger.find(receipt_id)
-        job = str(entry.header.get("job", ""))
-        self.find(who, job)
+        """Return a receipt with its proof, if its job may be read.
+
+        Raises:
+            UnknownError: there is none, or its job may not be read: both alike.
+        """
+        try:
+            entry = self.guard.ledger.find(receipt_id)
+            job = str(entry.header.get("job", ""))
+            self.find(who, job)
+        except InputError as error:
+            raise unknown("receipt", receipt_id) from error
         proof = self.guard.ledger.prove(entry.index)
         return {"id": entry.id, "index": entry.index, "job": job, "proof": str(proof)}
+
+    def enter(self, who: Identity, stage: str) -> None:
+        """Record that a principal begins to work in a stage, if it may.
+
+        Raises:
+            ForbiddenError: it may not; that is recorded too.
+        """
+        self.require(who, stage)
+        self.record("stage", who, {"stage": stage, "outcome": "ALLOW"})
 
     def revoke(self, who: Identity, kind: str, value: str, tenant: str, reason: str) -> None:
         """Revoke a principal, a key, a token or a tenant."""

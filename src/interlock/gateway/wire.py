@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import msgspec
 
 from interlock.circuits.canonical import Circuit
+from interlock.circuits.ingest import Limits, read_circuit
 from interlock.errors import InputError, InterlockError
 from interlock.guard.control import Program
 from interlock.guard.result import Result, Samples
@@ -14,6 +15,8 @@ from interlock.guard.result import Result, Samples
 __all__ = ["MAX_BODY", "ProgramWire", "Submission", "parse_submission", "programs_of", "result_out"]
 
 MAX_BODY = 8 * 1024 * 1024
+MAX_QASM = 1024 * 1024
+QASM_S = 10.0
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[\x20-\x7e]+$")]
 Number = Annotated[float, msgspec.Meta(ge=-1e12, le=1e12)]
 
@@ -22,7 +25,8 @@ class ProgramWire(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """One circuit with the values it runs with.
 
     Attributes:
-        circuit: the canonical form as `Circuit.to_json` writes it.
+        circuit: the canonical form as `Circuit.to_json` writes it; or
+        qasm3: the circuit in OpenQASM 3, parsed in a confined child.
         parameters: names of the free parameters, in the order of the columns of `values`.
         values: one row for each parameter set.
         shots: for each parameter set; 0 for estimates.
@@ -30,7 +34,8 @@ class ProgramWire(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         precision: for estimates, the target standard error.
     """
 
-    circuit: dict[str, Any]
+    circuit: dict[str, Any] | None = None
+    qasm3: Annotated[str, msgspec.Meta(max_length=MAX_QASM)] = ""
     parameters: Annotated[tuple[Text, ...], msgspec.Meta(max_length=10_000)] = ()
     values: Annotated[tuple[tuple[Number, ...], ...], msgspec.Meta(max_length=10_000)] = ()
     shots: Annotated[int, msgspec.Meta(ge=0, le=100_000_000)] = 0
@@ -71,7 +76,7 @@ class Submission(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
 
 def parse_submission(raw: bytes) -> Submission:
-    """Read and check a submission, circuits included.
+    """Read and check a submission, circuits included; what came as OpenQASM leaves as canonical.
 
     Raises:
         InputError: it is too large, or something in it is wrong.
@@ -94,8 +99,32 @@ def parse_submission(raw: bytes) -> Submission:
             expected="the JSON of docs/reference/gateway.md",
             fix="send it with the client, or mend the field named above",
         ) from error
+    if any(p.qasm3 for p in job.programs):
+        programs = tuple(_canonical(p, i) for i, p in enumerate(job.programs))
+        job = msgspec.structs.replace(job, programs=programs)
     programs_of(job)
     return job
+
+
+def _canonical(wire: ProgramWire, index: int) -> ProgramWire:
+    if not wire.qasm3:
+        return wire
+    if wire.circuit is not None:
+        raise _no_circuit(index, "both circuit and qasm3")
+    limits = Limits(max_bytes=MAX_QASM * 4, timeout_s=QASM_S, memory_mb=1024)
+    circuit = read_circuit(wire.qasm3.encode(), format="qasm3", limits=limits)
+    plain = msgspec.json.decode(circuit.to_json())
+    return msgspec.structs.replace(wire, circuit=plain, qasm3="")
+
+
+def _no_circuit(index: int, got: str) -> InputError:
+    return InputError(
+        "a program needs one circuit",
+        code="job-circuit",
+        got=f"circuit {index}: {got}",
+        expected="either `circuit` in canonical form or `qasm3`",
+        fix="send one of the two",
+    )
 
 
 def programs_of(job: Submission) -> tuple[Program, ...]:
@@ -108,6 +137,8 @@ def programs_of(job: Submission) -> tuple[Program, ...]:
 
 
 def _program(wire: ProgramWire, kind: str, index: int) -> Program:
+    if wire.circuit is None:
+        raise _no_circuit(index, "neither circuit nor qasm3")
     try:
         circuit = Circuit.from_json(msgspec.json.encode(wire.circuit))
     except InterlockError:

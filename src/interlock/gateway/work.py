@@ -46,7 +46,9 @@ class Worker:
     def run(self, row: JobRow) -> tuple[str, dict[str, Any]]:
         """Run a job and return its final state and outcome; refusals and faults are outcomes."""
         try:
-            submission = msgspec.json.decode(row.body, type=Submission)
+            submission = msgspec.json.decode(
+                self.store.opened(f"body/{row.id}", row.body), type=Submission
+            )
             programs = with_native(programs_of(submission))
             opened = self.broker.open(row.backend, row.tenant)
             released = self.guard.submit(

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
+import sqlite3
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
+from urllib.parse import quote
 
 from interlock.errors import InterlockError
+from interlock.forks import entered
 from interlock.guard.policy import load_policy
 from interlock.guard.state import State
 
 __all__ = ["Check", "examine"]
+
+#: Seconds to wait for a database another program writes to.
+LOCK_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,8 +167,30 @@ def _ledger(home: Path) -> Check:
         first = report.faults[0]
         return Check(name="ledger", state="bad", found=f"{first.kind}: {first.where}",
                      fix="interlock verify shows every fault")  # fmt: skip
+    if held := _held(home / "ledger.db"):
+        return Check(name="ledger", state="bad", found=f"nothing can be written: {held}",
+                     fix="end the program that holds it; jobs are denied until then")  # fmt: skip
     return Check(
         name="ledger",
         state="ok",
         found=f"{report.size} entries, {report.signed_size} under a signed head, nothing changed",
     )
+
+
+def _held(path: Path) -> str | None:
+    """Return why nothing can be written to a database now, if so; writes nothing."""
+    if not os.access(path, os.W_OK):
+        return None  # a copy to look at
+    with entered():
+        try:
+            db = sqlite3.connect(
+                f"file:{quote(str(path))}?mode=rw", uri=True, timeout=LOCK_S, isolation_level=None
+            )
+            try:
+                db.execute("BEGIN IMMEDIATE")
+                db.execute("ROLLBACK")
+            finally:
+                db.close()
+        except sqlite3.Error as error:
+            return str(error)
+    return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import threading
 from pathlib import Path
@@ -15,8 +16,18 @@ from typing import Any
 
 from interlock.guard.remote import RemoteGuard
 from interlock.guard.service import Guard, JobEvent
+from interlock.types import Outcome
 
-__all__ = ["EVENTS", "FALLBACK", "POLICY", "job_line", "run_fallback", "run_guard", "unguarded"]
+__all__ = [
+    "EVENTS",
+    "FALLBACK",
+    "POLICY",
+    "job_line",
+    "read_event",
+    "run_fallback",
+    "run_guard",
+    "unguarded",
+]
 
 EVENTS = "INTERLOCK_EVENTS"
 FALLBACK = "INTERLOCK_FALLBACK"
@@ -101,7 +112,15 @@ def job_line(event: JobEvent) -> dict[str, Any]:
     calibration = evidence.get("health.calibration", {})
     interval = evidence.get("validate.interval", {})
     budget = evidence.get("admit.budget", {})
-    executed = "execute.run" in evidence
+    run = evidence.get("execute.run")
+    executed = run is not None and ("items" in run or bool(event.execution_seconds))
+    alarms = [
+        f"{f.message}: {f.got}"
+        for s in event.trace.stages
+        for c in s.controls
+        if c.control == "fallbacks"
+        for f in c.verdict.findings
+    ]
     return {
         "event": "job",
         "outcome": receipt.outcome,
@@ -117,7 +136,9 @@ def job_line(event: JobEvent) -> dict[str, Any]:
         "executed": executed,
         "predicted_fidelity": fidelity.get("predicted"),
         "calibration_age_h": calibration.get("age_h"),
+        "device_kind": calibration.get("kind"),
         "interval": interval.get("headline"),
+        "alarms": alarms,
         "seconds": round(event.seconds, 6),
         "execution_seconds": round(event.execution_seconds, 6),
     }
@@ -150,9 +171,54 @@ def emit(line: dict[str, Any]) -> None:
     if not path:
         sys.stderr.write(text)
         return
-    with _lock:
-        fd = os.open(Path(path), os.O_WRONLY | os.O_APPEND)
-        try:
-            os.write(fd, text.encode())
-        finally:
-            os.close(fd)
+    try:
+        with _lock:
+            # Not waiting: somebody may have put a pipe there.
+            fd = os.open(Path(path), os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK)
+            try:
+                os.write(fd, text.encode())
+            finally:
+                os.close(fd)
+    except OSError as error:
+        # The job is on record already: what it tells whoever watches must not undo it.
+        sys.stderr.write(f"interlock: an event could not be told ({error}); the ledger has it\n")
+
+
+_JOB: dict[str, type | tuple[type, ...]] = {
+    "outcome": str, "mode": str, "receipt": str, "backend": str, "shots": int, "executed": bool,
+    "alarms": list, "cost_usd": (int, float), "seconds": (int, float),
+    "execution_seconds": (int, float),
+}  # fmt: skip
+_OPTIONAL: dict[str, type | tuple[type, ...]] = {
+    "rule": str, "reason": str, "interval": str, "device_kind": str,
+    "predicted_fidelity": (int, float), "calibration_age_h": (int, float),
+}  # fmt: skip
+_RECEIPT = re.compile(r"(0|[1-9][0-9]{0,15})-[a-z2-7]{10}")
+
+
+def read_event(text: str) -> dict[str, Any] | None:
+    """Return an event line as it was told, None for anything else.
+
+    The program can write to the file too, and can die in the middle of a line.
+    """
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(line, dict):
+        return None
+    if line.get("event") == "loaded":
+        return line
+    if line.get("event") == "unguarded":
+        told = all(isinstance(line.get(k), str) for k in ("what", "where", "receipt"))
+        return line if told else None
+    if line.get("event") != "job" or not all(
+        isinstance(line.get(key), kind) for key, kind in _JOB.items()
+    ):
+        return None
+    if any(line.get(k) is not None and not isinstance(line[k], t) for k, t in _OPTIONAL.items()):
+        return None
+    numbers = [line[k] for k in ("shots", "cost_usd", "seconds", "execution_seconds")]
+    sound = all(0 <= n < float("inf") for n in numbers) and _RECEIPT.fullmatch(line["receipt"])
+    known = line["outcome"] in {o.value for o in Outcome}
+    return line if sound and known and all(isinstance(a, str) for a in line["alarms"]) else None

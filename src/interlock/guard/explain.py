@@ -44,7 +44,8 @@ def explain(ledger: Records, receipt: str) -> dict[str, Any]:
         if other.event == "session" and other.header.get("session") == payload.get("session"):
             session = _payload(other)
         elif other.event == "circuit" and other.header.get("circuit") in wanted:
-            circuits[str(other.header["circuit"])] = _payload(other)
+            if other.payload is not None:  # one subject's copy may be erased, another's not
+                circuits[str(other.header["circuit"])] = dict(other.payload)
         elif other.event == "admit" and other.header.get("job") == job.get("id"):
             intent = _payload(other)
     executed = any(s["stage"] == "execute" for s in payload.get("trace", {}).get("stages", ()))

@@ -1,16 +1,14 @@
 """Evidence at run time: each control's `gather`, under a deadline, crashes contained.
 
-The walk runs on a helper thread. When a control takes too long, its thread is left behind with its
-own copy of the request, and the walk starts again over the evidence there is, with "no evidence
+A job runs on a thread of its own. When a control takes too long, the thread is left behind with
+its copy of the request, and another one walks again over the evidence there is, with "no evidence
 in time" for the control that hangs. The walk is pure, so it comes to the same point, and goes on.
 """
 
 from __future__ import annotations
 
-import contextvars
 import dataclasses
-import os
-import queue
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +17,7 @@ from typing import Any
 import msgspec
 
 from interlock.errors import InterlockError
+from interlock.guard import threads
 from interlock.guard.control import Control, Request
 from interlock.guard.pipeline import BASELINE, Trace, walk
 from interlock.guard.policy import Bound, Policy
@@ -27,51 +26,75 @@ from interlock.types import Evidence, Outcome
 __all__ = ["Gathering"]
 
 Key = tuple[str, str, str]
-#: Seconds between two looks at what a walk is doing.
-POLL_S = 0.2
 
 
-class _Helper:
-    """A thread that does one thing at a time; one that hangs is left behind."""
-
-    def __init__(self) -> None:
-        self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        threading.Thread(target=self._loop, name="interlock-gather", daemon=True).start()
-
-    def _loop(self) -> None:
-        while True:
-            self._inbox.get()()
-
-    def start(self, task: Callable[[], None]) -> None:
-        self._inbox.put(task)
+class _LeftBehindError(BaseException):
+    """Ends the thread of a walk that was given up, when it comes back to life."""
 
 
-_idle: list[_Helper] = []
-#: A forked child has none of its parent's threads.
-os.register_at_fork(after_in_child=_idle.clear)
+class _Step:
+    """What a walk is doing, and until when it may."""
+
+    __slots__ = ("bound", "keys", "limit", "settling", "until")
+
+    def __init__(
+        self,
+        keys: tuple[Key, ...],
+        limit: float,
+        bound: Bound | None = None,
+        settling: _Settling | None = None,
+    ) -> None:
+        self.keys = keys
+        self.limit = limit
+        self.bound = bound
+        self.settling = settling
+        self.until = time.monotonic() + limit
 
 
 class _Attempt:
-    """One walk over live evidence. Its source remembers what it gathered."""
+    """One walk over live evidence, and the settling after it. It remembers what it gathered."""
 
-    def __init__(self, request: Request, policy: Policy, known: dict[Key, Evidence]) -> None:
+    def __init__(
+        self,
+        request: Request,
+        policy: Policy,
+        known: dict[Key, Evidence],
+        gathered: dict[int, Bound],
+    ) -> None:
         self.request = request
         self.policy = policy
         self.evidence = known
-        self.gathered: dict[int, Bound] = {}
-        self.busy: tuple[Key, float, float] | None = None
-        self.deciding: tuple[tuple[Key, ...], float] = ((), time.monotonic())
+        self.gathered = gathered
         self.trace: Trace | None = None
-        self.error: BaseException | None = None
-        self.done = threading.Event()
+        self.worker: object = None
+        self.step = _Step((), policy.timeouts.control_s)
+        self._moving = threading.Lock()
+        self._left_behind = False
 
-    def run(self) -> None:
+    def run(self) -> bool:
+        """Walk and settle; return False when it was left behind."""
+        self.worker = threads.this_worker()
         try:
             self.trace = walk(self.request.job, self.policy, self)
-        except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
-            self.error = error
-        finally:
-            self.done.set()
+            settling = _Settling(self, self.trace.outcome)
+            self._go_on(_Step((), self.policy.timeouts.control_s, settling=settling))
+            settling.run()
+            self._go_on(_Step((), math.inf, settling=settling))
+        except _LeftBehindError:
+            return False
+        return True
+
+    def _go_on(self, step: _Step) -> None:
+        with self._moving:
+            if self._left_behind:
+                raise _LeftBehindError
+            self.step = step
+
+    def leave_behind(self, step: _Step | None = None) -> bool:
+        """Let this walk do nothing more, unless it has gone on since it was at `step`."""
+        with self._moving:
+            self._left_behind = step is None or self.step is step
+            return self._left_behind
 
     def __call__(
         self, stage: str, branch: str, controls: Sequence[Bound]
@@ -84,7 +107,8 @@ class _Attempt:
                 self._gather(key, bound)
             if key in self.evidence:
                 found[bound.id] = self.evidence[key]
-        self.deciding = (tuple((stage, branch, b.id) for b in controls), time.monotonic())
+        keys = tuple([(stage, branch, b.id) for b in controls])
+        self._go_on(_Step(keys, self.policy.timeouts.control_s))
         return found
 
     def _gather(self, key: Key, bound: Bound) -> None:
@@ -93,12 +117,11 @@ class _Attempt:
         # Only the execution itself (the later phase of `execute`) and the baseline may take long.
         long = branch == BASELINE or (stage == "execute" and bound.phase > 0)
         limit = timeouts.execute_s if long else timeouts.control_s
+        self._go_on(_Step((key,), limit, bound))
         self.request.branch = branch
         self.request.timeout_s = limit
         self.gathered[id(bound)] = bound
-        self.busy = (key, time.monotonic() + limit, limit)
         self.evidence[key] = _evidence(bound, self.request)
-        self.busy = None
 
 
 def _evidence(bound: Bound, request: Request) -> Evidence:
@@ -115,94 +138,120 @@ def _evidence(bound: Bound, request: Request) -> Evidence:
     return restored if isinstance(restored, dict) else {"error": "the evidence is no mapping"}
 
 
-class Gathering:
-    """Walks one request along the path on live evidence, and settles when the job has ended."""
+class _Settling:
+    """Lets every control that gathered settle once, when the outcome is known."""
 
-    def __init__(self, request: Request, policy: Policy) -> None:
-        self._attempt = _Attempt(request, policy, {})
+    def __init__(self, attempt: _Attempt, outcome: Outcome) -> None:
+        self._request = attempt.request
+        self._outcome = outcome
+        self.left = [
+            bound
+            for bound in attempt.gathered.values()
+            if bound.control is not None and type(bound.control).settle is not Control.settle
+        ]
+        self.faults: list[str] = []
+
+    def run(self) -> None:
+        while self.left:
+            bound = self.left[0]
+            try:
+                assert bound.control is not None
+                bound.control.settle(self._request, bound.settings, self._outcome)
+            except BaseException as error:  # noqa: BLE001 - the others must settle all the same
+                self.faults.append(f"{bound.id}: {type(error).__name__}: {error}"[:500])
+            self.left.pop(0)
+
+    def report(self) -> list[str]:
+        """Return what went wrong so far, one line each."""
+        late = [f"{bound.id}: did not settle in time" for bound in list(self.left)]
+        return [*self.faults, *late]
+
+
+class Gathering:
+    """Walks one request along the path on live evidence, and settles when the job has ended.
+
+    Args:
+        request: the job.
+        policy: decides it.
+        ended: called once on the job's thread with the trace, in which a control that hangs has no
+            evidence and so denies, and with what went wrong while settling, one line each.
+        failed: called instead when the walk itself broke.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        policy: Policy,
+        ended: Callable[[Trace, list[str]], None],
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self._attempt = _Attempt(request, policy, {}, {})
         self._policy = policy
-        self._gathered: dict[int, Bound] = {}
+        self._ended = ended
+        self._failed = failed
 
     @property
     def request(self) -> Request:
         """The request as the walk that counts has left it."""
         return self._attempt.request
 
-    def walk(self) -> Trace:
-        """Return the trace; a control that hangs has no evidence and so denies."""
-        while True:
-            attempt = self._attempt
-            helper = _idle.pop() if _idle else _Helper()
-            context = contextvars.copy_context()
-            helper.start(lambda a=attempt, c=context: c.run(a.run))  # type: ignore[misc]
-            finished = self._wait(attempt)
-            self._gathered |= attempt.gathered
-            if finished:
-                _idle.append(helper)
-                if attempt.error is not None:
-                    raise attempt.error
-                assert attempt.trace is not None
-                return attempt.trace
-            self._attempt = self._without_hung(attempt)
+    def run(self) -> None:
+        """Walk, settle and tell."""
+        attempt = self._attempt
+        threads.watch(self)
+        try:
+            if not attempt.run():
+                return
+        except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
+            threads.forget(self)
+            self.give_up()
+            self._failed(error)
+            return
+        threads.forget(self)
+        self._tell()
 
-    @staticmethod
-    def _wait(attempt: _Attempt) -> bool:
-        while True:
-            busy, deciding = attempt.busy, attempt.deciding
-            limit = attempt.policy.timeouts.control_s
-            until = busy[1] if busy else deciding[1] + limit
-            # The walk goes on meanwhile, to controls with less time: look again soon.
-            if attempt.done.wait(min(max(until - time.monotonic(), 0.001), POLL_S)):
-                return True
-            same = attempt.busy is busy and attempt.deciding is deciding
-            if same and time.monotonic() >= until:
-                return False
+    def _tell(self) -> None:
+        trace, settling = self._attempt.trace, self._attempt.step.settling
+        assert trace is not None
+        assert settling is not None
+        self._ended(trace, settling.report())
+
+    def check(self, now: float) -> None:
+        """Leave the walk behind if it has been too long at one step, and go on without it."""
+        attempt, step = self._attempt, self._attempt.step
+        if now < step.until or not attempt.leave_behind(step):
+            return
+        threads.leave_behind(attempt.worker)
+        if step.settling is not None:
+            threads.forget(self)
+            threads.run(self._tell, urgent=True)
+        else:
+            self._attempt = self._without_hung(attempt)
+            threads.run(self.run, urgent=True)
+
+    def give_up(self) -> None:
+        """Give back what an interrupted job has reserved; nothing more is done for it."""
+        threads.forget(self)
+        attempt = self._attempt
+        attempt.leave_behind()
+        if attempt.step.settling is None:
+            settling = _Settling(attempt, Outcome.DENY)
+            thread = threading.Thread(target=settling.run, daemon=True)
+            thread.start()
+            thread.join(attempt.policy.timeouts.control_s)
 
     def _without_hung(self, attempt: _Attempt) -> _Attempt:
         known = dict(attempt.evidence)
-        if attempt.busy is None:
+        step = attempt.step
+        if step.bound is None:
             # One of these controls hangs while it decides; which one cannot be told.
-            late = f"no verdict in {self._policy.timeouts.control_s:g} s"
-            known |= {key: {"error": late} for key in attempt.deciding[0]}
+            known |= {key: {"error": f"no verdict in {step.limit:g} s"} for key in step.keys}
         else:
-            (stage, branch, control), _, limit = attempt.busy
-            late = f"no result in {limit:g} s"
-            if (stage, control) == ("execute", "run"):
-                known[stage, branch, control] = {"failed": {"kind": "timeout", "message": late}}
+            (key,) = step.keys
+            late = f"no result in {step.limit:g} s"
+            if (key[0], key[2]) == ("execute", "run"):
+                known[key] = {"failed": {"kind": "timeout", "message": late}}
             else:
-                known[stage, branch, control] = {"error": late}
+                known[key] = {"error": late}
         request = dataclasses.replace(attempt.request, shared=dict(attempt.request.shared))
-        return _Attempt(request, self._policy, known)
-
-    def settle(self, outcome: Outcome) -> list[str]:
-        """Let every control that gathered settle; return what went wrong, one line each."""
-        faults: list[str] = []
-        waiting = [
-            bound
-            for bound in self._gathered.values()
-            if bound.control is not None and type(bound.control).settle is not Control.settle
-        ]
-        if not waiting:
-            return faults
-        done = threading.Event()
-        left = list(waiting)
-
-        def task() -> None:
-            while left:
-                self._settle(left[0], outcome, faults)
-                left.pop(0)
-            done.set()
-
-        helper = _idle.pop() if _idle else _Helper()
-        helper.start(task)
-        if done.wait(self._policy.timeouts.control_s):
-            _idle.append(helper)
-            return faults
-        return [*faults, *(f"{bound.id}: did not settle in time" for bound in list(left))]
-
-    def _settle(self, bound: Bound, outcome: Outcome, faults: list[str]) -> None:
-        try:
-            assert bound.control is not None
-            bound.control.settle(self.request, bound.settings, outcome)
-        except BaseException as error:  # noqa: BLE001 - the others must settle all the same
-            faults.append(f"{bound.id}: {type(error).__name__}: {error}"[:500])
+        return _Attempt(request, self._policy, known, dict(attempt.gathered))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import subprocess
 import sys
@@ -15,10 +14,13 @@ from typing import Any, Protocol
 
 from interlock.errors import UsageError
 from interlock.guard import events
+from interlock.guard.events import read_event
 
 __all__ = ["Program", "Tally", "follow"]
 
 POLL_S = 0.05
+#: Characters kept of a line that does not end.
+LONGEST = 1 << 20
 
 
 @dataclass(slots=True)
@@ -34,9 +36,11 @@ class Tally:
         cost_usd: what they cost.
         seconds: total time of all jobs.
         execution_seconds: the part of it that the devices took.
+        alarms: alarms raised, the last one of each kind.
         unguarded: submissions that went round the guard.
         receipts: receipt ids in order.
         loaded: whether the guard was loaded into the program at all.
+        unreadable: event lines that nobody could read; the ledger has what they told of.
     """
 
     outcomes: dict[str, int] = field(default_factory=dict)
@@ -47,20 +51,30 @@ class Tally:
     cost_usd: float = 0.0
     seconds: float = 0.0
     execution_seconds: float = 0.0
+    alarms: dict[str, str] = field(default_factory=dict)
     unguarded: int = 0
     receipts: list[str] = field(default_factory=list)
     loaded: bool = False
+    unreadable: int = 0
+    _seen: set[str] = field(default_factory=set)
 
     def add(self, line: Mapping[str, Any]) -> None:
         """Count one event."""
+        if line["event"] == "unreadable":
+            self.unreadable += 1
+            return
         self.loaded = True
         if line["event"] == "loaded":
             return
         if line["event"] == "unguarded":
             self.unguarded += 1
             return
+        if line["receipt"] in self._seen:
+            return
+        self._seen.add(line["receipt"])
         self.outcomes[line["outcome"]] = self.outcomes.get(line["outcome"], 0) + 1
         self.receipts.append(line["receipt"])
+        self.alarms |= {a.partition(":")[0]: a for a in line.get("alarms", ())}
         self.seconds += line["seconds"]
         self.execution_seconds += line["execution_seconds"]
         if line["executed"]:
@@ -83,7 +97,9 @@ class Tally:
             "jobs": self.jobs,
             "outcomes": self.outcomes,
             "loaded": self.loaded,
+            "unreadable": self.unreadable,
             "unguarded": self.unguarded,
+            "alarms": list(self.alarms.values()),
             "shots": self.shots,
             "cost_usd": round(self.cost_usd, 6),
             "saved": {
@@ -110,7 +126,7 @@ class Running(Protocol):
 
 def follow(events: Path, process: Running) -> Iterator[dict[str, Any] | None]:
     """Yield events as they come, and None while there are none, until the process has ended."""
-    with events.open(encoding="utf-8") as stream:
+    with events.open(encoding="utf-8", errors="replace") as stream:
         rest = ""
         while True:
             ended = process.poll() is not None
@@ -118,7 +134,8 @@ def follow(events: Path, process: Running) -> Iterator[dict[str, Any] | None]:
             rest += chunk
             *whole, rest = rest.split("\n")
             for text in whole:
-                yield json.loads(text)
+                yield read_event(text) or {"event": "unreadable"}
+            rest = rest[-LONGEST:]
             if ended and not chunk:
                 return
             if not chunk:

@@ -198,13 +198,12 @@ def decide_stage(
     stage: str, branch: str, job: Job, policy: Policy, source: EvidenceSource
 ) -> StageRecord:
     """Decide one stage: phases in order, the most severe verdict of all controls."""
-    bound = policy.controls(stage)
     records: list[ControlRecord] = []
-    if not bound:
+    phases = policy.phases(stage)
+    if not phases:
         verdict = _fault(stage, "policy", "empty", "no control")
         records.append(ControlRecord(control="policy", version=1, verdict=verdict))
-    for phase in sorted({b.phase for b in bound}):
-        members = [b for b in bound if b.phase == phase]
+    for members in phases:
         evidence = source(stage, branch, members)
         records += [
             ControlRecord(

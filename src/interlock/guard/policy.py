@@ -67,6 +67,20 @@ class Policy:
         """Return the controls of a stage."""
         return self.bound.get(stage, ())
 
+    def phases(self, stage: str) -> tuple[tuple[Bound, ...], ...]:
+        """Return the controls of a stage by phase, in the order they run."""
+        return self._phases.get(stage, ())
+
+    @cached_property
+    def _phases(self) -> dict[str, tuple[tuple[Bound, ...], ...]]:
+        return {
+            stage: tuple(
+                tuple(b for b in bound if b.phase == phase)
+                for phase in sorted({b.phase for b in bound})
+            )
+            for stage, bound in self.bound.items()
+        }
+
     @cached_property
     def sha256(self) -> str:
         """Identity of the policy: the hash of its content, not of its spacing or comments."""

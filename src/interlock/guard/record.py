@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
 
@@ -19,12 +19,25 @@ from interlock.errors import InputError
 from interlock.guard.pipeline import Trace
 from interlock.ledger import Ledger, Reader
 from interlock.ledger.postgres import address_of
-from interlock.types import Job
+from interlock.ledger.subjects import joined
+from interlock.types import Job, Principal
 
 if TYPE_CHECKING:
     from interlock.guard.policy import Policy
 
-__all__ = ["FORMAT", "Receipt", "job_from", "job_payload", "session_payload", "trace_payload"]
+__all__ = [
+    "FORMAT",
+    "Receipt",
+    "Scope",
+    "job_from",
+    "job_payload",
+    "scope_of",
+    "session_payload",
+    "trace_payload",
+]
+
+#: A job label that says whom its data are about, beside who submits it.
+ABOUT = "subject:"
 
 #: Version of the records of a job.
 FORMAT = 1
@@ -49,6 +62,7 @@ class Receipt:
         policy_sha256: identity of the policy that decided.
         index: position in the ledger.
         leaf_sha256: hash of the ledger entry.
+        exact: whether the values were computed by a simulator without shots: no device gives such.
     """
 
     id: str
@@ -60,11 +74,45 @@ class Receipt:
     policy_sha256: str
     index: int
     leaf_sha256: str
+    exact: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Return the receipt as plain values."""
         plain: dict[str, Any] = msgspec.to_builtins(self)
         return plain
+
+
+class Scope(TypedDict):
+    """Under whose data key a record is encrypted, as `Ledger.append` takes it."""
+
+    subject: str
+    label: str
+
+
+def person(principal: Principal) -> str:
+    """Return the name under which `interlock erase` knows a principal.
+
+    Example:
+        >>> person(Principal(id="ada"))
+        'local/ada'
+    """
+    return f"{principal.tenant}/{principal.id}"
+
+
+def scope_of(principal: Principal, labels: Sequence[str]) -> Scope:
+    """Return whom the records of a job are about, and its data labels.
+
+    That is who submits it, and whoever its labels `subject:NAME` name; the other labels are data
+    labels, by which retention ends.
+
+    Example:
+        >>> scope = scope_of(Principal(id="ada"), ("subject:p-17", "health"))
+        >>> scope["subject"].split(), scope["label"]
+        (['local/ada', 'p-17'], 'health')
+    """
+    about = [label.removeprefix(ABOUT) for label in labels if label.startswith(ABOUT)]
+    others = [label for label in labels if not label.startswith(ABOUT)]
+    return {"subject": joined(person(principal), *about), "label": joined(*others)}
 
 
 @cache

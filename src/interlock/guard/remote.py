@@ -12,12 +12,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 
+from interlock.access.dpop import Prover
 from interlock.errors import (
     BackendError,
     DeniedError,
@@ -27,6 +29,7 @@ from interlock.errors import (
     RefusedError,
     UsageError,
 )
+from interlock.guard import threads
 from interlock.guard.control import Program
 from interlock.guard.pipeline import Trace
 from interlock.guard.record import Receipt
@@ -55,7 +58,8 @@ class RemoteGuard:
 
     Args:
         url: `https://host:port`, `unix:/path/to.sock`, or `http://127.0.0.1:port`.
-        token: bearer token or API key; a function is asked before every request.
+        token: access token or API key; a function is asked before every request.
+        dpop: holder of the key that the token is bound to; each request then carries a proof.
         ca: file of the CAs to trust; the system's by default.
         certificate: (chain, key) of the client's own certificate.
         allow_classical: accept a gateway without post-quantum key agreement.
@@ -71,6 +75,7 @@ class RemoteGuard:
         url: str,
         *,
         token: str | Callable[[], str] | None = None,
+        dpop: Prover | None = None,
         ca: str | Path | None = None,
         certificate: tuple[str, str] | None = None,
         allow_classical: bool = False,
@@ -91,6 +96,7 @@ class RemoteGuard:
                 fix="use https; plain http only reaches loopback",
             )
         self._token = token
+        self._dpop = dpop
         self._ca = Path(ca) if ca else None
         self._certificate = certificate
         self._allow_classical = allow_classical
@@ -129,9 +135,9 @@ class RemoteGuard:
             BackendError: it cannot be reached.
         """
         token = self._token() if callable(self._token) else self._token
-        extra = {"authorization": f"Bearer {token}"} if token else {}
         content = {"content-type": "application/json"} if body is not None else {}
         for attempt in (1, 2):
+            extra = self._shown(method, path, token)
             connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
             fresh = connection is None
             try:
@@ -158,6 +164,16 @@ class RemoteGuard:
         if reply.status >= 400:
             raise _error_of(answer, reply.status)
         return reply.status, answer
+
+    def _shown(self, method: str, path: str, token: str | None) -> dict[str, str]:
+        """Return the headers that show who asks; a proof is good for one attempt."""
+        if not token:
+            return {}
+        if self._dpop is None:
+            return {"authorization": f"Bearer {token}"}
+        base = self.url if self._parts.scheme != "unix" else "http://gateway"
+        proof = self._dpop.proof(method, base.rstrip("/") + path, token)
+        return {"authorization": f"DPoP {token}", "dpop": proof}
 
     def submit(
         self,
@@ -205,6 +221,28 @@ class RemoteGuard:
                     fix=f"ask again later: GET /v1/jobs/{made['id']}/result",
                 )
         return self._released(outcome, programs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> RemoteGuard:
+        """Return the client itself: it holds connections, not state."""
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Refuse: a token must not end up in a pickle.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(
+            "a guard at a gateway cannot be pickled",
+            code="guard-pickle",
+            got=f"an attempt to pickle the guard at {self.url}",
+            expected="a guard made in the process that uses it",
+            fix="call interlock.guard(..., url=...) in the worker process",
+        )
+
+    def start(self, programs: Sequence[Program], **options: Any) -> Future[Released]:
+        """Send a job and return the future of its end; see `submit`."""
+        return threads.in_background(lambda: self.submit(programs, **options))
 
     def _released(self, outcome: Any, programs: Sequence[Program]) -> Released:
         line = outcome.get("line")

@@ -10,9 +10,11 @@ import msgspec
 
 from interlock import plugins
 from interlock.errors import InterlockError
-from interlock.guard.pipeline import ABSENT, STAGES, Trace, walk
+from interlock.guard.pipeline import ABSENT, QUANTUM, STAGES, Trace, walk
 from interlock.guard.policy import Bound, Policy
 from interlock.guard.record import FORMAT, job_from, trace_payload
+from interlock.guard.result import Result, Samples
+from interlock.guard.validate.interval import figures
 from interlock.ledger import Entry
 from interlock.types import Evidence
 
@@ -51,6 +53,7 @@ class Replayed:
         recorded: the outcome on record.
         recomputed: the outcome now, or None when it could not be decided.
         differences: what is not the same, one line each; empty when all is.
+        intervals: what a statistical result replays as: its figures with their intervals.
     """
 
     receipt: str
@@ -58,6 +61,7 @@ class Replayed:
     recorded: str
     recomputed: str | None
     differences: tuple[str, ...]
+    intervals: tuple[Mapping[str, Any], ...] = ()
 
 
 def replay(entries: Iterable[Entry]) -> Iterator[Replayed]:
@@ -103,6 +107,8 @@ def _again(entry: Entry, sessions: Mapping[str, tuple[Policy | None, list[str]]]
     recorded = str(entry.header["outcome"])
     payload = entry.payload
 
+    intervals: tuple[Mapping[str, Any], ...] = ()
+
     def done(recomputed: str | None, *differences: str) -> Replayed:
         return Replayed(
             receipt=entry.id,
@@ -110,6 +116,7 @@ def _again(entry: Entry, sessions: Mapping[str, tuple[Policy | None, list[str]]]
             recorded=recorded,
             recomputed=recomputed,
             differences=differences,
+            intervals=intervals,
         )
 
     if payload is None:
@@ -128,7 +135,59 @@ def _again(entry: Entry, sessions: Mapping[str, tuple[Policy | None, list[str]]]
     trace = walk(job, policy, RecordedSource(payload["trace"]))
     # The code of a plugin may change without changing a decision; that alone is no difference.
     differences = _compare(payload["trace"], trace)
+    intervals, wrong = _statistics(payload["trace"])
+    differences += wrong
     return done(trace.outcome.value, *(differences and [*differences, *notes]))
+
+
+def _statistics(recorded: Mapping[str, Any]) -> tuple[tuple[Mapping[str, Any], ...], list[str]]:
+    """Return the recorded figures with their intervals, and those the counts do not bear out.
+
+    A measurement cannot be repeated bit for bit; what can be checked is that every published figure
+    and its interval follow from the counts on record.
+    """
+    found = {
+        f"{s['stage']}.{c['control']}": c["evidence"]
+        for s in recorded["stages"]
+        if s["branch"] == QUANTUM
+        for c in s["controls"]
+    }
+    interval = found.get("validate.interval", {})
+    published = tuple(interval.get("figures") or ())
+    items = found.get("execute.run", {}).get("items") or ()
+    if not published or not all("sampling" in f for f in published):
+        return published, []
+    again: dict[tuple[int, str], Mapping[str, Any]] = {}
+    for index, item in enumerate(items):
+        result = _counted(item)
+        if result is not None:
+            made, _, _ = figures(Result(items=(result,)), float(interval["confidence"]))
+            again |= {(index, str(f["name"])): f for f in made}
+    wrong = [
+        f"validate.interval: {f['name']} of circuit {f['circuit']} does not follow from the counts"
+        for f in published
+        if (key := (int(f["circuit"]), str(f["name"]))) in again
+        and not _near([f["value"], *f["sampling"]], [again[key]["value"], *again[key]["sampling"]])
+    ]
+    return published, wrong
+
+
+def _counted(item: Mapping[str, Any]) -> Samples | None:
+    """Return the samples of a record that has all counts."""
+    if item.get("kind") != "samples":
+        return None
+    registers = item["registers"]
+    if not all("all" in row for r in registers.values() for row in r["counts"]):
+        return None
+    return Samples(
+        registers={name: [row["all"] for row in r["counts"]] for name, r in registers.items()},
+        widths={name: int(r["width"]) for name, r in registers.items()},
+        shots=int(item["shots"]),
+    )
+
+
+def _near(first: Sequence[float], second: Sequence[float]) -> bool:
+    return all(abs(a - b) <= 1e-9 for a, b in zip(first, second, strict=True))
 
 
 def _compare(recorded: Mapping[str, Any], trace: Trace) -> list[str]:

@@ -12,7 +12,8 @@ from typing import Any
 
 from interlock.errors import StorageError
 from interlock.guard.record import recorded
-from interlock.ledger import Entry
+from interlock.guard.report_pictures import pictures
+from interlock.ledger import Entry, Reader
 
 __all__ = ["render", "write_report"]
 
@@ -33,7 +34,7 @@ code{font-size:.9em;overflow-wrap:anywhere}
 details{border:1px solid var(--line);border-radius:6px;margin:.4rem 0;padding:.2rem .6rem}
 summary{cursor:pointer;padding:.3rem 0}
 summary:focus-visible,a:focus-visible{outline:3px solid var(--bar);outline-offset:2px}
-svg{max-width:100%;height:auto}.wide{overflow-x:auto}
+svg{max-width:100%;height:auto}figure{margin:.5rem 0}.wide{overflow-x:auto}
 @media (prefers-color-scheme:dark){:root{--release:#3fb950;--fallback:#d29922;--deny:#ff7b72;
 --hold:#79c0ff}}
 """
@@ -50,7 +51,7 @@ def write_report(
     """
     with recorded(home) as ledger:
         entries = [ledger.find(receipt) for receipt in receipts]
-        text = render(entries, summary, title)
+        text = render(entries, summary, title, _calibrations(ledger, entries))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         fd, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
@@ -72,13 +73,30 @@ def write_report(
         ) from error
 
 
-def render(entries: Iterable[Entry], summary: Mapping[str, Any], title: str) -> str:
+def _calibrations(ledger: Reader, entries: Sequence[Entry]) -> dict[str, str]:
+    """Return the calibrations the jobs were decided on, as recorded."""
+    wanted = {_evidence(e).get("health.calibration", {}).get("id") for e in entries if e.payload}
+    found: dict[str, str] = {}
+    for entry in ledger.entries("calibration") if wanted - {None} else ():
+        key = str(entry.header["calibration"])
+        if key in wanted and entry.payload is not None:
+            found[key] = str(entry.payload["calibration"])
+    return found
+
+
+def render(
+    entries: Iterable[Entry],
+    summary: Mapping[str, Any],
+    title: str,
+    calibrations: Mapping[str, str] = {},
+) -> str:
     """Return the report as HTML.
 
     Args:
         entries: the final ledger entries of the jobs, in order.
         summary: what `Tally.as_dict` returns.
         title: what ran.
+        calibrations: id -> calibration in the generic JSON form, for the device maps.
     """
     jobs = [e for e in entries if e.payload is not None]
     saved = summary["saved"]
@@ -94,6 +112,7 @@ def render(entries: Iterable[Entry], summary: Mapping[str, Any], title: str) -> 
         ("Jobs stopped before the device", saved["jobs"]),
         ("Shots saved", saved["shots"]),
         ("Cost saved", f"${saved['cost_usd']:.2f}"),
+        *(("ALARM", escape(alarm)) for alarm in summary.get("alarms", ())),
         ("Submissions that went round the guard (UNGUARDED)", summary["unguarded"]),
         ("Time of all jobs, s", summary["seconds"]),
         ("of which on devices, s", summary["execution_seconds"]),
@@ -111,7 +130,8 @@ def render(entries: Iterable[Entry], summary: Mapping[str, Any], title: str) -> 
         "</header><main><h2>Summary</h2>"
         f"<table><caption>Outcomes</caption><tr><th scope=col>Outcome<th scope=col class=n>Jobs"
         f"</tr>{rows}</table><table><caption>What ran and what was saved</caption>{table}</table>"
-        f"{_overview(jobs)}<h2>Jobs</h2><p>Each job opens with Enter or a click.</p>{body}"
+        f"{_overview(jobs)}{pictures([_seen(e) for e in jobs], calibrations)}"
+        f"<h2>Jobs</h2><p>Each job opens with Enter or a click.</p>{body}"
         "</main></body></html>"
     )
 
@@ -124,6 +144,17 @@ def _evidence(entry: Entry) -> dict[str, Any]:
         for control in stage["controls"]:
             found[f"{prefix}{stage['stage']}.{control['control']}"] = control["evidence"]
     return found
+
+
+def _seen(entry: Entry) -> tuple[str, dict[str, Any]]:
+    """Return outcome and evidence of a job, with the rule that led to the baseline."""
+    evidence = _evidence(entry)
+    for stage in (entry.payload or {})["trace"]["stages"]:
+        if stage["branch"] == "quantum" and stage["decision"] == "FALLBACK":
+            rules = [f["rule"] for c in stage["controls"] for f in c["findings"]
+                     if c["decision"] == "FALLBACK"]  # fmt: skip
+            evidence["fell_back"] = rules[0] if rules else stage["stage"]
+    return str(entry.header["outcome"]), evidence
 
 
 def _overview(jobs: Sequence[Entry]) -> str:

@@ -10,18 +10,23 @@ import math
 import os
 import pwd
 import secrets
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Required, TypedDict, Unpack
 
 import msgspec
 
 from interlock import config
+from interlock.backends.calibration import Calibration
 from interlock.errors import DeniedError, HeldError, InputError
+from interlock.guard import threads
 from interlock.guard.control import Program, Request
 from interlock.guard.gather import Gathering
 from interlock.guard.pipeline import Trace
@@ -29,7 +34,9 @@ from interlock.guard.policy import Policy, load_policy
 from interlock.guard.record import (
     FORMAT,
     Receipt,
+    Scope,
     job_payload,
+    scope_of,
     session_id,
     session_payload,
     trace_payload,
@@ -39,7 +46,7 @@ from interlock.guard.state import State
 from interlock.ledger import Entry, Ledger
 from interlock.types import CircuitFacts, Finding, Job, Mode, Outcome, Principal
 
-__all__ = ["Guard", "JobEvent", "Released", "local_principal"]
+__all__ = ["Guard", "JobEvent", "JobOptions", "Released", "local_principal"]
 
 #: Seconds to wait for the ledger to say that a record is on disk.
 LEDGER_TIMEOUT_S = 30.0
@@ -64,6 +71,70 @@ class JobEvent:
     seconds: float
     execution_seconds: float
     result: Result | None
+
+
+#: Labels of the job that is executing: a job within it, as when a guarded object runs in a guarded
+#: program, carries the same data.
+_LABELS: ContextVar[tuple[str, ...]] = ContextVar("interlock_labels", default=())
+
+
+class JobOptions(TypedDict, total=False):
+    """What a job is, besides its circuits.
+
+    Attributes:
+        kind: sample, estimate or run.
+        backend_name: as the policy and the ledger name it.
+        execute: runs the programs on the device.
+        backend: the SDK's backend or sampler, or None.
+        baseline: computes the classical answer, or None.
+        decode: turns a result into named fields, or None.
+        seed: of a simulator, or None.
+        labels: data labels.
+        isolation: level the device runs the job at.
+        principal: who submits, when it is not the guard's own principal.
+        job_id: when the job has an id already.
+        pipeline: when it is not the guard's own.
+        credential: ids of the token and key that were shown, so that they can be revoked.
+    """
+
+    kind: Required[str]
+    backend_name: Required[str]
+    execute: Required[Callable[[], Result]]
+    backend: Any
+    baseline: Callable[[], Result] | None
+    decode: Callable[[Result], Mapping[str, Any]] | None
+    seed: int | None
+    labels: Sequence[str]
+    isolation: str
+    principal: Principal | None
+    job_id: str | None
+    pipeline: str | None
+    credential: Mapping[str, str] | None
+
+
+class _Running:
+    """A job under way, and the future of its result."""
+
+    def __init__(self, guard: Guard, request: Request, policy: Policy, started: float) -> None:
+        self.future: Future[Released] = Future()
+        self.gathering = Gathering(request, policy, self._ended, self._failed)
+        self._guard = guard
+        self._started = started
+
+    def run(self) -> None:
+        if self.future.set_running_or_notify_cancel():
+            self.gathering.run()
+
+    def _ended(self, trace: Trace, faults: list[str]) -> None:
+        try:
+            released = self._guard._end(self.gathering.request, trace, faults, self._started)
+        except BaseException as error:  # noqa: BLE001 - raised by whoever asks for the result
+            self._failed(error)
+        else:
+            self.future.set_result(released)
+
+    def _failed(self, error: BaseException) -> None:
+        self.future.set_exception(error)
 
 
 def local_principal() -> Principal:
@@ -113,80 +184,77 @@ class Guard:
         self.ledger = Ledger.open(self._home)
         self._lock = threading.Lock()
         self._session: str | None = None
-        self._circuits: set[str] = set()
+        self._circuits: set[tuple[str, str, str]] = set()
 
-    def submit(
-        self,
-        programs: Sequence[Program],
-        *,
-        kind: str,
-        backend_name: str,
-        execute: Callable[[], Result],
-        backend: Any = None,
-        baseline: Callable[[], Result] | None = None,
-        decode: Callable[[Result], Mapping[str, Any]] | None = None,
-        seed: int | None = None,
-        labels: Sequence[str] = (),
-        isolation: str = "none",
-        principal: Principal | None = None,
-        job_id: str | None = None,
-        pipeline: str | None = None,
-        credential: Mapping[str, str] | None = None,
-    ) -> Released:
-        """Take one job along the path.
+    def submit(self, programs: Sequence[Program], **options: Unpack[JobOptions]) -> Released:
+        """Take one job along the path and wait for its end.
 
         Args:
             programs: the circuits with their values.
-            kind: sample, estimate or run.
-            backend_name: as the policy and the ledger name it.
-            execute: runs the programs on the device.
-            backend: the SDK's backend or sampler, or None.
-            baseline: computes the classical answer, or None.
-            decode: turns a result into named fields, or None.
-            seed: of a simulator, or None.
-            labels: data labels.
-            isolation: level the device runs the job at.
-            principal: who submits, when it is not the guard's own principal.
-            job_id: when the job has an id already.
-            pipeline: when it is not the guard's own.
-            credential: ids of the token and key that were shown, so that they can be revoked.
+            options: see `JobOptions`.
 
         Raises:
             DeniedError: the path denied it; the receipt is in `receipt`.
             HeldError: it waits for an approval.
             StorageError: it could not be recorded, so nothing was released.
         """
+        running = self._begin(programs, options)
+        threads.run(running.run, urgent=True)
+        try:
+            return running.future.result()
+        except BaseException:
+            if not running.future.done():  # interrupted
+                running.gathering.give_up()
+            raise
+
+    def start(self, programs: Sequence[Program], **options: Unpack[JobOptions]) -> Future[Released]:
+        """Take one job along the path on a thread of its own; see `submit`.
+
+        At most eight jobs of a process are under way at once; a future that has not begun can be
+        cancelled.
+        """
+        running = self._begin(programs, options)
+        threads.run(running.run)
+        return running.future
+
+    def _begin(self, programs: Sequence[Program], options: JobOptions) -> _Running:
         started = time.perf_counter()
         if os.getpid() != self._pid:
             self._open()  # a forked child has its parent's handles but not its threads
-        _checked(programs, kind)
-        job = self._job(programs, kind, backend_name, seed, labels, principal, job_id, pipeline)
+        _checked(programs, options["kind"])
+        job = self._job(programs, options)
+        execute = options["execute"]
         request = Request(
             job=job,
             programs=tuple(programs),
-            backend=backend,
+            backend=options.get("backend"),
             execute=execute,
-            baseline=baseline,
-            decode=decode,
-            isolation=isolation,
+            baseline=options.get("baseline"),
+            decode=options.get("decode"),
+            isolation=options.get("isolation", "none"),
             home=self._home,
             state=self.state,
             now=self.clock,
         )
         request.execute = self._intent_then(execute, request)
         request.shared |= {"policy": self._policy.sha256, "session": self._ensure_session()}
-        request.shared["credential"] = dict(credential or {})
-        gathering = Gathering(request, self._policy)
-        trace: Trace | None = None
-        try:
-            trace = gathering.walk()
-        finally:
-            faults = gathering.settle(trace.outcome if trace else Outcome.DENY)
-        request = gathering.request
+        request.shared["credential"] = dict(options.get("credential") or {})
+        return _Running(self, request, self._policy, started)
+
+    def _end(self, request: Request, trace: Trace, faults: list[str], started: float) -> Released:
+        """Record how a job ended, tell the observers, and hand over what was released.
+
+        Raises:
+            DeniedError: the path denied it.
+            HeldError: it waits for an approval.
+            StorageError: it could not be recorded.
+        """
+        job = request.job
+        self._record_calibration(request)
         entry = self._record(job, trace, request, faults)
-        receipt = self._receipt(job, trace, entry)
         released = trace.outcome in (Outcome.RELEASE, Outcome.FALLBACK)
         result = request.result if released else None
+        receipt = self._receipt(job, trace, entry, result)
         self._tell(job, trace, receipt, result, started, request)
         # What was refused must not be found in the frames of the exception.
         request.result = None
@@ -197,37 +265,29 @@ class Guard:
         assert result is not None  # the release stage allowed it, so there is one
         return Released(result=result, receipt=receipt, trace=trace)
 
-    def _job(
-        self,
-        programs: Sequence[Program],
-        kind: str,
-        backend_name: str,
-        seed: int | None,
-        labels: Sequence[str],
-        principal: Principal | None,
-        job_id: str | None,
-        pipeline: str | None,
-    ) -> Job:
+    def _job(self, programs: Sequence[Program], options: JobOptions) -> Job:
         now = self.clock()
         return Job(
-            id=job_id or f"{int(now * 1000):012x}{secrets.token_hex(8)}",
-            kind=kind,
-            principal=principal or self._principal,
+            id=options.get("job_id") or f"{int(now * 1000):012x}{secrets.token_hex(8)}",
+            kind=options["kind"],
+            principal=options.get("principal") or self._principal,
             mode=self.mode,
-            backend=backend_name,
-            circuits=tuple(_facts(p) for p in programs),
+            backend=options["backend_name"],
+            circuits=tuple([_facts(p) for p in programs]),
             submitted_at=datetime.fromtimestamp(now, UTC).isoformat(),
-            pipeline=pipeline or self.pipeline,
-            seed=seed,
-            labels=tuple(labels),
+            pipeline=options.get("pipeline") or self.pipeline,
+            seed=options.get("seed"),
+            labels=tuple(dict.fromkeys((*options.get("labels", ()), *_LABELS.get()))),
         )
 
     def _ensure_session(self) -> str:
         with self._lock:
             if self._session is None:
                 payload = session_payload(self._policy)
-                self._session = session_id(payload)
-                self.ledger.append("session", {"session": self._session}, payload)
+                session = session_id(payload)
+                # On the disk before any job of it: a full disk leaves no job without its session.
+                self.ledger.append("session", {"session": session}, payload).wait()
+                self._session = session
             return self._session
 
     def _intent_then(self, execute: Callable[[], Result], request: Request) -> Callable[[], Result]:
@@ -239,33 +299,54 @@ class Guard:
         """
 
         def run() -> Result:
+            scope = scope_of(request.job.principal, request.job.labels)
             for program in request.programs:
-                self._record_circuit(program)
+                self._record_circuit(program, scope)
             intent = {
                 "format": FORMAT,
                 "job": job_payload(request.job),
                 "bindings": _bindings(request.programs),
             }
             pending = self.ledger.append(
-                "admit", {"job": request.job.id}, msgspec.json.encode(intent)
+                "admit", {"job": request.job.id}, msgspec.json.encode(intent), **scope
             )
             if request.shared.get("cost_usd"):
                 pending.wait(LEDGER_TIMEOUT_S)
-            return execute()
+            token = _LABELS.set(request.job.labels)
+            try:
+                return execute()
+            finally:
+                _LABELS.reset(token)
 
         return run
 
-    def _record_circuit(self, program: Program) -> None:
+    def _record_circuit(self, program: Program, scope: Scope) -> None:
         sha = program.circuit.sha256
+        # Once for each subject: what one of them has erased, another's jobs still need.
+        known_as = sha, scope["subject"], scope["label"]
         with self._lock:
-            known = sha in self._circuits
-            self._circuits.add(sha)
+            known = known_as in self._circuits
+            self._circuits.add(known_as)
         if not known:
             self.ledger.append(
                 "circuit",
                 {"circuit": sha},
                 {"circuit": msgspec.json.decode(program.circuit.to_json())},
+                **scope,
             )
+
+    def _record_calibration(self, request: Request) -> None:
+        """Keep each calibration in force once, whole: what was decided on it can be looked into."""
+        calibration = request.shared.get("calibration")
+        if not isinstance(calibration, Calibration) or calibration.kind in ("ideal", "model"):
+            return
+        known_as = "calibration", calibration.id, ""
+        with self._lock:
+            known = known_as in self._circuits
+            self._circuits.add(known_as)
+        if not known:
+            payload = {"calibration": calibration.to_json().decode()}
+            self.ledger.append("calibration", {"calibration": calibration.id}, payload)
 
     def _record(self, job: Job, trace: Trace, request: Request, faults: list[str]) -> Entry:
         payload = {
@@ -277,10 +358,12 @@ class Guard:
             "settle_faults": faults,
         }
         header = {"job": job.id, "outcome": trace.outcome.value, "policy": self._policy.sha256}
-        pending = self.ledger.append(trace.ended_at, header, msgspec.json.encode(payload))
+        body = msgspec.json.encode(payload)
+        scope = scope_of(job.principal, job.labels)
+        pending = self.ledger.append(trace.ended_at, header, body, **scope)
         return pending.wait(LEDGER_TIMEOUT_S)
 
-    def _receipt(self, job: Job, trace: Trace, entry: Entry) -> Receipt:
+    def _receipt(self, job: Job, trace: Trace, entry: Entry, result: Result | None) -> Receipt:
         cause = trace.cause
         return Receipt(
             id=entry.id,
@@ -292,6 +375,7 @@ class Guard:
             policy_sha256=self._policy.sha256,
             index=entry.index,
             leaf_sha256=entry.leaf_hash.hex(),
+            exact=result is not None and result.extra.get("exact") is True,
         )
 
     def _tell(
@@ -314,11 +398,34 @@ class Guard:
             result=result,
         )
         for observer in self.observers:
-            observer(event)
+            try:
+                observer(event)
+            except Exception as error:  # noqa: BLE001 - the job is recorded and paid; it stands
+                sys.stderr.write(
+                    f"interlock: an observer failed ({type(error).__name__}: {error})\n"
+                )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Guard:
+        """Return the guard itself: copies of what it guards share ledger and budgets."""
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle what the guard was made with; another process opens the same home anew.
+
+        Observers and a clock of one's own stay behind.
+        """
+        home, document = str(self._home), dict(self._policy.document)
+        return _reopened, (document, home, self.principal, self.mode, self.pipeline)
 
     def close(self) -> None:
         """Sign a checkpoint over all records and close the ledger."""
         self.ledger.close()
+
+
+def _reopened(
+    document: Mapping[str, Any], home: str, principal: Principal | None, mode: Mode, pipeline: str
+) -> Guard:
+    return Guard(policy=document, home=home, principal=principal, mode=mode, pipeline=pipeline)
 
 
 def _checked(programs: Sequence[Program], kind: str) -> None:

@@ -10,15 +10,15 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from interlock import forks
 from interlock.errors import InternalError, StorageError
 
-__all__ = ["STOP_FILE", "Cap", "State", "Usage", "resume", "stop"]
+__all__ = ["STOP_FILE", "Cap", "State", "Usage", "fits", "resume", "stop"]
 
 STOP_FILE = "STOP"
 
@@ -65,7 +65,12 @@ class Usage:
     @property
     def fits(self) -> bool:
         """Whether the amount still fits under the limit."""
-        return self.limit is None or self.used + self.amount <= self.limit * (1 + 1e-12)
+        return fits(self.used, self.amount, self.limit)
+
+
+def fits(used: float, amount: float, limit: float | None) -> bool:
+    """Whether an amount still fits under a limit; sums of floats may miss it by a hair."""
+    return limit is None or used + amount <= limit * (1 + 1e-12)
 
 
 class State:
@@ -79,7 +84,7 @@ class State:
         self.home = home
         self.path = home / "state.db"
         self._stop = str(home / STOP_FILE)
-        self._local = threading.local()
+        self._connections = forks.Connections(self._connect)
         try:
             home.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
@@ -87,35 +92,34 @@ class State:
         with self._transaction() as db:
             db.execute(_SCHEMA)
 
-    def _connection(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None)
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=NORMAL")
-            self._local.connection = connection
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
+        )
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
         return connection
 
     @contextmanager
     def _transaction(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
         try:
-            db = self._connection()
-            if durable:
-                db.execute("PRAGMA synchronous=FULL")
-            try:
-                db.execute("BEGIN IMMEDIATE")
-                try:
-                    yield db
-                except BaseException:
-                    if db.in_transaction:
-                        db.execute("ROLLBACK")
-                    raise
-                db.execute("COMMIT")
-            finally:
+            with self._connections.use() as db:
                 if durable:
-                    db.execute("PRAGMA synchronous=NORMAL")
+                    db.execute("PRAGMA synchronous=FULL")
+                try:
+                    db.execute("BEGIN IMMEDIATE")
+                    try:
+                        yield db
+                    except BaseException:
+                        if db.in_transaction:
+                            db.execute("ROLLBACK")
+                        raise
+                    db.execute("COMMIT")
+                finally:
+                    if durable:
+                        db.execute("PRAGMA synchronous=NORMAL")
         except (sqlite3.Error, OSError) as error:
-            self._local.connection = None
+            self._connections.drop()
             raise _storage(self.path, error) from error
 
     def reserve(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
-import urllib.parse
-import urllib.request
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,11 +9,12 @@ from typing import Any
 
 from cryptography import x509
 
-from interlock.errors import BackendError, InputError, IntegrityError, SetupError
+from interlock.errors import BackendError, InputError, IntegrityError, InterlockError, SetupError
+from interlock.ledger.audit import Report
+from interlock.ledger.note import Checkpoint, parse_note
+from interlock.ledger.post import is_http, post
 
-__all__ = ["Anchor", "check", "fetch"]
-
-_MAX_ANSWER = 1 << 20
+__all__ = ["Anchor", "check", "check_kept", "copy_kept", "fetch"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +66,7 @@ def fetch(url: str, note: str, roots: list[x509.Certificate], *, timeout_s: floa
         IntegrityError: the answer is not a time-stamp of this note by a trusted authority.
     """
     request = _client().TimestampRequestBuilder().data(note.encode()).build()
-    if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
+    if not is_http(url):
         raise InputError(
             "not an address of a time-stamping authority",
             code="anchor-url",
@@ -76,12 +74,11 @@ def fetch(url: str, note: str, roots: list[x509.Certificate], *, timeout_s: floa
             expected="an http or https address",
             fix="pass --tsa https://...",
         )
-    headers = {"Content-Type": "application/timestamp-query"}
-    asked = urllib.request.Request(url, data=request.as_bytes(), headers=headers)  # noqa: S310 (scheme checked above)
     try:
-        with urllib.request.urlopen(asked, timeout=timeout_s) as answer:  # noqa: S310 (scheme checked above)
-            raw = answer.read(_MAX_ANSWER)
-    except (OSError, http.client.HTTPException) as error:
+        status, raw = post(url, request.as_bytes(), "application/timestamp-query", timeout_s)
+        if status != 200:
+            raise ValueError(f"status {status}")
+    except (OSError, ValueError) as error:
         raise BackendError(
             "the time-stamping authority cannot be reached",
             code="anchor-unreachable",
@@ -119,3 +116,48 @@ def check(
             expected="a time-stamp under one of the roots given",
             fix="check the authority's root certificate; do not rely on the time-stamp",
         ) from error
+
+
+def check_kept(home: Path, roots: list[x509.Certificate], report: Report) -> None:
+    """Add to an audit what the time-stamps in `anchors/` say; none at all is a fault.
+
+    The audit itself holds the stamped heads against the entries. A response kept beside a head
+    that it does not stamp under these roots is a fault.
+
+    Args:
+        home: folder of the ledger.
+        roots: trusted certificates.
+        report: of the same home.
+    """
+    kept = sorted((home / "anchors").glob("*.tsr"))
+    if not kept:
+        report.add("unstamped", "anchors", "no time-stamp", "one at least, since roots are given")
+    for path in kept:
+        where = f"anchors/{path.name}"
+        try:
+            note = path.with_suffix(".note").read_bytes().decode()
+            size = Checkpoint.parse(parse_note(note)[0]).size
+            stamped = check(path.read_bytes(), note, roots)
+        except (OSError, ValueError) as error:
+            report.add("stamp-forged", where, str(error), "a time-stamp and its head")
+        except InterlockError as error:
+            if error.code == "extra-missing":
+                raise
+            report.add("stamp-forged", where, error.got or "", error.expected or "")
+        else:
+            report.notes.append(f"time-stamped: {size} entries by {stamped.time.isoformat()}")
+            stamped_ns = int(stamped.time.timestamp()) * 10**9
+            report.hold_clock(size, stamped_ns, "the time-stamping authority")
+
+
+def copy_kept(home: Path, folder: Path) -> None:
+    """Copy stamped heads and their time-stamps into an export, where there are any.
+
+    Raises:
+        OSError: they cannot be read or written.
+    """
+    kept = sorted((home / "anchors").glob("*.tsr"))
+    for path in kept:
+        (folder / "anchors").mkdir(exist_ok=True)
+        for one in (path, path.with_suffix(".note")):
+            (folder / "anchors" / one.name).write_bytes(one.read_bytes())

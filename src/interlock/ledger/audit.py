@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from interlock.errors import InputError, InterlockError
-from interlock.ledger.entry import header_fields
+from interlock.ledger.clock import DRIFT_NS
+from interlock.ledger.entry import format_time, header_fields, parse_time
 from interlock.ledger.heads import Heads
 from interlock.ledger.identity import read_vkeys
 from interlock.ledger.note import Checkpoint, NoteKey, parse_note, verify_checkpoint
 from interlock.ledger.policy import WitnessPolicy
 from interlock.ledger.postgres import PostgresStore, address_of
-from interlock.ledger.rotation import ROTATED, KeyHistory
+from interlock.ledger.rotation import ROOTED, ROTATED, KeyHistory
+from interlock.ledger.schema import foreign_objects
 from interlock.ledger.sqlite import database_error
 from interlock.ledger.sqlite_read import untouched
 from interlock.ledger.store import CheckpointRow, Row
@@ -41,7 +43,8 @@ class Fault:
     Attributes:
         kind: `edited`, `deleted`, `newest-deleted`, `reordered`, `duplicated`, `rewritten`,
             `forked`, `swapped`, `clock-back`, `checkpoint-forged`, `rotation-forged`,
-            `unsigned`, `unwitnessed`, `damaged` or `unreadable`.
+            `unsigned`, `unwitnessed`, `unstamped`, `stamp-forged`, `renumbered`, `planted`,
+            `future-format`, `clock-ahead`, `damaged` or `unreadable`.
         where: the entry, head or file.
         got: what was found.
         expected: what would have been right.
@@ -67,6 +70,7 @@ class Report:
         faults: what is wrong, in the order found.
         more_faults: how many further faults were only counted.
         notes: what is not wrong but limits what the check can say.
+        times: size of a head -> time of the newest entry under it.
     """
 
     origin: str = ""
@@ -78,6 +82,7 @@ class Report:
     faults: list[Fault] = field(default_factory=list)
     more_faults: int = 0
     notes: list[str] = field(default_factory=list)
+    times: dict[int, str] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -87,6 +92,20 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         """Return the report as JSON values."""
         return {"ok": self.ok, **asdict(self)}
+
+    def hold_clock(self, size: int, seen_ns: int, who: str) -> None:
+        """Note a fault if entries are later than when somebody else had seen a head over them."""
+        time, where = self.times.get(size), f"the first {size} entries"
+        if not time:
+            return
+        try:
+            late = parse_time(time) > seen_ns + DRIFT_NS
+        except ValueError:
+            self.add("unreadable", where, time, "a time")
+            return
+        if late:
+            expected = f"at most an hour after {format_time(seen_ns)}, when {who} saw them"
+            self.add("clock-ahead", where, time, expected)
 
     def add(self, kind: str, where: str, got: str, expected: str) -> None:
         """Note a fault."""
@@ -123,7 +142,7 @@ def audit(
     path = home / "ledger.db"
     heads = Heads(home / "checkpoints")
     if source is None and (address := address_of(home)):
-        found = PostgresStore(address, origin="", create=False)
+        found = PostgresStore(address, origin="", create=False, strict=False)
         try:
             return audit(home, keys, policy, found)
         finally:
@@ -164,14 +183,18 @@ def _examine(
     origin = keys[0].name if keys else ""
     report.origin = origin
     history = KeyHistory(keys)
-    kept = Heads(home / "checkpoints").notes()
-    notes = [(f"checkpoints/{file.name}", note) for file, note in kept]
+    # A stamped head is one more head kept outside the database.
+    kept = [*Heads(home / "checkpoints").notes(), *Heads(home / "anchors").notes()]
+    notes = [(f"{file.parent.name}/{file.name}", note) for file, note in kept]
     try:
         if source is None:
             _compare(report, _valid(report, notes, history, origin), {0: EMPTY_ROOT}, 0)
         else:
             if isinstance(source, _FileSource):
                 source.check(report, path.name)
+            if isinstance(source, PostgresStore):
+                for found in source.foreign_objects():
+                    report.add("planted", "database", found, "only what Interlock makes")
             _check_source(report, source, history, origin, notes)
         if policy is not None:
             _check_witnesses(report, policy, notes)
@@ -198,10 +221,15 @@ def _check_witnesses(report: Report, policy: WitnessPolicy, notes: list[tuple[st
             best = error
         else:
             report.notes.append(f"witnesses of the newest head: {', '.join(seen) or 'none'}")
+            for name in seen:
+                for time_s in verify_checkpoint(note, [policy.witnesses[name]])[1].values():
+                    report.hold_clock(newest, (time_s or 0) * 10**9, f"witness {name}")
             return
+    where = f"head of {newest} entries"
     if best is not None:
-        where = f"head of {newest} entries"
         report.add("unwitnessed", where, best.got or "", best.expected or "")
+    elif policy.quorum != "none":
+        report.add("unwitnessed", "all heads", "no signed head", f"quorum {policy.quorum}")
 
 
 def _valid(
@@ -254,6 +282,8 @@ class _FileSource:
         for (line,) in self._connection.execute("PRAGMA integrity_check(5)"):
             if line != "ok":
                 report.add("damaged", name, str(line), "an intact database")
+        for found in foreign_objects(self._connection):
+            report.add("planted", name, found, "only what Interlock makes")
 
     def meta(self) -> dict[str, str]:
         return dict(self._connection.execute("SELECT name, value FROM meta"))
@@ -293,7 +323,10 @@ def _check_source(
     origin: str,
     notes: list[tuple[str, str]],
 ) -> None:
-    found = source.meta().get("origin")
+    meta = source.meta()
+    if meta.get("format") != "1":
+        report.add("future-format", "database", f"format {meta.get('format')}", "format 1")
+    found = meta.get("origin")
     if found != origin:
         report.add("swapped", "database", str(found), origin)
     stored = source.checkpoints()
@@ -310,12 +343,14 @@ class _Places:
     def __init__(self, report: Report) -> None:
         self._report = report
         self._missing: set[int] = set()
-        self._found = 0
+        self._moved, self._first_moved = 0, ""
         self.next = 0
 
     def see(self, index: int, claim: int) -> None:
         where = f"entry {index}"
-        self._found += 1
+        if index != claim and claim >= self.next:
+            self._moved += 1
+            self._first_moved = self._first_moved or f"entry {claim} stored as {index}"
         if claim == self.next:
             self.next += 1
         elif self.next < claim <= self.next + _WIDEST_GAP:
@@ -330,7 +365,6 @@ class _Places:
             self._report.add("edited", where, f"says it is entry {claim}", where)
 
     def skip(self) -> None:
-        self._found += 1
         self.next += 1
 
     def finish(self) -> None:
@@ -338,6 +372,9 @@ class _Places:
             count = end - start + 1
             where = f"entry {start}" if count == 1 else f"entries {start} to {end}"
             self._report.add("deleted", where, f"{count} missing", "no gap")
+        if self._moved:
+            got = f"{self._moved} entries, first {self._first_moved}"
+            self._report.add("renumbered", "entries", got, "each entry at its signed index")
 
 
 def _ranges(numbers: list[int]) -> Iterator[tuple[int, int]]:
@@ -365,20 +402,21 @@ def _walk(
                 expected = f"at or after {last_time}"
                 report.add("clock-back", f"entry {row[0]}", fields["time"], expected)
             last_time = max(fields["time"], last_time)
-            if fields["event"] == ROTATED:
-                _rotate(report, history, row[0], fields["header"])
+            if fields["event"] in (ROTATED, ROOTED):
+                _rotate(report, history, row[0], fields)
         frontier.append(leaf)
         if frontier.size in sizes:
             roots[frontier.size] = frontier.root()
+            report.times[frontier.size] = last_time
     places.finish()
     report.size = frontier.size
     report.root = frontier.root().hex()
     return roots, places.next
 
 
-def _rotate(report: Report, history: KeyHistory, index: int, header: dict[str, Any]) -> None:
+def _rotate(report: Report, history: KeyHistory, index: int, fields: dict[str, Any]) -> None:
     try:
-        history.add(index, header)
+        history.add(index, fields["event"], fields["header"])
     except InterlockError as error:
         report.add("rotation-forged", f"entry {index}", error.got or "", error.expected or "")
 

@@ -24,8 +24,8 @@ class Ticking(Protocol):
     def closed(self) -> bool:
         """Whether it was closed."""
 
-    def tick(self) -> None:
-        """Do what is due."""
+    def tick(self) -> float:
+        """Do what is due; return the seconds until something may be."""
 
     def close(self) -> None:
         """Let go."""
@@ -56,6 +56,7 @@ def start(ledger: Ticking) -> threading.Thread:
 
 
 def _run(reference: weakref.ref[Ticking]) -> None:
+    pause = LINGER_S
     while True:
         ledger = reference()
         if ledger is None or ledger.closed:
@@ -64,8 +65,9 @@ def _run(reference: weakref.ref[Ticking]) -> None:
         del ledger
         if not wake.wait(1.0):
             continue
-        time.sleep(LINGER_S)
+        time.sleep(pause)
+        pause = LINGER_S
         ledger = reference()
         if ledger is not None and not ledger.closed:
             with contextlib.suppress(InterlockError):
-                ledger.tick()
+                pause = ledger.tick()

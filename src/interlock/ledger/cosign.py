@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import http.client
-import time
-import urllib.error
-import urllib.parse
-import urllib.request
+import re
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from interlock.errors import BackendError, IntegrityError, InterlockError
 from interlock.ledger.note import Checkpoint, NoteKey, parse_note, verify_checkpoint
+from interlock.ledger.post import is_http, post
 from interlock.ledger.witness import request_body
 
 __all__ = ["ask"]
 
-_MAX_ANSWER = 1 << 18
+_SIZE = re.compile(r"[0-9]{1,19}")
 
 
 def ask(
@@ -34,7 +30,7 @@ def ask(
         note: the signed checkpoint.
         keys: the witness's keys; lines by other keys are dropped.
         prove: gives the consistency proof from an older size.
-        timeout_s: how long to wait for each answer.
+        timeout_s: how long to wait for each answer, from the connection to its last byte.
 
     Raises:
         BackendError: no answer, or a refusal.
@@ -48,17 +44,14 @@ def ask(
         if status != 409:
             break
         size = text.strip()
-        if not size.isdigit() or len(size) > 19:
+        if _SIZE.fullmatch(size) is None:
             raise _refused(url, status, text)
         if int(size) > checkpoint.size or int(size) == old:
-            raise IntegrityError(
-                "the witness has cosigned a history that this ledger does not continue",
-                code="witness-conflict",
-                got=f"{size} entries at {url}",
-                expected=f"a prefix of these {checkpoint.size} entries",
-                fix="this ledger was cut or forked: keep it, and compare with other copies",
-            )
+            raise _conflict(url, int(size), checkpoint.size)
         old = int(size)
+    if status == 422 and old:
+        # The proof from the witness's own size is this ledger's: another root stands there.
+        raise _conflict(url, old, checkpoint.size)
     if status != 200:
         raise _refused(url, status, text)
     return _accepted(url, note, text, keys)
@@ -82,18 +75,12 @@ def _accepted(url: str, note: str, text: str, keys: Sequence[NoteKey]) -> str:
 
 
 def _post(url: str, body: str, timeout_s: float) -> tuple[int, str]:
-    if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
+    if not is_http(url):
         raise _refused(url, 0, "not an http or https address")
-    request = urllib.request.Request(  # noqa: S310 (scheme checked above)
-        url.rstrip("/") + "/add-checkpoint", data=body.encode(), method="POST"
-    )
     try:
-        with urllib.request.urlopen(request, timeout=timeout_s) as answer:  # noqa: S310 (scheme checked above)
-            return answer.status, _read(answer, timeout_s)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, _read(error, timeout_s)
-    except (OSError, http.client.HTTPException, ValueError) as error:
+        target = url.rstrip("/") + "/add-checkpoint"
+        status, raw = post(target, body.encode(), "text/plain; charset=utf-8", timeout_s)
+    except (OSError, ValueError) as error:
         raise BackendError(
             "the witness cannot be reached",
             code="witness-unreachable",
@@ -101,15 +88,17 @@ def _post(url: str, body: str, timeout_s: float) -> tuple[int, str]:
             expected=f"an answer within {timeout_s} s",
             fix="check the address, start the witness, or go on with the others of the quorum",
         ) from error
+    return status, raw.decode("utf-8", "replace")
 
 
-def _read(answer: Any, timeout_s: float) -> str:
-    deadline, data = time.monotonic() + timeout_s, b""
-    while chunk := answer.read1(1 << 16):
-        data += chunk
-        if len(data) > _MAX_ANSWER or time.monotonic() > deadline:
-            raise ValueError("an answer that is too long or too slow")
-    return data.decode("utf-8", "replace")
+def _conflict(url: str, seen: int, size: int) -> IntegrityError:
+    return IntegrityError(
+        "the witness has cosigned a history that this ledger does not continue",
+        code="witness-conflict",
+        got=f"{seen} entries at {url}",
+        expected=f"a prefix of these {size} entries",
+        fix="this ledger was cut or forked: keep it, and compare with other copies",
+    )
 
 
 def _refused(url: str, status: int, text: str) -> BackendError:

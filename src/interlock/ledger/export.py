@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from interlock.crypto import files
 from interlock.errors import UsageError
+from interlock.ledger.anchor import copy_kept
 from interlock.ledger.entry import Entry
 from interlock.ledger.ledger import Ledger
 
@@ -56,8 +57,10 @@ def export(
         for name in ("README.txt", "verify.py"):
             resource = importlib.resources.files("interlock.ledger.offline") / name
             (folder / name).write_bytes(resource.read_bytes())
-        vkeys = "".join(f"{key}\n" for key in ledger.public_keys)
-        (folder / "ledger.vkeys").write_text(vkeys)
+        for generation, keys in enumerate(ledger.history().until(head.size)):
+            name = f"ledger.vkeys.{generation}" if generation else "ledger.vkeys"
+            (folder / name).write_text("".join(f"{key}\n" for key in keys))
+        copy_kept(ledger.home, folder)
         for size, text in ledger.heads():
             if size <= head.size:
                 (folder / "heads" / f"{size:020d}.note").write_text(text)

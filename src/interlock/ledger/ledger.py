@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from interlock.crypto import files
 from interlock.crypto.dsse import ArtefactSigner
@@ -16,9 +16,8 @@ from interlock.crypto.keys import KeyStore
 from interlock.errors import InputError, IntegrityError, StorageError
 from interlock.ledger import background
 from interlock.ledger import entry as entries
-from interlock.ledger.anchor import Anchor, fetch, roots_from
 from interlock.ledger.audit import Report, audit
-from interlock.ledger.cosign import ask
+from interlock.ledger.clock import check_against
 from interlock.ledger.entry import Draft, Entry, HeaderValue
 from interlock.ledger.heads import Heads
 from interlock.ledger.identity import Identity, missing_keys
@@ -26,17 +25,20 @@ from interlock.ledger.notary import Notary
 from interlock.ledger.note import (
     Checkpoint,
     NoteKey,
+    verify_checkpoint,
 )
 from interlock.ledger.postgres import PostgresShelf, PostgresStore, address_of
 from interlock.ledger.proof import Proof
 from interlock.ledger.reader import Reader
-from interlock.ledger.records import Records
-from interlock.ledger.rotation import ROTATED, endorse
+from interlock.ledger.rotating import Rotating
 from interlock.ledger.sequencer import Pending, Sequencer, extend, gap, truncated, unsigned
 from interlock.ledger.sqlite import SqliteStore
 from interlock.ledger.store import Store
 from interlock.ledger.subjects import Scope, SubjectKeys
 from interlock.ledger.tree import Frontier, Tree
+
+if TYPE_CHECKING:
+    from interlock.ledger.anchor import Anchor
 
 __all__ = ["Ledger"]
 
@@ -48,7 +50,7 @@ ERASED = "ledger.erased"
 _OWN = Scope("interlock:ledger")
 
 
-class Ledger(Records):
+class Ledger(Rotating):
     """An append-only record that shows what was changed in it afterwards.
 
     Tamper-evident, not tamper-proof: whoever holds the keys can write a different history. A
@@ -112,15 +114,13 @@ class Ledger(Records):
         identity = Identity(home, keys)
         path = home / "ledger.db"
         database = database or address_of(home)
-        if (
-            database is None
-            and not path.exists()
-            and (newest := Heads(home / "checkpoints").newest())
-        ):
+        newest = Heads(home / "checkpoints").newest() if database is None else None
+        if newest is not None and not path.exists():
             raise truncated(0, newest[0].size)
         store: Store
         if database is None:
-            store = SqliteStore(path, origin=identity.origin)
+            # A ledger that had a head is not made anew in a database that was emptied.
+            store = SqliteStore(path, origin=None if newest else identity.origin)
         else:
             store = PostgresStore(database, origin=identity.origin)
         try:
@@ -184,8 +184,10 @@ class Ledger(Records):
             event: what happened, for instance a stage of the guarded path.
             header: flat, in the clear, kept for ever: no personal data.
             payload: JSON values, or an object as JSON text; encrypted under the subject's data key.
-            subject: whom the payload is about; `erase` works by subject.
-            label: data label; `expire` ends the retention of a label, month by month.
+            subject: whom the payload is about; `erase` works by subject. Several, one a line: the
+                payload is erased with any of them.
+            label: data label; `expire` ends the retention of a label, month by month. Several, one
+                a line: the first to end ends it.
 
         Raises:
             InputError: a value cannot be recorded exactly.
@@ -225,6 +227,9 @@ class Ledger(Records):
         if not self.wake.is_set():
             self._start()
         return pending
+
+    def _append_own(self, event: str, header: Mapping[str, HeaderValue]) -> Pending:
+        return self._append(event, header, {})
 
     def _start(self) -> None:
         self.wake.set()
@@ -274,22 +279,6 @@ class Ledger(Records):
                 self._tree.append(leaf)
             return self._tree
 
-    def rotate(self) -> int:
-        """Make new signing keys, endorsed by the old ones in an entry; return their generation.
-
-        Heads from that entry on are signed by the new keys. The old private keys are kept: they
-        open nothing, and other processes may be signing a last head with them.
-        """
-        with files.locked(self._keys.lock_path()):
-            generation = self.history().generation + 1
-            old = self._identity.signers(generation - 1)
-            new = [signer.key for signer in self._identity.signers(generation, create=True)]
-            self._append(ROTATED, endorse(generation, new, old), {}).wait(_TURN_S)
-        text = "".join(f"{key}\n" for key in new)
-        files.write_private(self.home / f"ledger.vkeys.{generation}", text.encode(), mode=0o644)
-        self.checkpoint()
-        return generation
-
     def erase(self, subject: str) -> list[Entry]:
         """Destroy the data keys of a subject and record it; return the receipts.
 
@@ -297,7 +286,7 @@ class Ledger(Records):
         database, while every proof still holds. Copies of the `keys` folder are out of reach of
         this call: keep none, or let them expire.
         """
-        self._subjects.destroy(lambda scope: scope.subject == subject)
+        self._subjects.destroy(lambda scope: scope.about(subject))
         return self._record_destroyed("erase")
 
     def expire(self, label: str, months: int) -> list[Entry]:
@@ -310,7 +299,7 @@ class Ledger(Records):
         year, month = map(int, self._month().split("-"))
         oldest = year * 12 + month - 1 - months
         keep = f"{oldest // 12:04d}-{oldest % 12 + 1:02d}"
-        self._subjects.destroy(lambda scope: scope.label == label and scope.period < keep)
+        self._subjects.destroy(lambda scope: scope.labelled(label) and scope.period < keep)
         return self._record_destroyed("retention")
 
     def _record_destroyed(self, reason: str) -> list[Entry]:
@@ -328,8 +317,11 @@ class Ledger(Records):
 
         Raises:
             BackendError: the witness cannot be reached or refuses.
-            IntegrityError: the witness knows another history of this ledger.
+            IntegrityError: the witness knows another history of this ledger, or another time; the
+                cosigned head is kept then.
         """
+        from interlock.ledger.cosign import ask
+
         note = self.checkpoint()
         head = self.check_note(note)
         tree = self._grown_tree()
@@ -343,7 +335,29 @@ class Ledger(Records):
             frontier = Frontier.from_bytes(row.size, row.frontier)
             self._sequencer.put_note(frontier, note, _TURN_S)
         self._heads.add(head, note)
+        for key, time_s in verify_checkpoint(note, keys)[1].items():
+            if time_s is not None:
+                check_against(time_s * 10**9, self._clock(), f"witness {key.partition('+')[0]}")
         return note
+
+    def encrypt(self, data: bytes, *, subject: str, label: str = "") -> bytes:
+        """Encrypt what is kept elsewhere as `append` would: `erase` and `expire` reach it there."""
+        scope = Scope(subject, label, self._month() if label else "")
+        key_id, stored = self._subjects.encrypt(scope, data)
+        return key_id.encode() + stored
+
+    def scope_of(self, data: bytes) -> tuple[str, str] | None:
+        """Return subject and label of what `encrypt` made, None once it is erased."""
+        scope = self._subjects.scope_of(data[:32].decode("ascii", "replace"))
+        return None if scope is None else (scope.subject, scope.label)
+
+    def decrypt(self, data: bytes) -> bytes | None:
+        """Return what `encrypt` was given, None once the subject is erased.
+
+        Raises:
+            IntegrityError: it is not what was encrypted.
+        """
+        return self._subjects.decrypt(data[:32].decode("ascii", "replace"), data[32:])
 
     @property
     def public_keys(self) -> list[NoteKey]:
@@ -361,21 +375,26 @@ class Ledger(Records):
     def keys_of(self, subject: str) -> set[str]:
         """Return the ids of the data keys a subject has (none once it is erased)."""
         scopes = self._subjects.scopes()
-        return {key_id for key_id, scope in scopes.items() if scope.subject == subject}
+        return {key_id for key_id, scope in scopes.items() if scope.about(subject)}
 
     def anchor(self, url: str, roots: Path, *, timeout_s: float = 15.0) -> Anchor:
         """Have an RFC 3161 authority stamp the newest head; keep its answer in `anchors/`.
 
         Raises:
             BackendError: no answer.
-            IntegrityError: the answer is not a time-stamp of this head under these roots.
+            IntegrityError: the answer is not a time-stamp of this head under these roots, or is
+                of another time than this machine's; it is kept then.
         """
+        from interlock.ledger.anchor import fetch, roots_from
+
         note = self.checkpoint()
         size = self.check_note(note).size
         stamped = fetch(url, note, roots_from(roots), timeout_s=timeout_s)
         folder = files.private_dir(self.home / "anchors")
         files.write_private(folder / f"{size:020d}.note", note.encode())
         files.write_private(folder / f"{size:020d}.tsr", stamped.response)
+        stamped_ns = int(stamped.time.timestamp()) * 10**9
+        check_against(stamped_ns, self._clock(), "the time-stamping authority")
         return stamped
 
     def verify(self) -> Report:
@@ -383,9 +402,9 @@ class Ledger(Records):
         source = self._store if isinstance(self._store, PostgresStore) else None
         return audit(self.home, source=source)
 
-    def tick(self) -> None:
-        """Do what is due in the background: called every few milliseconds while there is work."""
-        if self._sequencer.overdue():
+    def tick(self) -> float:
+        """Do what is due in the background, and return the seconds until something may be."""
+        if not self._sequencer.due_s():
             self._sequencer.flush(_TURN_S)
         size, now = self._sequencer.size, time.monotonic()
         if size != self._seen:
@@ -397,6 +416,7 @@ class Ledger(Records):
             self.wake.clear()
             if not self._sequencer.idle:
                 self.wake.set()
+        return self._sequencer.due_s()
 
     def close(self) -> None:
         """Record what is queued, sign a last head and let go; a second call does nothing."""

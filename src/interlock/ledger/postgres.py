@@ -17,6 +17,8 @@ from typing import Any, NoReturn
 
 from interlock.crypto import files
 from interlock.errors import IntegrityError, InterlockError, SetupError, StorageError
+from interlock.ledger.postgres_schema import FOREIGN, TABLES
+from interlock.ledger.schema import planted
 from interlock.ledger.store import CheckpointRow, Row
 
 __all__ = ["PostgresStore"]
@@ -24,17 +26,6 @@ __all__ = ["PostgresStore"]
 _VERSION = "1"
 _LOCK = 0x494C4B4C
 _PAGE = 1000
-_SCHEMA = """
-CREATE SCHEMA IF NOT EXISTS interlock;
-CREATE TABLE IF NOT EXISTS interlock.meta (name text PRIMARY KEY, value text NOT NULL);
-CREATE TABLE IF NOT EXISTS interlock.entries (
-  idx bigint PRIMARY KEY, event text NOT NULL, leaf bytea NOT NULL,
-  header bytea NOT NULL, payload bytea NOT NULL);
-CREATE INDEX IF NOT EXISTS entries_event ON interlock.entries (event, idx);
-CREATE TABLE IF NOT EXISTS interlock.checkpoints (
-  size bigint PRIMARY KEY, root bytea NOT NULL, frontier bytea NOT NULL, note text);
-CREATE TABLE IF NOT EXISTS interlock.subject_keys (id text PRIMARY KEY, sealed bytea);
-"""
 
 
 def address_of(home: Path) -> str | None:
@@ -100,9 +91,12 @@ class PostgresStore:
         address: connection string, like `postgresql://user@host/database`.
         origin: written when the tables are made.
         create: make the tables when they are missing.
+        strict: refuse a database with triggers, rules or tables of somebody else.
     """
 
-    def __init__(self, address: str, *, origin: str, create: bool = True) -> None:
+    def __init__(
+        self, address: str, *, origin: str, create: bool = True, strict: bool = True
+    ) -> None:
         self._address = address
         self._mutex = threading.Lock()
         self._error: Any = _psycopg().Error
@@ -112,6 +106,8 @@ class PostgresStore:
             if create:
                 self._prepare(origin)
             self.origin = self._checked_origin()
+            if strict and (foreign := self.foreign_objects()):
+                raise self._planted(foreign)
         except self._error as error:
             self.close()
             _fail(error)
@@ -132,12 +128,20 @@ class PostgresStore:
         with self._writer.transaction():
             self._writer.execute("SET LOCAL lock_timeout = '10s'")
             self._writer.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
-            self._writer.execute(_SCHEMA)
+            self._writer.execute(TABLES)
             values = [("format", _VERSION), ("origin", origin)]
             for pair in values:
                 self._writer.execute(
                     "INSERT INTO interlock.meta VALUES (%s, %s) ON CONFLICT DO NOTHING", pair
                 )
+
+    def foreign_objects(self) -> list[str]:
+        """Return what the ledger's schema holds that Interlock did not make, and what it lacks."""
+        return [str(found) for (found,) in self._read(FOREIGN)]
+
+    def _planted(self, foreign: list[str]) -> IntegrityError:
+        info = self._reader.info
+        return planted(f"{info.host}/{info.dbname}", foreign)
 
     def _checked_origin(self) -> str:
         meta = self.meta()
@@ -180,8 +184,14 @@ class PostgresStore:
             raise
 
     def commit(self) -> None:
-        """Make everything since `begin` durable."""
+        """Make everything since `begin` durable, unless something planted may have touched it.
+
+        Looked for after the writing: its locks keep triggers and rules as they were meanwhile.
+        """
         try:
+            if foreign := [str(found) for (found,) in self._writer.execute(FOREIGN)]:
+                self._writer.execute("ROLLBACK")
+                raise self._planted(foreign)
             self._writer.execute("COMMIT")
         except self._error as error:
             with contextlib.suppress(self._error):

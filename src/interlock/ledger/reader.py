@@ -9,6 +9,7 @@ from typing import Self
 from interlock.crypto.keys import KeyStore
 from interlock.errors import IntegrityError
 from interlock.ledger.audit import Report, audit
+from interlock.ledger.entry import header_fields
 from interlock.ledger.existing import existing
 from interlock.ledger.heads import Heads
 from interlock.ledger.identity import read_vkeys
@@ -59,11 +60,11 @@ class Reader(Records):
                     fix="read the right database, or put back the ledger.vkeys that belongs to it",
                 )
             keys = KeyStore.reading(home / "keys")
-            opener = None
+            self._subjects: SubjectKeys | None = None
             if keys is not None and keys.has("subject-wrap"):
                 shelf = PostgresShelf(store) if isinstance(store, PostgresStore) else None
-                opener = SubjectKeys(keys, shelf, create=False)
-            super().__init__(home, store, store.origin, first, opener)
+                self._subjects = SubjectKeys(keys, shelf, create=False)
+            super().__init__(home, store, store.origin, first, self._subjects)
             self._check_size()
         except BaseException:
             store.close()
@@ -77,6 +78,19 @@ class Reader(Records):
             raise truncated(size, longest)
         if size and not signed and not self.signed_frontier().size:
             raise unsigned(size)
+
+    def labelled(self, label: str) -> tuple[int, str | None] | None:
+        """Return how many entries have a data label and can still be read, and the oldest's time.
+
+        None where the keys that say so are not here. What was erased is not counted.
+        """
+        if self._subjects is None:
+            return None
+        scopes = self._subjects.scopes()
+        keys = {key_id for key_id, scope in scopes.items() if scope.labelled(label)}
+        headers = (header_fields(row[3]) for row in self._store.rows())
+        times = [fields["time"] for fields in headers if fields["key"] in keys]
+        return len(times), min(times, default=None)
 
     def verify(self) -> Report:
         """Check every entry and every head against each other; see `interlock.ledger.audit`."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Protocol
 
@@ -12,7 +14,7 @@ from interlock.ledger import entry as entries
 from interlock.ledger.entry import Entry
 from interlock.ledger.heads import Heads
 from interlock.ledger.note import Checkpoint, NoteKey, parse_note, verify_checkpoint
-from interlock.ledger.rotation import ROTATED, KeyHistory
+from interlock.ledger.rotation import ROOTED, ROTATED, KeyHistory
 from interlock.ledger.sequencer import misfit
 from interlock.ledger.store import CheckpointRow, Row
 from interlock.ledger.tree import Frontier
@@ -81,9 +83,10 @@ class Records:
 
     def history(self) -> KeyHistory:
         """Return the generations of signing keys that the entries so far put in force."""
-        known = self._history.generation
-        for row in islice(self._store.rows(0, ROTATED), known, None):
-            self._history.add(row[0], entries.header_fields(row[3])["header"])
+        start = self._history.next
+        pages = [self._store.rows(start, event) for event in (ROTATED, ROOTED)]
+        for row in heapq.merge(*pages, key=itemgetter(0)):
+            self._history.add(row[0], row[1], entries.header_fields(row[3])["header"])
         return self._history
 
     def check_note(self, note: str) -> Checkpoint:

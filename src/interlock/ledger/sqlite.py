@@ -8,24 +8,18 @@ import os
 import sqlite3
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from interlock import forks
 from interlock.errors import IntegrityError, InterlockError, StorageError
+from interlock.ledger.schema import TABLES, foreign_objects, planted
 from interlock.ledger.store import CheckpointRow, Row
 
 __all__ = ["SqliteReads", "SqliteStore", "database_error"]
 
 _VERSION = 1
-_SCHEMA = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
-CREATE TABLE entries (
-  idx INTEGER PRIMARY KEY, event TEXT NOT NULL, leaf BLOB NOT NULL,
-  header BLOB NOT NULL, payload BLOB NOT NULL) STRICT;
-CREATE INDEX entries_event ON entries (event, idx);
-CREATE TABLE checkpoints (
-  size INTEGER PRIMARY KEY, root BLOB NOT NULL, frontier BLOB NOT NULL, note TEXT) STRICT;
-"""
 _COLUMNS = "idx, event, leaf, header, payload"
 _PAGE = 500
 
@@ -33,7 +27,15 @@ _PAGE = 500
 #: a file drops the process's POSIX locks on it.
 _turns: dict[str, tuple[int, threading.Lock]] = {}
 _turns_guard = threading.Lock()
-os.register_at_fork(after_in_child=_turns.clear)
+
+
+def _renew() -> None:
+    """Give a forked child turns of its own: what its parent's threads held, it can never get."""
+    global _turns, _turns_guard
+    _turns, _turns_guard = {}, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew)
 
 
 def database_error(path: Path, error: sqlite3.Error) -> InterlockError:
@@ -86,14 +88,15 @@ def _busy(path: Path, got: str) -> StorageError:
     )
 
 
-class SqliteReads:
+class SqliteReads(ABC):
     """The questions a ledger file answers, whichever way it was opened."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
+    @abstractmethod
     def _read(self, sql: str, values: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
-        raise NotImplementedError
+        """Return the rows a query finds."""
 
     def checkpoints(self) -> Sequence[CheckpointRow]:
         """Return the tree heads by size."""
@@ -146,11 +149,14 @@ class SqliteStore(SqliteReads):
         super().__init__(path)
         self._name = str(path.resolve())
         self._pid = os.getpid()
-        self._local = threading.local()
-        self._readers: list[sqlite3.Connection] = []
-        self._writer = self._connect()
+        self._readers = forks.Connections(self._reader)
+        self._open: sqlite3.Connection | None = None
+        self._closed = False
+        self._schema: object = None
+        forks.watch(self.let_go)
         try:
-            self.origin = self._prepare(origin)
+            with forks.entered():
+                self.origin = self._prepare(origin)
         except sqlite3.Error as error:
             self.close()
             raise database_error(path, error) from error
@@ -158,7 +164,27 @@ class SqliteStore(SqliteReads):
             self.close()
             raise
 
+    @property
+    def _writer(self) -> sqlite3.Connection:
+        if self._open is None:
+            self._open = self._connect()
+        return self._open
+
+    def let_go(self) -> None:
+        """Close the writing connection; it is opened again when it is next used."""
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
     def _connect(self) -> sqlite3.Connection:
+        if self._closed:
+            raise StorageError(
+                "the ledger is closed",
+                code="ledger-closed",
+                got=f"a use of {self._path} after `close`",
+                expected="an open ledger",
+                fix="open it again",
+            )
         try:
             connection = sqlite3.connect(
                 self._path, timeout=5.0, isolation_level=None, check_same_thread=False
@@ -168,6 +194,11 @@ class SqliteStore(SqliteReads):
             connection.execute("PRAGMA secure_delete=ON")
         except sqlite3.Error as error:
             raise database_error(self._path, error) from error
+        return connection
+
+    def _reader(self) -> sqlite3.Connection:
+        connection = self._connect()
+        connection.execute("PRAGMA query_only=ON")
         return connection
 
     def _prepare(self, origin: str | None) -> str:
@@ -184,7 +215,7 @@ class SqliteStore(SqliteReads):
                     expected="a ledger",
                     fix="restore it from a copy",
                 )
-            for statement in _SCHEMA.strip().split(";\n"):
+            for statement in TABLES.strip().split(";\n"):
                 writer.execute(statement)
             values = {"format": str(_VERSION), "origin": origin}
             writer.executemany("INSERT INTO meta VALUES (?, ?)", values.items())
@@ -198,8 +229,17 @@ class SqliteStore(SqliteReads):
                 expected=f"version {_VERSION}",
                 fix="open it with the Interlock version that wrote it; nothing was changed",
             )
+        self._check_schema()
         found: str = meta["origin"]
         return found
+
+    def _check_schema(self) -> None:
+        """Refuse a database with foreign triggers or tables; looks again whenever they change."""
+        version = self._writer.execute("PRAGMA schema_version").fetchone()
+        if version != self._schema:
+            if foreign := foreign_objects(self._writer):
+                raise planted(str(self._path), foreign)
+            self._schema = version
 
     def begin(self, deadline: float) -> None:
         """Become the one writer: first by a fair turn among our own, then in SQLite."""
@@ -213,10 +253,25 @@ class SqliteStore(SqliteReads):
             )
         self._turn(deadline)
         try:
+            forks.enter()
+        except InterlockError:
+            self._give_turn()
+            raise
+        try:
             self._writer.execute("BEGIN IMMEDIATE")
+        except InterlockError:
+            self._release()
+            raise
         except sqlite3.Error as error:
             self._release()
             raise database_error(self._path, error) from error
+        try:
+            self._check_schema()
+        except BaseException as error:
+            self.rollback()
+            if isinstance(error, sqlite3.Error):
+                raise database_error(self._path, error) from error
+            raise
 
     def _turn(self, deadline: float) -> None:
         name = self._name
@@ -242,6 +297,10 @@ class SqliteStore(SqliteReads):
                 return
 
     def _release(self) -> None:
+        forks.leave()
+        self._give_turn()
+
+    def _give_turn(self) -> None:
         fd, mutex = self._held
         fcntl.lockf(fd, fcntl.LOCK_UN)
         mutex.release()
@@ -310,23 +369,18 @@ class SqliteStore(SqliteReads):
 
     def _read(self, sql: str, values: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
         try:
-            connection = getattr(self._local, "connection", None)
-            if connection is None:
-                connection = self._connect()
-                connection.execute("PRAGMA query_only=ON")
-                self._local.connection = connection
-                self._readers.append(connection)
-            rows: list[tuple[object, ...]] = connection.execute(sql, values).fetchall()
+            with self._readers.use() as connection:
+                rows: list[tuple[object, ...]] = connection.execute(sql, values).fetchall()
         except sqlite3.Error as error:
             raise database_error(self._path, error) from error
         return rows
 
     def close(self) -> None:
         """Let go of the database."""
-        for connection in (*self._readers, self._writer):
-            with contextlib.suppress(sqlite3.Error):
-                connection.close()
-        self._readers.clear()
+        with contextlib.suppress(InterlockError, sqlite3.Error), forks.entered():
+            self._closed = True
+            self._readers.let_go()
+            self.let_go()
 
 
 def _checkpoint(row: tuple[object, ...]) -> CheckpointRow:

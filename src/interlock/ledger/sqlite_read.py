@@ -16,8 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from interlock import forks
 from interlock.crypto import files
 from interlock.errors import IntegrityError, StorageError
+from interlock.ledger.schema import foreign_objects, planted
 from interlock.ledger.sqlite import SqliteReads, database_error
 
 __all__ = ["SqliteReader", "untouched"]
@@ -88,18 +90,19 @@ class Untouched:
 def untouched(path: Path, read: Callable[[sqlite3.Connection], _T]) -> _T:
     """Return what `read` makes of the database, again when somebody wrote meanwhile."""
     for _ in range(_TRIES):
-        opened = Untouched(path)
-        try:
+        with forks.entered():
+            opened = Untouched(path)
             try:
-                found = read(opened.connection)
-            except sqlite3.Error:
-                if opened.moved:
-                    continue
-                raise
-            if not opened.moved:
-                return found
-        finally:
-            opened.close()
+                try:
+                    found = read(opened.connection)
+                except sqlite3.Error:
+                    if opened.moved:
+                        continue
+                    raise
+                if not opened.moved:
+                    return found
+            finally:
+                opened.close()
     raise _busy(path)
 
 
@@ -119,6 +122,7 @@ class SqliteReader(SqliteReads):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._opened: Untouched | None = None
+        forks.watch(self.let_go)
         meta = {str(k): v for k, v in self._read("SELECT name, value FROM meta")}
         if str(meta.get("format")) != "1" or "origin" not in meta:
             raise IntegrityError(
@@ -128,9 +132,22 @@ class SqliteReader(SqliteReads):
                 expected="version 1",
                 fix="read it with the Interlock version that wrote it",
             )
+        self._checked()
         self.origin = str(meta["origin"])
 
+    def _checked(self) -> None:
+        try:
+            foreign = untouched(self._path, foreign_objects)
+        except sqlite3.Error as error:
+            raise database_error(self._path, error) from error
+        if foreign:
+            raise planted(str(self._path), foreign)
+
     def _read(self, sql: str, values: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
+        with forks.entered():
+            return self._tried(sql, values)
+
+    def _tried(self, sql: str, values: tuple[object, ...]) -> list[tuple[object, ...]]:
         try:
             for _ in range(_TRIES):
                 opened = self._opened = self._opened or Untouched(self._path)
@@ -144,13 +161,18 @@ class SqliteReader(SqliteReads):
                 else:
                     if not opened.moved:
                         return rows
-                self.close()
+                self.let_go()
         except sqlite3.Error as error:
             raise database_error(self._path, error) from error
         raise _busy(self._path)
 
-    def close(self) -> None:
-        """Let go of the database."""
+    def let_go(self) -> None:
+        """Close the connection; it is opened again when it is next used."""
         if self._opened is not None:
             self._opened.close()
             self._opened = None
+
+    def close(self) -> None:
+        """Let go of the database."""
+        with contextlib.suppress(StorageError), forks.entered():
+            self.let_go()

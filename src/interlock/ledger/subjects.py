@@ -37,7 +37,15 @@ from interlock.crypto import files
 from interlock.crypto.keys import KeyStore, seal, unseal
 from interlock.errors import IntegrityError
 
-__all__ = ["FileShelf", "Scope", "Shelf", "SubjectKeys", "commitment", "open_payload"]
+__all__ = [
+    "FileShelf",
+    "Scope",
+    "Shelf",
+    "SubjectKeys",
+    "commitment",
+    "joined",
+    "open_payload",
+]
 
 #: Not `Path.exists`: this runs for every entry.
 _exists = os.path.exists
@@ -52,14 +60,32 @@ class Scope:
     """What one data key is for.
 
     Attributes:
-        subject: whom the payloads are about.
-        label: data label, or empty.
+        subject: whom the payloads are about; several, one a line (see `joined`).
+        label: data label, or empty; several, one a line.
         period: month (`2026-11`) for labelled data, or empty.
     """
 
     subject: str
     label: str = ""
     period: str = ""
+
+    def about(self, subject: str) -> bool:
+        """Whether the payloads are about a subject, alone or among others."""
+        return subject in self.subject.split("\n")
+
+    def labelled(self, label: str) -> bool:
+        """Whether the payloads have a label, alone or among others."""
+        return label in self.label.split("\n")
+
+
+def joined(*names: str) -> str:
+    """Return several subjects or labels as one scope takes them.
+
+    Example:
+        >>> Scope(joined("bob", "ada", "bob")).about("ada")
+        True
+    """
+    return "\n".join(sorted({name.replace("\n", " ") for name in names}))
 
 
 class Shelf(Protocol):
@@ -251,9 +277,16 @@ class SubjectKeys:
         """Return key id and scope of every data key there is."""
         found = {}
         for key_id in self._shelf.ids():
-            if record := self._record(key_id):
-                found[key_id] = Scope(record["subject"], record["label"], record["period"])
+            if scope := self.scope_of(key_id):
+                found[key_id] = scope
         return found
+
+    def scope_of(self, key_id: str) -> Scope | None:
+        """Return what a data key is for, None when it has been destroyed."""
+        record = self._record(key_id) if key_id.isalnum() else None
+        if record is None:
+            return None
+        return Scope(record["subject"], record["label"], record["period"])
 
     def destroyed(self) -> list[str]:
         """Return the ids of the keys that have been destroyed."""

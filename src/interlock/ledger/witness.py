@@ -20,7 +20,7 @@ from pathlib import Path
 
 from interlock.crypto import files
 from interlock.crypto.keys import KeyStore
-from interlock.errors import InputError, InterlockError, SetupError
+from interlock.errors import InputError, IntegrityError, InterlockError, SetupError
 from interlock.ledger.note import (
     COSIGN_ED25519,
     ML_DSA_44,
@@ -36,8 +36,10 @@ from interlock.ledger.tree import EMPTY_ROOT, verify_consistency
 __all__ = ["Answer", "Witness", "request_body", "serve"]
 
 _OLD = re.compile(r"old (0|[1-9][0-9]{0,18})")
+_LENGTH = re.compile(r"[0-9]{1,9}")
 _MAX_BODY = 1 << 18
 _TIMEOUT_S = 10.0
+_STATE = struct.Struct(">Q32s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +115,16 @@ class Witness:
         raw = files.read_private(self._path(origin))
         if raw is None:
             return 0, EMPTY_ROOT
-        (size,) = struct.unpack(">Q", raw[:8])
-        return size, raw[8:40]
+        if len(raw) != _STATE.size:
+            raise IntegrityError(
+                "what this witness cosigned last is damaged; it cosigns nothing for this ledger",
+                code="witness-state",
+                got=f"{len(raw)} B in {self._path(origin)}",
+                expected=f"{_STATE.size} B",
+                fix="restore the file from a copy; without it the witness could cosign a fork",
+            )
+        size, root = _STATE.unpack(raw)
+        return size, root
 
     def add_checkpoint(self, body: str) -> Answer:
         """Answer an `add-checkpoint` request."""
@@ -144,7 +154,7 @@ class Witness:
             verify_consistency(old, checkpoint.size, root, checkpoint.root, path)
         except InterlockError as error:
             return Answer(422, error.message + "\n")
-        record = struct.pack(">Q", checkpoint.size) + checkpoint.root
+        record = _STATE.pack(checkpoint.size, checkpoint.root)
         files.write_private(self._path(checkpoint.origin), record)
         signatures = sign_checkpoint(checkpoint, self.signers, int(self._clock()))
         return Answer(200, "".join(signature.line() for signature in signatures))
@@ -162,7 +172,7 @@ def serve(witness: Witness, host: str, port: int) -> ThreadingHTTPServer:
             length = self.headers.get("Content-Length", "")
             if self.path.rstrip("/") != "/add-checkpoint":
                 self._send(Answer(404))
-            elif not length.isdigit() or int(length) > _MAX_BODY:
+            elif _LENGTH.fullmatch(length) is None or int(length) > _MAX_BODY:
                 self._send(Answer(413, f"at most {_MAX_BODY} bytes\n"))
             else:
                 raw = self.rfile.read(int(length))

@@ -12,6 +12,7 @@ import hmac
 import math
 from collections import defaultdict
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -115,6 +116,24 @@ class AccessProfile:
             self._limits[role] = (top, 2.0 * top)
         return self
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the profile as plain values: aggregates of roles, no principal."""
+        return {
+            "rate": self._rate,
+            "roles": self.roles,
+            "limits": {role: list(pair) for role, pair in self._limits.items()},
+            "known": sorted(self.known),
+        }
+
+    @classmethod
+    def from_json(cls, found: dict[str, Any]) -> AccessProfile:
+        """Return the profile `to_json` wrote."""
+        made = cls(false_positive=found["rate"])
+        made.roles = found["roles"]
+        made._limits = {role: (step, hold) for role, (step, hold) in found["limits"].items()}
+        made.known = frozenset(found["known"])
+        return made
+
     def _score(self, role: str, row: Floats) -> float:
         profile = self.roles[role]
         z = np.maximum((row - np.array(profile["centre"])) / np.array(profile["spread"]), 0.0)
@@ -143,8 +162,8 @@ class AccessProfile:
 class PrivateRelease:
     """Counts with discrete Laplace noise, until the budget is spent.
 
-    One principal changes a count by at most `per_principal`. The caller records `spent` in the
-    ledger; an exhausted budget denies.
+    One principal changes a count by at most `per_principal`. `access_record.LedgeredRelease` keeps
+    what is spent in the ledger; an exhausted budget denies.
 
     Example:
         >>> release = PrivateRelease(epsilon=1.0, rng=0)
@@ -169,6 +188,18 @@ class PrivateRelease:
         Raises:
             DeniedError: the budget does not hold this release.
         """
+        self.require(epsilon)
+        self.spent += epsilon
+        q = 1.0 - math.exp(-epsilon / self._per)
+        noise = int(self._rng.geometric(q)) - int(self._rng.geometric(q))
+        return value + noise
+
+    def require(self, epsilon: float) -> None:
+        """Raise unless the budget holds this much more.
+
+        Raises:
+            DeniedError: it does not.
+        """
         if not epsilon > 0 or self.spent + epsilon > self.budget + 1e-12:
             raise DeniedError(
                 "the privacy budget does not hold this release",
@@ -177,7 +208,3 @@ class PrivateRelease:
                 expected="a positive epsilon within what is left",
                 fix="release fewer aggregates, or wait for the next budget",
             )
-        self.spent += epsilon
-        q = 1.0 - math.exp(-epsilon / self._per)
-        noise = int(self._rng.geometric(q)) - int(self._rng.geometric(q))
-        return value + noise

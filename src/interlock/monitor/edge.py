@@ -24,6 +24,7 @@ __all__ = ["EdgeDetector", "EdgeSummary", "export_bundle"]
 
 CONTEXT = "edge-bundle-v1"
 OPSET = 17
+AHEAD_S = 300
 
 
 def _extra(error: ImportError) -> SetupError:
@@ -37,9 +38,25 @@ def _extra(error: ImportError) -> SetupError:
 
 
 def export_bundle(
-    folder: Path, rows: npt.NDArray[np.float64], key: DualKey, *, rank: int = 3
+    folder: Path,
+    rows: npt.NDArray[np.float64],
+    key: DualKey,
+    *,
+    version: int,
+    created_s: int,
+    max_age_s: int = 30 * 86_400,
+    rank: int = 3,
 ) -> None:
     """Learn a PCA-residual detector from rows in control and write `detector.onnx` with its card.
+
+    Args:
+        folder: where the bundle goes.
+        rows: in control, one column a channel.
+        key: signs the card.
+        version: rises with each release.
+        created_s: when, in seconds since the epoch.
+        max_age_s: after this it does not load.
+        rank: components that are ordinary.
 
     Raises:
         SetupError: onnx is not installed.
@@ -77,6 +94,9 @@ def export_bundle(
     raw: bytes = model.SerializeToString()
     body: dict[str, Any] = {
         "sha256": hashlib.sha256(raw).hexdigest(),
+        "version": version,
+        "created_s": created_s,
+        "max_age_s": max_age_s,
         "channels": int(rows.shape[1]),
         "limit": f"{float(np.quantile(score, 0.9999)):.9g}",
     }
@@ -98,12 +118,20 @@ class EdgeSummary:
 class EdgeDetector:
     """A verified bundle, ready to score blocks.
 
+    Args:
+        folder: of the bundle.
+        public: its signer's keys.
+        now_s: seconds since the epoch.
+        least_version: an older one, although signed, does not load.
+
     Raises:
         IntegrityError: the bundle is not what its signer made.
         SetupError: onnxruntime is not installed.
     """
 
-    def __init__(self, folder: Path, public: DualPublic) -> None:
+    def __init__(
+        self, folder: Path, public: DualPublic, *, now_s: int, least_version: int = 1
+    ) -> None:
         raw, text = read_private(folder / "detector.onnx"), read_private(folder / "card.json")
         try:
             document = json.loads(text or b"")
@@ -114,6 +142,13 @@ class EdgeDetector:
         verify_dual(public, signatures, CONTEXT, payload)
         if raw is None or hashlib.sha256(raw).hexdigest() != body["sha256"]:
             raise self._wrong("a model that differs from the signed hash")
+        if not {"version", "created_s", "max_age_s"} <= body.keys():
+            raise self._wrong("a card without version or age")
+        if body["version"] < least_version:
+            raise self._wrong(f"version {body['version']}, and {least_version} is out")
+        if not body["created_s"] - AHEAD_S <= now_s <= body["created_s"] + body["max_age_s"]:
+            raise self._wrong("a stale card, or one from the future")
+        self.version = int(body["version"])
         try:
             import onnxruntime
         except ImportError as error:
@@ -131,7 +166,7 @@ class EdgeDetector:
             "an edge bundle does not load",
             code="monitor-edge-bundle",
             got=why,
-            expected="detector.onnx and card.json as their signer made them",
+            expected="detector.onnx and card.json as their signer made them, within their age",
             fix="copy the bundle again from its release",
         )
 

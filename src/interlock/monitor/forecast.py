@@ -14,10 +14,19 @@ import numpy.typing as npt
 
 from interlock.errors import InputError
 
-__all__ = ["METHODS", "Forecast", "backtest", "forecast", "recalibration_window"]
+__all__ = [
+    "METHODS",
+    "Forecast",
+    "Outlook",
+    "backtest",
+    "forecast",
+    "outlook",
+    "recalibration_window",
+]
 
 Floats = npt.NDArray[np.float64]
 MIN_HISTORY = 20
+MAX_HISTORY = 120
 
 
 def _persistence(history: Floats, horizon: int) -> Floats:
@@ -148,3 +157,61 @@ def recalibration_window(got: Forecast, *, risk: float = 0.2) -> int | None:
     """Return the last step at which the chance of crossing is still below `risk`, or None."""
     over = np.flatnonzero(got.p_cross >= risk)
     return max(int(over[0]) - 1, 0) if len(over) else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """When a value is expected to fall below a threshold, from its own history.
+
+    Attributes:
+        steps: values in the history used.
+        step_h: median hours between them.
+        method: what forecast it; `mean` where nothing beats the historic mean.
+        p_cross: chance of being below the threshold within the horizon.
+        hours: to the first step at which that chance reaches the risk, or None within a week of
+            steps.
+        low: lower end of the 80 % interval at the horizon.
+    """
+
+    steps: int
+    step_h: float
+    method: str
+    p_cross: float
+    hours: float | None
+    low: float
+
+
+def outlook(
+    history: list[tuple[float, float]],
+    *,
+    threshold: float,
+    horizon_h: float = 24.0,
+    risk: float = 0.2,
+    steps: int = 7,
+) -> Outlook | None:
+    """Return the outlook of (time in seconds, value) pairs; None when they are too few.
+
+    Example:
+        >>> days = [(86_400.0 * k, 100.0 + 5 * (-1) ** k) for k in range(40)]
+        >>> got = outlook(days, threshold=50.0)
+        >>> got.method, got.p_cross, got.hours
+        ('mean', 0.0, None)
+        >>> outlook(days[:10], threshold=50.0) is None
+        True
+    """
+    table = np.array(sorted(history)[-MAX_HISTORY:], float).reshape(-1, 2)
+    table = table[np.isfinite(table).all(axis=1) & (table[:, 1] > 0)]
+    if len(table) < MIN_HISTORY + steps:
+        return None
+    step_h = max(float(np.median(np.diff(table[:, 0]))) / 3600.0, 1e-6)
+    got = forecast(table[:, 1], horizon=steps, threshold=threshold)
+    within = min(max(int(np.ceil(horizon_h / step_h)), 1), steps) - 1
+    over = np.flatnonzero(got.p_cross >= risk)
+    return Outlook(
+        steps=len(table),
+        step_h=step_h,
+        method=got.method,
+        p_cross=float(got.p_cross[within]),
+        hours=float(over[0] + 1) * step_h if len(over) else None,
+        low=float(got.low[within]),
+    )

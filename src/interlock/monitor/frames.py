@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from dataclasses import dataclass
 
@@ -16,11 +17,15 @@ MAX_CHANNELS = 4096
 
 
 class Origin(enum.StrEnum):
-    """Where samples come from. Cloud backends expose no pulses, so those say one of these."""
+    """Where samples come from. Cloud backends expose no pulses, so those say one of these.
+
+    A file does not say it by itself: its reader does, or it stays unknown.
+    """
 
     SIMULATED = "simulated"
     LAB_DRIVER = "lab-driver"
     CLOUD_API = "cloud-api"
+    UNKNOWN = "unknown"
 
 
 class StreamKind(enum.StrEnum):
@@ -77,7 +82,9 @@ class StreamSpec:
 class Frame:
     """Rows of one stream: `values[i, c]` is channel c at `t_ns[i]`, row number `seq[i]`.
 
-    Missing samples are NaN, never left out.
+    Missing samples are NaN, never left out. `reference[c]`, where there is one, was subtracted from
+    channel c before its samples became float32, so that small steps of large numbers (1 Hz of
+    5 GHz) are not rounded away; `original` has it added again.
 
     Example:
         >>> spec = StreamSpec(source="fridge", kind=StreamKind.TEMPERATURE, channels=("mxc",),
@@ -91,6 +98,7 @@ class Frame:
     t_ns: npt.NDArray[np.int64]
     seq: npt.NDArray[np.int64]
     values: npt.NDArray[np.float32]
+    reference: npt.NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         rows = len(self.t_ns)
@@ -117,5 +125,17 @@ class Frame:
             values=np.ascontiguousarray(array),
         )
 
+    @property
+    def original(self) -> npt.NDArray[np.float64]:
+        """The samples as they were sent."""
+        found: npt.NDArray[np.float64] = self.values.astype(np.float64)
+        return found if self.reference is None else found + np.nan_to_num(self.reference)
+
     def __len__(self) -> int:
         return len(self.t_ns)
+
+    def __getitem__(self, rows: slice | npt.NDArray[np.bool_]) -> Frame:
+        """Return some of the rows."""
+        return dataclasses.replace(
+            self, t_ns=self.t_ns[rows], seq=self.seq[rows], values=self.values[rows]
+        )

@@ -14,7 +14,15 @@ import numpy.typing as npt
 
 from interlock.monitor.detectors.alarms import AlarmBank
 
-__all__ = ["Health", "InputDrift", "UniformityMartingale", "canary", "widened"]
+__all__ = [
+    "Health",
+    "InputDrift",
+    "UniformityMartingale",
+    "canary",
+    "ks_p",
+    "psi",
+    "widened",
+]
 
 Floats = npt.NDArray[np.float64]
 
@@ -68,6 +76,8 @@ class InputDrift:
         reference: rows in control, signed with the detector's card.
         window_rows: rows averaged; slower boils need longer windows.
         limit: how many reference spreads the average may move.
+
+    `out` holds the channels beyond the limit now, `largest` the largest distance in spreads.
     """
 
     def __init__(self, reference: Floats, *, window_rows: int = 2000, limit: float = 1.0) -> None:
@@ -77,6 +87,8 @@ class InputDrift:
         self._limit = limit
         self._level = np.zeros(reference.shape[1])
         self.rows = 0
+        self.out: set[int] = set()
+        self.largest = 0.0
 
     def update(self, rows: Floats) -> list[int]:
         """Take rows; return the first row of this batch's alarm for each channel, or -1."""
@@ -87,8 +99,42 @@ class InputDrift:
         level, _ = lfilter([self._weight], [1.0, self._weight - 1.0], z, axis=0, zi=start)
         self._level = level[-1]
         self.rows += len(rows)
+        self.largest = float(np.abs(self._level).max())
+        self.out = set(np.flatnonzero(np.abs(self._level) > self._limit).tolist())
         over = np.abs(level) > self._limit
         return [int(k) if o else -1 for k, o in zip(over.argmax(0), over.any(0), strict=True)]
+
+
+def psi(reference: Floats, recent: Floats, *, bins: int = 10) -> float:
+    """Return the population stability index of one channel, on the reference's equal-count bins.
+
+    Below 0.1 is commonly read as stable, above 0.25 as moved. Half a count is added to each bin.
+
+    Example:
+        >>> x = np.random.default_rng(0).standard_normal(5000)
+        >>> psi(x, x[:2500]) < 0.01, psi(x, x + 1) > 0.5
+        (True, True)
+    """
+    edges = np.quantile(reference[np.isfinite(reference)], np.linspace(0, 1, bins + 1)[1:-1])
+    a, b = (
+        np.bincount(np.searchsorted(edges, x[np.isfinite(x)]), minlength=bins) + 0.5
+        for x in (reference, recent)
+    )
+    p, q = a / a.sum(), b / b.sum()
+    return float(((p - q) * np.log(p / q)).sum())
+
+
+def ks_p(reference: Floats, recent: Floats) -> float:
+    """Return the two-sample Kolmogorov-Smirnov p-value; it supposes independent samples.
+
+    Example:
+        >>> x = np.random.default_rng(0).standard_normal(2000)
+        >>> ks_p(x[:1000], x[1000:]) > 0.01, ks_p(x, x + 1) < 1e-6
+        (True, True)
+    """
+    from scipy.stats import ks_2samp
+
+    return float(ks_2samp(reference, recent).pvalue)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,6 @@ alarms, whose budget is counted in rows all the same.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -15,16 +14,9 @@ import numpy.typing as npt
 from interlock.errors import InputError
 from interlock.monitor.detectors.alarms import Alarm, AlarmBank, AlarmSettings
 from interlock.monitor.detectors.fused import FusedScorer
+from interlock.monitor.detectors.subpca import SubPca
 
-__all__ = ["AssetMonitor", "Attribution", "attribute"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attribution:
-    """How much one channel adds to a quadratic score."""
-
-    channel: int
-    share: float
+__all__ = ["AssetMonitor", "attribute", "second_look"]
 
 
 def attribute(z: npt.NDArray[np.float64], form: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -37,6 +29,36 @@ def attribute(z: npt.NDArray[np.float64], form: npt.NDArray[np.float64]) -> npt.
     """
     parts: npt.NDArray[np.float64] = z * (form @ z)
     return parts
+
+
+def second_look(rows: npt.NDArray[np.float32], *, span: int = 128) -> float | None:
+    """Return how the last `span` rows look to Sub-PCA, against the rows before them.
+
+    Learnt on the first two thirds of what came before; 1 is the 99 % level of the last third. It
+    sees odd shapes, such as spikes and added noise; a shift or a frozen sensor looks ordinary to
+    it. None with too few rows. It adds to an alarm and never takes one away.
+
+    Example:
+        >>> rows = np.random.default_rng(0).standard_normal((1000, 1)).astype("f4")
+        >>> rows[-3:] += 9
+        >>> second_look(rows) > 1.3
+        True
+    """
+    channels = rows.shape[1]
+    window = max(8, min(64, 256 // channels))
+    known = np.isfinite(rows)
+    if not known.all():
+        centre = [np.median(c[k]) if k.any() else 0.0 for c, k in zip(rows.T, known.T, strict=True)]
+        rows = np.where(known, rows, np.array(centre, np.float32))
+    table = rows.astype(np.float64)
+    past, recent = table[:-span], table[-span:]
+    half = len(past) * 2 // 3
+    if window * channels > 512 or half < 4 * window:
+        return None
+    model = SubPca(window=window).fit(past[:half])
+    usual = float(np.quantile(model.score(past[half:]), 0.99))
+    score = model.score(np.concatenate([past[-window:], recent]))[window // 2 :]
+    return float(score.max()) / max(usual, 1e-12)
 
 
 class AssetMonitor:
@@ -64,6 +86,7 @@ class AssetMonitor:
         self._held: npt.NDArray[np.float32] = np.empty((0, channels), np.float32)
         self._scorer: FusedScorer | None = None
         self.rows = 0
+        self.trace: npt.NDArray[np.float64] = np.empty(0)  # the e-detector of the last rows taken
         if block != 1 and (block < 4 or block % 4):
             raise InputError(
                 "the block does not fit the fused kernel",
@@ -91,9 +114,12 @@ class AssetMonitor:
 
     def update(self, rows: npt.NDArray[np.float32], *, keep_trace: bool = False) -> list[Alarm]:
         """Take rows (n, channels); return alarms whose `row` counts rows of this asset."""
+        self.trace = np.empty(0)
         if self.block == 1:
             self.rows += len(rows)
-            return self.bank.update(rows, keep_trace=keep_trace)
+            found = self.bank.update(rows, keep_trace=keep_trace)
+            self.trace = self.bank.trace
+            return found
         if len(self._held):
             rows = np.concatenate([self._held, rows])
         if self._scorer is None:
@@ -107,6 +133,7 @@ class AssetMonitor:
             return []
         summary = self._scorer.score(np.asarray(rows[:whole], np.float32))
         alarms = self.bank.update(summary.features(), keep_trace=keep_trace)
+        self.trace = np.repeat(self.bank.trace, self.block) if keep_trace else self.trace
         self.rows += whole
         return [
             dataclasses.replace(

@@ -1,7 +1,8 @@
 """Governance of detectors: an owner, a card, signed weights, the version before, one-step rollback.
 
 A detector is a folder of versions. Weights load only with a card that both signatures cover, whose
-hash they match, that has an owner and a validation run, and that is not stale.
+hash they match, that has an owner and a validation run, and that is not stale. Which version is
+current, and the card of each, is signed as well: whoever can write to the folder chooses nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from interlock.monitor.signed import DualKey, DualPublic, verify_dual
 
 __all__ = ["Card", "DetectorRegistry"]
 
-CONTEXT = "detector-card-v1"
+CONTEXT, POINTER = "detector-card-v1", "detector-current-v1"
+AHEAD_S = 300
 MAX_WEIGHTS_BYTES = 256 << 20
 NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 
@@ -85,40 +87,61 @@ class DetectorRegistry:
                 expected="lower-case letters, digits and hyphens",
                 fix="rename it",
             )
-        path = self._folder / name
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return path
+        return self._folder / name
 
     def release(self, card: Card, weights: dict[str, npt.NDArray[Any]], key: DualKey) -> None:
         """Sign and store a version and make it the current one.
 
         Raises:
-            IntegrityError: no owner, no validation run, or a version not above the current one.
+            IntegrityError: no owner, no validation run, another signer, or a version not above
+                every released one.
         """
         folder = self._path(card.name)
         if not card.owner.strip() or not card.validation:
             raise _wrong(card.name, "a card without an owner or a validation run")
+        self._require(card.name, key)
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **weights)
         raw = buffer.getvalue()
         body = card.body(hashlib.sha256(raw).hexdigest())
-        document = {"card": body, "signatures": key.sign(CONTEXT, rfc8785.dumps(body))}
+        payload = rfc8785.dumps(body)
+        document = {"card": body, "signatures": key.sign(CONTEXT, payload)}
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with locked(folder / "lock"):
-            history = self._history(card.name)
-            if card.version in history or (history and card.version <= max(history)):
-                raise _wrong(card.name, f"version {card.version} after {max(history)}")
+            _, released = self._pointer(card.name)
+            if released and card.version <= max(released):
+                # Also after a rollback: a number stands for one set of weights for ever.
+                raise _wrong(card.name, f"version {card.version} after {max(released)}")
             write_private(folder / f"{card.version}.npz", raw)
             write_private(folder / f"{card.version}.json", json.dumps(document).encode())
-            write_private(folder / "current", json.dumps([*history, card.version]).encode())
+            released[card.version] = hashlib.sha256(payload).hexdigest()
+            self._point(card.name, card.version, released, key)
 
-    def _history(self, name: str) -> list[int]:
+    def _require(self, name: str, key: DualKey) -> None:
+        if key.public != self._public:
+            raise _wrong(name, "a key that is not the registry's")
+
+    def _point(self, name: str, current: int, released: dict[int, str], key: DualKey) -> None:
+        history = [[v, h] for v, h in released.items()]
+        body: dict[str, Any] = {"name": name, "current": current, "released": history}
+        document = {"pointer": body, "signatures": key.sign(POINTER, rfc8785.dumps(body))}
+        write_private(self._path(name) / "current", json.dumps(document).encode())
+
+    def _pointer(self, name: str) -> tuple[int, dict[int, str]]:
+        """Return the current version, and version -> hash of its card; (0, {}) without any."""
         raw = read_private(self._path(name) / "current")
         if raw is None:
-            return []
+            return 0, {}
         try:
-            return [int(v) for v in json.loads(raw)]
-        except (ValueError, TypeError) as error:
-            raise _wrong(name, "a damaged version list") from error
+            document = json.loads(raw)
+            body, signatures = document["pointer"], document["signatures"]
+            payload = rfc8785.dumps(body)
+        except (ValueError, KeyError, TypeError, rfc8785.CanonicalizationError) as error:
+            raise _wrong(name, "a damaged or unsigned version list") from error
+        verify_dual(self._public, signatures, POINTER, payload)
+        if body["name"] != name:
+            raise _wrong(name, f"the version list of {body['name']}")
+        return body["current"], dict(body["released"])
 
     def load(self, name: str, *, now_s: int) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         """Return the current card and weights.
@@ -126,13 +149,13 @@ class DetectorRegistry:
         Raises:
             IntegrityError: anything about them does not hold.
         """
-        history = self._history(name)
-        if not history:
+        current, released = self._pointer(name)
+        if current not in released:
             raise _wrong(name, "no version")
-        return self._load(name, history[-1], now_s)
+        return self._load(name, current, released[current], now_s)
 
     def _load(
-        self, name: str, version: int, now_s: int
+        self, name: str, version: int, digest: str, now_s: int
     ) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         folder = self._path(name)
         raw, text = (
@@ -150,20 +173,29 @@ class DetectorRegistry:
         verify_dual(self._public, signatures, CONTEXT, payload)
         if body["name"] != name or body["version"] != version:
             raise _wrong(name, f"the card of {body['name']} {body['version']}")
+        if hashlib.sha256(payload).hexdigest() != digest:
+            raise _wrong(name, f"a second version {version}")
         if hashlib.sha256(raw).hexdigest() != body["sha256"]:
             raise _wrong(name, "weights that differ from the signed hash")
         if now_s > body["created_s"] + body["max_age_s"]:
             raise _wrong(name, "a stale version")
+        if body["created_s"] > now_s + AHEAD_S:
+            raise _wrong(name, "a version from the future, which would not become stale in time")
         with contextlib.closing(np.load(io.BytesIO(raw), allow_pickle=False)) as stored:
             return body, {k: stored[k] for k in stored.files}
 
-    def rollback(self, name: str, *, now_s: int) -> int:
+    def rollback(self, name: str, key: DualKey, *, now_s: int) -> int:
         """Make the version before the current one; it must itself load. Return its number."""
-        folder = self._path(name)
-        with locked(folder / "lock"):
-            history = self._history(name)
-            if len(history) < 2:
+        self._require(name, key)
+        current, released = self._pointer(name)
+        if not released:
+            raise _wrong(name, "no version")
+        with locked(self._path(name) / "lock"):
+            current, released = self._pointer(name)
+            earlier = [v for v in released if v < current]
+            if not earlier:
                 raise _wrong(name, "no earlier version to go back to")
-            self._load(name, history[-2], now_s)
-            write_private(folder / "current", json.dumps(history[:-1]).encode())
-        return history[-2]
+            before = max(earlier)
+            self._load(name, before, released[before], now_s)
+            self._point(name, before, released, key)
+        return before

@@ -36,6 +36,11 @@ class DualKey:
         self._keys = [signing.load_private(a, s) for a, s in zip(ALGORITHMS, seeds, strict=True)]
 
     @property
+    def private_keys(self) -> tuple[signing.PrivateKey, ...]:
+        """The Ed25519 and the ML-DSA-65 key."""
+        return tuple(self._keys)
+
+    @property
     def public(self) -> DualPublic:
         """The verifying halves."""
         first, second = (k.public_key().public_bytes_raw().hex() for k in self._keys)

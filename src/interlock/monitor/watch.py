@@ -2,33 +2,56 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from interlock.monitor.detectors.alarms import Alarm, AlarmSettings, incidents
+from interlock.monitor.detectors.alarms import Alarm, AlarmKind, AlarmSettings, incidents
 from interlock.monitor.frames import Frame, Origin, StreamKind, StreamSpec
-from interlock.monitor.pipeline import AssetMonitor, attribute
+from interlock.monitor.pipeline import AssetMonitor, attribute, second_look
 
-__all__ = ["Watch", "simulated", "watch"]
+__all__ = ["Note", "Watch", "Watcher", "simulated", "watch"]
 
 KEEP_VALUES = 16_000_000
-CONTEXT_ROWS = 2048
+KEEP_ALARMS = 100_000
+CONTEXT_ROWS = 4096
+INCIDENT_ROWS = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """What the window of an alarm shows: shares of its score, and Sub-PCA's second look.
+
+    `look` is None after the first alarm of an incident, or with too few rows before it.
+    """
+
+    shares: list[tuple[str, float]]
+    look: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
-    """What a run saw. `values` and `e_process` are the last rows kept for the report."""
+    """What a run saw. `values` and `e_process` are the last rows kept for the report.
+
+    `values` lacks `reference`, as frames do.
+    """
 
     spec: StreamSpec
     rows: int
     alarms: list[Alarm]
-    attributions: list[list[tuple[str, float]]]
+    notes: list[Note]
     first_row: int
     values: npt.NDArray[np.float32]
     e_process: npt.NDArray[np.float64]
+    reference: npt.NDArray[np.float64]
+
+    @property
+    def attributions(self) -> list[list[tuple[str, float]]]:
+        """For each alarm, the channels that weigh most, with their shares."""
+        return [n.shares for n in self.notes]
 
     @property
     def incidents(self) -> list[list[Alarm]]:
@@ -54,58 +77,101 @@ def _shares(
     return [(names[k], float(parts[k]) / total) for k in order] if total > 0 else []
 
 
+class Watcher:
+    """Watches one stream, frame by frame, in bounded memory.
+
+    Args:
+        spec: the stream.
+        settings: the alarm budget.
+        block: rows a block; 1 takes each row to the alarms.
+        keep_values: samples kept for the report.
+    """
+
+    def __init__(
+        self,
+        spec: StreamSpec,
+        *,
+        settings: AlarmSettings | None = None,
+        block: int = 1,
+        keep_values: int | None = None,
+    ) -> None:
+        self.spec = spec
+        self.monitor = AssetMonitor(len(spec.channels), settings=settings, block=block)
+        self._keep_rows = (keep_values or KEEP_VALUES) // len(spec.channels)
+        self.rows = self._kept_rows = 0
+        self.recent = np.empty((0, len(spec.channels)), np.float32)
+        self._kept: collections.deque[npt.NDArray[np.float32]] = collections.deque()
+        self._traces: collections.deque[npt.NDArray[np.float64]] = collections.deque()
+        self.alarms: collections.deque[Alarm] = collections.deque(maxlen=KEEP_ALARMS)
+        self.notes: collections.deque[Note] = collections.deque(maxlen=KEEP_ALARMS)
+        self._looked = -CONTEXT_ROWS
+        self.reference = np.zeros(len(spec.channels))
+
+    def update(self, frame: Frame) -> list[tuple[Alarm, Note]]:
+        """Take a frame; return its alarms, each with what its window shows."""
+        found = []
+        if frame.reference is not None:
+            self.reference = np.nan_to_num(frame.reference)
+        for alarm in self.monitor.update(frame.values, keep_trace=True):
+            at = alarm.row - self.rows
+            past = np.concatenate([self.recent, frame.values[: max(at, 0)]])[-CONTEXT_ROWS:]
+            here = frame.values[at] if 0 <= at < len(frame) else past[-1]
+            # One second look an incident: the alarms that follow have one cause with the first.
+            first = alarm.row - self._looked > INCIDENT_ROWS
+            self._looked = alarm.row
+            look = second_look(np.vstack([past, here])) if first else None
+            # A frozen or missing channel is its own cause; its values say nothing.
+            silent = alarm.kind in (AlarmKind.GAP, AlarmKind.STALE)
+            names = self.spec.channels
+            shares = [(names[alarm.channel], 1.0)] if silent else _shares(past, here, names)
+            found.append((alarm, Note(shares=shares, look=None if silent else look)))
+        self.alarms.extend(a for a, _ in found)
+        self.notes.extend(n for _, n in found)
+        self.rows += len(frame)
+        self.recent = np.concatenate([self.recent, frame.values])[-CONTEXT_ROWS:]
+        self._kept.append(frame.values)
+        self._traces.append(self.monitor.trace)
+        self._kept_rows += len(frame)
+        while len(self._kept) > 1 and self._kept_rows > self._keep_rows:
+            self._kept_rows -= len(self._kept.popleft())
+            self._traces.popleft()
+        return found
+
+    def seen(self) -> Watch:
+        """Return what the run saw so far."""
+        return Watch(
+            spec=self.spec,
+            rows=self.rows,
+            alarms=list(self.alarms),
+            notes=list(self.notes),
+            first_row=self.rows - self._kept_rows,
+            values=np.concatenate([self.recent[:0], *self._kept]),
+            e_process=np.concatenate([np.empty(0), *self._traces]),
+            reference=self.reference,
+        )
+
+
 def watch(
     frames: Iterable[Frame],
     *,
     settings: AlarmSettings | None = None,
     block: int = 1,
     on_batch: Callable[[int, list[Alarm]], None] | None = None,
+    make: Callable[..., Watcher] | None = None,
 ) -> Watch | None:
     """Score frames of one stream; None when there were none.
 
-    Memory is bounded: at most the last 16 million values are kept for the report.
+    Memory is bounded: at most the last 16 million values are kept for the report. `make` stands in
+    for `Watcher`, with the same arguments.
     """
-    monitor: AssetMonitor | None = None
-    spec: StreamSpec | None = None
-    alarms: list[Alarm] = []
-    shares: list[list[tuple[str, float]]] = []
-    kept: list[npt.NDArray[np.float32]] = []
-    traces: list[npt.NDArray[np.float64]] = []
-    kept_rows = rows = 0
-    recent = np.empty((0, 0), np.float32)
+    watcher: Watcher | None = None
     for frame in frames:
-        if monitor is None:
-            spec = frame.spec
-            monitor = AssetMonitor(len(spec.channels), settings=settings, block=block)
-            recent = np.empty((0, len(spec.channels)), np.float32)
-        found = monitor.update(frame.values, keep_trace=True)
-        for alarm in found:
-            at = alarm.row - rows
-            past = np.concatenate([recent, frame.values[: max(at, 0)]])[-CONTEXT_ROWS:]
-            here = frame.values[at] if 0 <= at < len(frame) else past[-1]
-            shares.append(_shares(past, here, frame.spec.channels))
-        alarms += found
-        rows += len(frame)
-        recent = np.concatenate([recent, frame.values])[-CONTEXT_ROWS:]
-        kept.append(frame.values)
-        traces.append(np.repeat(monitor.bank.trace, block))
-        kept_rows += len(frame)
-        while len(kept) > 1 and kept_rows * frame.values.shape[1] > KEEP_VALUES:
-            kept_rows -= len(kept.pop(0))
-            traces.pop(0)
+        if watcher is None:
+            watcher = (make or Watcher)(frame.spec, settings=settings, block=block)
+        found = watcher.update(frame)
         if on_batch:
-            on_batch(rows, found)
-    if spec is None:
-        return None
-    return Watch(
-        spec=spec,
-        rows=rows,
-        alarms=alarms,
-        attributions=shares,
-        first_row=rows - kept_rows,
-        values=np.concatenate(kept),
-        e_process=np.concatenate(traces),
-    )
+            on_batch(watcher.rows, [a for a, _ in found])
+    return watcher.seen() if watcher else None
 
 
 def simulated(rows: int = 60_000, *, seed: int = 0, channels: int = 4) -> Iterator[Frame]:

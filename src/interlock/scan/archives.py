@@ -10,7 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, Self, cast
 
 from interlock.scan.finding import Report
 
@@ -83,6 +83,12 @@ BROKEN = (
     ValueError, NotImplementedError, RuntimeError, KeyError, IndexError,
 )  # fmt: skip
 
+_ATTRIBUTES = (
+    tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)  # fmt: skip
+_MAX_ATTRIBUTES = 1024 * 1024
+
 
 def kind_of(head: bytes, name: str) -> str | None:
     """Name the archive format by its first bytes.
@@ -107,11 +113,11 @@ def kind_of(head: bytes, name: str) -> str | None:
 
 def members(
     handle: BinaryIO, kind: str, shown: str, budget: Budget, report: Report
-) -> Iterator[tuple[str, _Metered]]:
+) -> Iterator[tuple[str, Reader]]:
     """Yield (name, reader) of each file in the archive; note what could not be looked into."""
     opened = {"zip": _zip, "tar": _tar}.get(kind, _single)
     try:
-        for name, reader in opened(handle, kind):
+        for name, reader in opened(handle, kind, budget):
             budget.count += 1
             if budget.count > budget.limits.max_members:
                 report.note(shown, "archive-limit", f"more than {budget.limits.max_members} files")
@@ -119,14 +125,14 @@ def members(
             if reader is None:
                 report.note(f"{shown}!{name}", "archive-member", "encrypted or not a file")
                 continue
-            yield name, _Metered(reader, budget)
+            yield name, reader
     except OverflowError as error:
         report.note(shown, "archive-limit", str(error))
     except BROKEN as error:
         report.note(shown, "broken-archive", f"{type(error).__name__}: {error}"[:120])
 
 
-def _zip(handle: BinaryIO, _kind: str) -> Iterator[tuple[str, Reader | None]]:
+def _zip(handle: BinaryIO, _kind: str, budget: Budget) -> Iterator[tuple[str, Reader | None]]:
     with zipfile.ZipFile(handle) as archive:
         for info in archive.infolist():
             if info.is_dir():
@@ -135,26 +141,53 @@ def _zip(handle: BinaryIO, _kind: str) -> Iterator[tuple[str, Reader | None]]:
                 yield info.filename, None
                 continue
             with archive.open(info) as member:
-                yield info.filename, member
+                yield info.filename, _Metered(member, budget)
 
 
-def _tar(handle: BinaryIO, _kind: str) -> Iterator[tuple[str, Reader | None]]:
-    with tarfile.open(fileobj=handle, mode="r|*") as archive:
+class _Header(tarfile.TarInfo):
+    """A header whose long name or extended attributes must be short: they are held in memory."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """Read a header.
+
+        Raises:
+            OverflowError: it announces more than a MiB of attributes.
+        """
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in _ATTRIBUTES and header.size > _MAX_ATTRIBUTES:
+            raise OverflowError(f"a tar header of {header.size} bytes")
+        return header
+
+
+def _tar(handle: BinaryIO, _kind: str, budget: Budget) -> Iterator[tuple[str, Reader | None]]:
+    head = handle.read(6)
+    handle.seek(0)
+    plain: Reader = handle
+    if head.startswith(b"\x1f\x8b"):
+        plain = gzip.GzipFile(fileobj=handle)
+    elif head.startswith(b"BZh"):
+        plain = bz2.BZ2File(handle)
+    elif head.startswith(b"\xfd7zXZ\0"):
+        plain = lzma.LZMAFile(handle)  # noqa: SIM115 - the handle is the caller's
+    # the stream is charged beneath tarfile: headers and skipped members cost as much as files
+    stream = cast(BinaryIO, _Metered(plain, budget))
+    with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Header) as archive:
         for info in archive:
             if info.isdir():
                 continue
             yield info.name, archive.extractfile(info) if info.isreg() else None
 
 
-def _single(handle: BinaryIO, kind: str) -> Iterator[tuple[str, Reader | None]]:
+def _single(handle: BinaryIO, kind: str, budget: Budget) -> Iterator[tuple[str, Reader | None]]:
     if kind == "gz":
         with gzip.open(handle) as packed:
-            yield "(content)", packed
+            yield "(content)", _Metered(packed, budget)
     elif kind == "bz2":
         with bz2.open(handle) as bzipped:
-            yield "(content)", bzipped
+            yield "(content)", _Metered(bzipped, budget)
     elif kind == "xz":
         with lzma.open(handle) as xzipped:
-            yield "(content)", xzipped
+            yield "(content)", _Metered(xzipped, budget)
     else:
         yield "(content)", None

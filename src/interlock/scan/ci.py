@@ -21,16 +21,19 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
-from interlock.errors import InputError, InterlockError, StorageError
+from interlock.errors import InputError, InterlockError, StorageError, UsageError
 from interlock.scan import run
 from interlock.scan.finding import Report, ScanFinding, Severity, printable
-from interlock.scan.report.formats import summary_line, to_sarif
+from interlock.scan.report.formats import note_lines, summary_line, to_sarif
+from interlock.scan.seal import Sealer, seal
 
 __all__ = ["STEPS", "CiOptions", "Outcome", "StepResult", "junit", "run_ci", "sarif", "summary"]
 
 STEPS = ("scan", "preflight", "policy", "tests")
 _CIRCUITS = (".qasm", ".qasm3", ".qpy")
 _CHILD_TIMEOUT_S = 3600.0
+#: Notes in the summary for people; JSON, JUnit and SARIF have them all.
+_NOTES = 50
 
 
 class Outcome(enum.StrEnum):
@@ -53,6 +56,7 @@ class CiOptions:
         tests: pytest paths of statistical tests.
         require: steps that must do something.
         fail_on: least severity of a scan finding that fails.
+        strict: fail when something could not be looked into.
         shot_flake: probability of any false failure of the statistical tests.
     """
 
@@ -63,6 +67,7 @@ class CiOptions:
     tests: tuple[Path, ...] = ()
     require: tuple[str, ...] = ("scan",)
     fail_on: str = "low"
+    strict: bool = False
     shot_flake: float = 0.01
 
 
@@ -75,6 +80,7 @@ class StepResult:
         outcome: how it ended.
         detail: one line.
         cases: (name, failure text or None) of each part.
+        notes: a line each on what was not, or not wholly, looked into.
         seconds: how long it took.
     """
 
@@ -82,6 +88,7 @@ class StepResult:
     outcome: Outcome
     detail: str
     cases: list[tuple[str, str | None]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -101,15 +108,28 @@ def _scan(options: CiOptions, report: Report) -> StepResult:
     run.settle(found, None, None, today=dt.datetime.now(tz=dt.UTC).date())
     for name in ("findings", "notes"):
         getattr(report, name).extend(getattr(found, name))
-    report.files, report.bytes, report.seconds = found.files, found.bytes, found.seconds
+    for name in ("files", "bytes", "seconds", "excluded", "binary", "real", "failure"):
+        setattr(report, name, getattr(found, name))
     least = Severity[options.fail_on.upper()]
     cases: list[tuple[str, str | None]] = [
         (f"{f.rule} {f.place}", f"{f.message}\nfix: {f.fix}") for f in found.active(least)
     ]
-    failed = bool(cases) or run.exit_code(found, options.fail_on) != 0
+    try:
+        failed = bool(cases) or run.exit_code(found, options.fail_on) != 0
+    except InterlockError as error:  # part of it could not be done; the findings still count
+        failed = True
+        cases.append(("interlock scan", str(error)))
+    if options.strict and run.unseen(found):
+        failed = True
+        cases.append(("interlock scan --strict", f"not looked into: {run.unseen(found)}"))
     cases = cases or [(f"{found.files} files", None)]
-    outcome = Outcome.FAILED if failed else Outcome.PASSED
-    return StepResult(name="scan", outcome=outcome, detail=summary_line(found), cases=cases)
+    return StepResult(
+        name="scan",
+        outcome=Outcome.FAILED if failed else Outcome.PASSED,
+        detail=summary_line(found),
+        cases=cases,
+        notes=[line.removeprefix("note: ") for line in note_lines(found)],
+    )
 
 
 def _circuit_files(options: CiOptions) -> list[Path]:
@@ -202,17 +222,22 @@ def _tests(options: CiOptions, _report: Report) -> StepResult:
              *map(str, options.tests)]
         )  # fmt: skip
         cases: list[tuple[str, str | None]] = []
+        skipped = 0
         if out.exists():
             for case in ET.parse(out).iter("testcase"):  # noqa: S314 - our own child wrote it
                 bad = case.find("failure") if case.find("error") is None else case.find("error")
+                skipped += case.find("skipped") is not None
                 text = None if bad is None else str(bad.get("message") or bad.text or "failed")
                 cases.append((f"{case.get('classname')}.{case.get('name')}", text))
     bad_count = sum(text is not None for _, text in cases)
     if not cases:
         cases = [("pytest", printable((done.stderr or done.stdout).strip()[-800:], 800))]
         bad_count = 1
+    elif skipped == len(cases):
+        cases.append(("pytest", "every test was skipped: nothing was tested"))
+        bad_count = 1
     failed = bad_count or done.returncode != 0
-    detail = f"{len(cases)} tests, {bad_count} failed"
+    detail = f"{len(cases)} tests, {bad_count} failed, {skipped} skipped"
     plan = [line for line in done.stdout.splitlines() if "shot assertion(s)" in line]
     return StepResult(
         name="tests",
@@ -230,12 +255,33 @@ _RUN: dict[str, Callable[[CiOptions, Report], StepResult]] = {
 }
 
 
+def _seal(result: StepResult, report: Report) -> None:
+    """Mask secrets in what a step says: its children print names, messages and values."""
+    seal(report)
+    sealer = Sealer({item.secret for item in report.findings if item.secret})
+    result.detail = sealer(result.detail)
+    result.notes = [sealer(line) for line in result.notes]
+    result.cases = [
+        (sealer(name), text if text is None else "\n".join(map(sealer, text.split("\n"))))
+        for name, text in result.cases
+    ]
+
+
 def run_ci(options: CiOptions) -> tuple[list[StepResult], Report]:
     """Run every step and return what each did, with the findings of all.
 
     Raises:
         InputError: no step did anything.
+        UsageError: the probability of a false failure is none.
     """
+    if not 0 < options.shot_flake < 1:
+        raise UsageError(
+            "the probability of a false failure is out of range",
+            code="shots-argument",
+            got=repr(options.shot_flake),
+            expected="a number between 0 and 1, both left out",
+            fix="leave --shot-flake out for 0.01",
+        )
     report = Report()
     results: list[StepResult] = []
     for name in STEPS:
@@ -253,6 +299,7 @@ def run_ci(options: CiOptions) -> tuple[list[StepResult], Report]:
                 cases=[(name, f"required, but {result.detail}")],
             )  # fmt: skip
         result.seconds = time.monotonic() - start
+        _seal(result, report)
         results.append(result)
     if all(result.outcome is Outcome.NOTHING for result in results):
         raise InputError(
@@ -279,6 +326,9 @@ def summary(results: Sequence[StepResult]) -> str:
             lines.append(f"- {item.name}: `{printable(name, 300)}`: {first}")
         if len(bad) > 20:
             lines.append(f"- {item.name}: and {len(bad) - 20} more")
+        lines += [f"- {item.name}, note: {printable(text, 400)}" for text in item.notes[:_NOTES]]
+        if len(item.notes) > _NOTES:
+            lines.append(f"- {item.name}, note: and {len(item.notes) - _NOTES} more")
     return "\n".join(lines) + "\n"
 
 
@@ -305,6 +355,9 @@ def junit(results: Sequence[StepResult]) -> str:
                 out.append(f"{head}><skipped/></testcase>")
             else:
                 out.append(f"{head}/>")
+        if item.notes:
+            text = "\n".join(item.notes)
+            out.append(f"<system-out>{escape(_clean(text))}</system-out>")
         out.append("</testsuite>")
     return "\n".join([*out, "</testsuites>", ""])
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+from interlock.errors import InterlockError
+
 __all__ = ["Note", "Report", "ScanFinding", "Severity", "printable"]
 
 
@@ -116,12 +118,32 @@ class Note:
 
 @dataclass(slots=True, kw_only=True)
 class Report:
-    """All that one scan found, skipped and counted."""
+    """All that one scan found, skipped and counted.
+
+    Attributes:
+        findings: what was found.
+        notes: what was not, or not wholly, looked into.
+        covered: what was looked at beyond files, a line each.
+        excluded: how many folders of each name were left out.
+        real: the path behind each one that is shown masked; never shown, written or sent.
+        failure: why a part of the scan could not be done; the rest is here.
+        files: files looked into.
+        binary: of these, binary ones: only rules of tokens with a prefix or checksum were tried.
+        bytes: bytes looked at.
+        units: pieces of notebooks.
+        seconds: wall time.
+        cpu_seconds: time of this process.
+        interrupted: Ctrl-C came.
+    """
 
     findings: list[ScanFinding] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
+    covered: list[str] = field(default_factory=list)
     excluded: dict[str, int] = field(default_factory=dict)
+    real: dict[str, str] = field(default_factory=dict, repr=False)
+    failure: InterlockError | None = None
     files: int = 0
+    binary: int = 0
     bytes: int = 0
     units: int = 0
     seconds: float = 0.0

@@ -1,10 +1,16 @@
-"""Scan what a repository ever held: every blob reachable from any ref or the reflog, once."""
+"""Scan what a repository ever held: every blob, commit and tag of its object store, once.
+
+Those reachable from a ref or the reflog are named by their path and commit; the others (dropped
+commits, amended ones, files that were staged alone) as unreachable.
+"""
 
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
@@ -23,7 +29,13 @@ _SAFE = (
 
 def _environment() -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
-    return {**kept, "GIT_NO_LAZY_FETCH": "1", "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
+    return {
+        **kept,
+        "GIT_NO_LAZY_FETCH": "1",
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_NO_REPLACE_OBJECTS": "1",
+    }
 
 
 def _git(repo: Path, *arguments: str) -> subprocess.Popen[bytes]:
@@ -63,8 +75,34 @@ def _objects(repo: Path) -> dict[str, str]:
     return found
 
 
+def _unreachable(repo: Path, reachable: dict[str, str], scanner: Scanner) -> set[str]:
+    """Every other blob, commit and tag in the store; a list that fails is noted."""
+    process = _git(
+        repo, "cat-file", "--batch-all-objects", "--batch-check=%(objectname) %(objecttype)"
+    )
+    out, _ = process.communicate()
+    if process.returncode:
+        scanner.report.note(str(repo), "git-object", "unreachable objects cannot be listed")
+    rows = (line.partition(" ") for line in out.decode("ascii", "replace").splitlines())
+    return {name for name, _, kind in rows if kind != "tree" and name not in reachable}
+
+
+def _names(repo: Path) -> Iterator[str]:
+    """Every path any commit added or renamed to, and the name of every ref."""
+    for arguments in (
+        ("log", "--all", "--reflog", "-m", "--no-renames", "--diff-filter=A", "--name-only",
+         "--format=", "-z"),
+        ("for-each-ref", "--format=%(refname)%00"),
+    ):  # fmt: skip
+        out, _ = _git(repo, *arguments).communicate()
+        seen = dict.fromkeys(out.split(b"\0"))
+        yield from (name.decode("utf-8", "replace").strip("\n") for name in seen if name.strip())
+
+
 def scan_history(repo: Path, scanner: Scanner) -> None:
-    """Scan all blobs and commit messages; findings name the commit that brought them.
+    """Scan all blobs, commits and tags; findings name the commit that brought them.
+
+    The report says how many of each were looked at.
 
     Raises:
         InputError: not a repository.
@@ -72,16 +110,26 @@ def scan_history(repo: Path, scanner: Scanner) -> None:
     """
     report = scanner.report
     objects = _objects(repo)
+    shallow, _ = _git(repo, "rev-parse", "--is-shallow-repository").communicate()
+    if shallow.strip() == b"true":
+        report.note(str(repo), "git-shallow", "older commits are not in this clone")
+    for name in _names(repo):
+        scanner.names(name)
+    loose = _unreachable(repo, objects, scanner)
     before = len(report.findings)
+    counts = dict.fromkeys(("blob", "commit", "tag", "unreachable"), 0)
     process = _git(repo, "cat-file", "--batch")
     stdin, stdout = process.stdin, process.stdout
     if stdin is None or stdout is None:
         raise SetupError("no pipe to git", code="scan-git-missing")
     try:
-        for name, path in objects.items():
+        for name, path in itertools.chain(objects.items(), ((n, "") for n in sorted(loose))):
             stdin.write(name.encode() + b"\n")
             stdin.flush()
-            _one(scanner, stdout, name, path)
+            kind = _one(scanner, stdout, name, path)
+            if kind in counts:
+                counts[kind] += 1
+                counts["unreachable"] += name in loose
     except KeyboardInterrupt:
         report.interrupted = True
     finally:
@@ -89,30 +137,60 @@ def scan_history(repo: Path, scanner: Scanner) -> None:
         stdout.close()
         process.terminate()
         process.wait()
+    report.covered.append(
+        f"git history of {repo}: {counts['blob']} blob(s), {counts['commit']} commit(s) and "
+        f"{counts['tag']} tag(s) with authors, headers and messages, {counts['unreachable']} of "
+        "them unreachable; names of paths and refs"
+    )
     commits: dict[str, str] = {}
+    paths: dict[str, set[str]] = {}
     for index in range(before, len(report.findings)):
         finding = report.findings[index]
         blob = finding.where.rpartition("blob ")[2]
+        if blob in loose:
+            where = finding.where.replace(f"blob {blob}", f"unreachable {blob[:12]}")
+            report.findings[index] = replace(finding, where=where)
+            continue
         if blob not in commits:
             commits[blob] = _introduced(repo, blob) if not report.interrupted else ""
         where = finding.where.replace(f"blob {blob}", f"commit {commits[blob][:12] or 'unknown'}")
         report.findings[index] = replace(finding, where=where)
+        for path in _paths(repo, blob, paths) - {finding.path.partition("!")[0]}:
+            inner = "".join(finding.path.partition("!")[1:])
+            report.findings.append(replace(finding, path=path + inner, where=where))
 
 
-def _one(scanner: Scanner, stdout: IO[bytes], name: str, path: str) -> None:
+def _paths(repo: Path, blob: str, known: dict[str, set[str]]) -> set[str]:
+    """Every path a commit gave the blob: an allowed path must not cover another."""
+    if blob not in known:
+        out, _ = _git(
+            repo, "log", "--all", "--reflog", "-m", "--no-renames", "--raw", "--no-abbrev",
+            f"--find-object={blob}", "--format=", "-z",
+        ).communicate()  # fmt: skip
+        parts = out.split(b"\0")
+        known[blob] = {
+            path.decode("utf-8", "replace")
+            for head, path in itertools.pairwise(parts)
+            if head.lstrip().startswith(b":") and head.split()[3:4] == [blob.encode()]
+        }
+    return known[blob]
+
+
+def _one(scanner: Scanner, stdout: IO[bytes], name: str, path: str) -> str:
+    """Scan the next object git sends; return its kind, or an empty string if it was passed over."""
     report = scanner.report
     header = stdout.readline().split()
     if len(header) != 3:
         report.note(path or name, "git-object", "missing")
-        return
+        return ""
     kind, size = header[1], int(header[2])
     if kind not in (b"blob", b"commit", b"tag") or size > _MAX_BLOB:
         if kind == b"blob":
-            report.note(path, "too-large", f"blob of {size} bytes")
+            report.note(path or name, "too-large", f"blob of {size} bytes")
         left = size + 1
         while left:
             left -= len(stdout.read(min(left, 1 << 20)))
-        return
+        return ""
     data = stdout.read(size)
     stdout.read(1)
     first = len(report.findings)
@@ -121,12 +199,15 @@ def _one(scanner: Scanner, stdout: IO[bytes], name: str, path: str) -> None:
         scanner.stream(io.BytesIO(data), shown or name)
         report.files += 1
     else:
-        scanner.blocks([data.partition(b"\n\n")[2]], shown, "", binary=False)
+        said, _, message = data.partition(b"\n\n")
+        scanner.blocks([message], shown, "", binary=False)
+        scanner.blocks([said], f"({kind.decode()} header)", "", binary=False)
     label = f"blob {name}"
     for index in range(first, len(report.findings)):
         finding = report.findings[index]
         where = f"{finding.where}, {label}" if finding.where else label
         report.findings[index] = replace(finding, where=where)
+    return kind.decode()
 
 
 def _introduced(repo: Path, blob: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import BinaryIO
 
 from interlock.scan.secrets.engine import Engine, Match, default_engine
@@ -20,6 +20,7 @@ _BEGIN = re.compile(rb"-----BEGIN (?:[A-Z0-9]{2,12} ){0,2}PRIVATE KEY(?: BLOCK)?
 _END = re.compile(rb"-----END [A-Z0-9 ]{0,24}PRIVATE KEY(?: BLOCK)?-----")
 _SECRET_NAME = re.compile(r"(?i)(?:token|secret|passw|api_?key|credential|access_key)")
 _KEY_LINES = 400
+_LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
 def known_values(environment: Mapping[str, str] | None = None) -> tuple[bytes, ...]:
@@ -76,8 +77,8 @@ class LineRedactor:
                 body = body.replace(value, b"****(%d)" % len(value))
         context = self._before + b"\n"
         for match in reversed(self._engine.scan(context + body)):
-            start, end = match.start - len(context), match.end - len(context)
-            if start < 0:
+            start, end = max(0, match.start - len(context)), match.end - len(context)
+            if end <= 0:
                 continue
             body = body[:start] + mask(match.rule, match.secret).encode() + body[end:]
             self.redacted += 1
@@ -102,6 +103,26 @@ class LineRedactor:
         return body
 
 
+def _pieces(source: BinaryIO) -> Iterator[bytes]:
+    """Yield lines as they come, ended by a newline or by the carriage return of a progress bar.
+
+    A line over 64 KiB comes in parts.
+    """
+    read = getattr(source, "read1", source.read)
+    held = b""
+    while block := read(_MAX_LINE):
+        begin, seen, held = 0, len(held), held + block
+        for end in _LINE_END.finditer(held, seen):
+            yield held[begin : end.end()]
+            begin = end.end()
+        held = held[begin:]
+        while len(held) >= _MAX_LINE:
+            yield held[:_MAX_LINE]
+            held = held[_MAX_LINE:]
+    if held:
+        yield held
+
+
 def redact_stream(source: BinaryIO, sink: BinaryIO, redactor: LineRedactor) -> int:
     """Copy a stream line by line, redacted and flushed at once; return the lines copied.
 
@@ -110,21 +131,26 @@ def redact_stream(source: BinaryIO, sink: BinaryIO, redactor: LineRedactor) -> i
     """
     lines = 0
     held = b""
-    while True:
-        piece = source.readline(_MAX_LINE)
-        if not piece and not held:
-            return lines
-        text = held + piece
-        held = b""
-        if piece and not piece.endswith(b"\n") and len(piece) >= _MAX_LINE:
-            cut = text.rfind(b" ", len(text) - 2 * _OVERLAP, len(text) - 64)
-            cut = cut if cut > 0 else len(text) - _OVERLAP
-            text, held = text[:cut], text[cut:]
-        sink.write(redactor(text))
+    after = b""
+    for piece in _pieces(source):
+        if piece == b"\n" and after == b"\r":  # a `\r\n` that came in two parts
+            text = piece
+            sink.write(text)
+        else:
+            text, held = held + piece, b""
+            if piece[-1:] not in (b"\n", b"\r") and len(piece) >= _MAX_LINE:
+                cut = text.rfind(b" ", len(text) - 2 * _OVERLAP, len(text) - 64)
+                cut = cut if cut > 0 else len(text) - _OVERLAP
+                text, held = text[:cut], text[cut:]
+            sink.write(redactor(text))
+            lines += not held
+        after = text[-1:]
         sink.flush()
-        lines += bool(text) and not held
-        if not piece:
-            return lines
+    if held:
+        sink.write(redactor(held))
+        sink.flush()
+        lines += 1
+    return lines
 
 
 class RedactingFilter(logging.Filter):
@@ -142,9 +168,15 @@ class RedactingFilter(logging.Filter):
         self._redactor = LineRedactor(values=values)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Redact the message; always lets the record through."""
-        text = record.getMessage()
-        lines = text.encode(errors="surrogatepass").split(b"\n")
-        clean = b"\n".join(map(self._redactor, lines)).decode(errors="surrogatepass")
-        record.msg, record.args = clean, None
+        """Redact the message, the traceback and the stack; always lets the record through."""
+        record.msg, record.args = self._clean(record.getMessage()), None
+        if record.exc_info:
+            text = record.exc_text or logging.Formatter().formatException(record.exc_info)
+            record.exc_text, record.exc_info = self._clean(text), None
+        if record.stack_info:
+            record.stack_info = self._clean(record.stack_info)
         return True
+
+    def _clean(self, text: str) -> str:
+        lines = text.encode(errors="surrogatepass").split(b"\n")
+        return b"\n".join(map(self._redactor, lines)).decode(errors="surrogatepass")

@@ -7,10 +7,12 @@ decoded before matching, outputs, reprs and metadata included.
 
 from __future__ import annotations
 
+import ast
 import bisect
 import itertools
 import json
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +23,8 @@ __all__ = ["Piece", "code_cells", "pieces", "strip_outputs"]
 
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-_MAGIC = re.compile(r"^\s*(?:[%!?]|.*\?\s*$)")
+_ASKED = re.compile(r"\s*(?:[%!?].*|[%\w.*]+\?{1,2}\s*)$")
+_ASSIGNED = re.compile(r"^(\s*[\w.,\s\[\]]+=\s*)[%!].*$")
 
 
 @dataclass(slots=True)
@@ -65,7 +68,7 @@ def pieces(raw: bytes) -> list[Piece]:
     r"""Decode a notebook.
 
     Raises:
-        InputError: not JSON, or nested too deep.
+        InputError: not JSON, without a list of cells, or nested too deep.
 
     Example:
         >>> raw = b'{"cells": [{"cell_type": "code", "source": ["a = \\"x\\"\\n", "b"]}]}'
@@ -74,6 +77,8 @@ def pieces(raw: bytes) -> list[Piece]:
     """
     try:
         document = _Document(raw)
+        if not any(isinstance(value, list) for value in _cells_of(document.root)):
+            raise ValueError("no list of cells")
         return list(_read(document, document.root, ()))
     except (ValueError, RecursionError) as error:
         raise InputError(
@@ -83,6 +88,11 @@ def pieces(raw: bytes) -> list[Piece]:
             expected="a JSON document in nbformat 3 or 4",
             fix="open and save it in Jupyter; it was scanned as plain text",
         ) from error
+
+
+def _cells_of(root: Any) -> Iterator[Any]:
+    if isinstance(root, _Pairs):
+        yield from (value for key, value in root if key in ("cells", "worksheets"))
 
 
 def _where(trail: tuple[str, ...]) -> tuple[str, bool]:
@@ -117,6 +127,8 @@ def _read(document: _Document, node: Any, trail: tuple[str, ...]) -> Iterator[Pi
                     line = key_line
                 yield Piece(where, text, [line] * (text.count("\n") + 1), source and kind == "code")
                 continue
+            if len(key) >= 16:
+                yield Piece(_where((*trail, key))[0], key, [key_line])
             for piece in _read(document, value, (*trail, key)):
                 piece.code = piece.code and kind == "code"
                 if not _is_image(key):
@@ -150,21 +162,47 @@ def _is_image(key: str) -> bool:
     return key.startswith(("image/", "audio/", "video/")) or key == "application/pdf"
 
 
-def code_cells(found: list[Piece]) -> tuple[str, list[tuple[str, int]]]:
-    """Join the code cells into one Python module; shell lines and magics become blank lines.
+def code_cells(found: list[Piece]) -> tuple[str, list[tuple[str, int]], list[str]]:
+    """Join the code cells into one Python module; what only IPython reads becomes blank.
 
-    Returns the module and, for each of its lines, (place, line in the file).
+    A cell that is no Python even then is left out: it must not hide the others.
+
+    Returns the module, for each of its lines (place, line in the file), and the cells left out.
     """
     text: list[str] = []
     places: list[tuple[str, int]] = []
+    left_out: list[str] = []
     for piece in found:
         if not piece.code or piece.text.lstrip().startswith("%%"):
             continue
-        for number, line in enumerate(piece.text.split("\n")):
-            text.append("pass" if _MAGIC.match(line) and line.startswith(("%", "!", "?")) else line)
-            at = piece.lines[number] if number < len(piece.lines) else 0
-            places.append((piece.where, at))
-    return "\n".join(text) + "\n", places
+        cell = piece.text.split("\n")
+        if not _parses(cell):
+            cell = [_plain(line) for line in cell]
+            if not _parses(cell):
+                left_out.append(piece.where)
+                continue
+        text.extend(cell)
+        places.extend(
+            (piece.where, piece.lines[n] if n < len(piece.lines) else 0) for n in range(len(cell))
+        )
+    return "\n".join(text) + "\n", places, left_out
+
+
+def _parses(lines: list[str]) -> bool:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ast.parse("\n".join(lines))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
+
+
+def _plain(line: str) -> str:
+    """Return a line without IPython's magics, shell commands and requests for help."""
+    if _ASKED.match(line):
+        return line[: len(line) - len(line.lstrip())] + "pass"
+    return _ASSIGNED.sub(r"\1None", line)
 
 
 def strip_outputs(raw: bytes) -> tuple[bytes, int]:

@@ -1,23 +1,20 @@
-"""Put right what was found: a patch, a revoke hook, notebooks without outputs, history advice."""
+"""Put right what was found: a revoke hook, notebooks without outputs, history advice."""
 
 from __future__ import annotations
 
-import difflib
+import errno
 import json
 import os
-import re
 import shlex
 import subprocess
 import tempfile
-from collections import defaultdict
-from collections.abc import Iterable
 from pathlib import Path
 
 from interlock.errors import InputError, SetupError, StorageError
 from interlock.scan.finding import ScanFinding
 from interlock.scan.notebook import strip_outputs
 
-__all__ = ["HISTORY_ADVICE", "patch_of", "run_revoke_hook", "strip_notebook", "write_private"]
+__all__ = ["HISTORY_ADVICE", "run_revoke_hook", "strip_notebook", "write_private"]
 
 HISTORY_ADVICE = """\
 These secrets are in the git history. In this order:
@@ -29,69 +26,6 @@ These secrets are in the git history. In this order:
 """
 
 
-def _variable(finding: ScanFinding) -> str:
-    name = finding.rule.split(".", 1)[1].replace("-credential", "-api-token")
-    return re.sub(r"\W+", "_", name).upper()
-
-
-def _replace(text: str, finding: ScanFinding, suffix: str) -> str:
-    secret = finding.secret.decode("utf-8", "replace")
-    variable = _variable(finding)
-    if suffix == ".py":
-        quoted = re.compile(r"[brf]{0,2}([\"'])" + re.escape(secret) + r"\1")
-        text, count = quoted.subn(f'os.environ["{variable}"]', text)
-        if count and not re.search(r"^import os\b", text, re.MULTILINE):
-            text = _with_import(text)
-    holder = (
-        "${" + variable + "}"
-        if suffix in (".sh", ".env", ".yml", ".yaml", ".toml")
-        else (f"REMOVED-{variable}")
-    )
-    return text.replace(secret, holder)
-
-
-def _with_import(text: str) -> str:
-    """Add `import os` before the first import that is not from `__future__`."""
-    lines = text.split("\n")
-    for index, line in enumerate(lines):
-        plain = line.startswith(("import ", "from ")) and not line.startswith("from __future__")
-        if plain:
-            return "\n".join([*lines[:index], "import os", *lines[index:]])
-    return "import os\n" + text
-
-
-def patch_of(findings: Iterable[ScanFinding], base: Path) -> str:
-    """Return a unified diff that takes the secrets out of plain files.
-
-    The removed lines hold the secrets, as any such patch must: write it with `write_private`.
-    Notebooks, archives and binary files are left to `strip_notebook` and to their owner.
-    """
-    by_path: dict[str, list[ScanFinding]] = defaultdict(list)
-    for item in findings:
-        if item.secret and "!" not in item.path and not item.path.endswith(".ipynb"):
-            by_path[item.path].append(item)
-    out: list[str] = []
-    for name, items in sorted(by_path.items()):
-        path = base / name
-        try:
-            before = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
-            continue
-        after = before
-        for item in items:
-            after = _replace(after, item, path.suffix.lower())
-        if after != before:
-            out.extend(
-                difflib.unified_diff(
-                    before.splitlines(keepends=True),
-                    after.splitlines(keepends=True),
-                    f"a/{name}",
-                    f"b/{name}",
-                )
-            )
-    return "".join(line if line.endswith("\n") else line + "\n" for line in out)
-
-
 def write_private(path: Path, text: str) -> None:
     """Write a file only its owner can read, replacing what was there in one step.
 
@@ -100,8 +34,10 @@ def write_private(path: Path, text: str) -> None:
     """
     temporary = None
     try:
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise OSError(errno.EINVAL, "a link, folder, device or FIFO is not replaced")
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".interlock-")
-        with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as handle:
             handle.write(text)
         Path(temporary).replace(path)
     except OSError as error:

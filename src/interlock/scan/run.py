@@ -3,35 +3,40 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from interlock.errors import InputError, StorageError
+from interlock.errors import InputError, InterlockError, StorageError
 from interlock.scan import allow, remedy
-from interlock.scan.code.base import RuleFacts
-from interlock.scan.code.modules import code_rules
-from interlock.scan.code.qasm import QASM_RULES
 from interlock.scan.finding import Report, Severity
 from interlock.scan.githistory import scan_history
 from interlock.scan.live import LineRedactor, known_values, redact_stream
-from interlock.scan.report.formats import FORMATS, summary_line, to_text
+from interlock.scan.models import formats
+from interlock.scan.patch import patch_of
+from interlock.scan.report.formats import FORMATS, note_lines, summary_line, to_text
 from interlock.scan.scanner import Scanner, ScanOptions, is_binary, require_something, unique
+from interlock.scan.seal import Sealer, seal
 from interlock.scan.secrets.engine import BLOCK_BYTES
 from interlock.scan.secrets.ruleset import builtin_rules
 from interlock.scan.walk import walk
 
 __all__ = [
-    "ask", "baseline", "exit_code", "redact", "remedies", "render", "rule_table", "save", "scan",
-    "settle", "strip", "summary", "unseen",
+    "ask", "baseline", "check_lists", "exit_code", "redact", "remarks", "remedies", "render",
+    "rule_table", "save", "scan", "settle", "strip", "summary", "unseen",
 ]  # fmt: skip
 
+_STDIN = "(standard input)"
 #: Notes that mean something given was not, or not wholly, looked into.
 _UNSEEN = {
     "unreadable", "missing", "broken-archive", "archive-limit", "archive-member", "git-object",
-    "too-large", "broken-notebook", "python-syntax", "audit-skipped", "audit-nothing",
+    "git-shallow", "too-large", "too-large-to-parse", "broken-notebook", "python-syntax",
+    "audit-skipped", "audit-nothing", "advisory-broken",
 }  # fmt: skip
 
 
@@ -50,6 +55,9 @@ def scan(
 ) -> Report:
     """Scan files, folders, standard input (`-`) or the history of repositories.
 
+    A part that fails after something was looked at (an audit, one of several repositories) does not
+    lose the rest: the report has it as `failure`, and `exit_code` raises it.
+
     Raises:
         InputError: nothing was looked at.
     """
@@ -67,11 +75,13 @@ def scan(
         for path in paths:
             if str(path) == "-" and stdin is not None:
                 _standard_input(scanner, stdin)
+                if report.interrupted:
+                    raise KeyboardInterrupt
             elif git_history:
                 scan_history(path, scanner)
             else:
                 plain.append(path)
-        for entry in walk(plain, report, base=options.base, everything=everything):
+        for entry in scanner.walk(plain):
             scanner.entry(entry)
         if advisories is not None:
             from interlock.scan.supply import audit
@@ -83,6 +93,11 @@ def scan(
             report.findings.extend(pipaudit.pip_audit(plain, report, options.base))
     except KeyboardInterrupt:
         report.interrupted = True
+    except InterlockError as error:
+        if not report.files:
+            raise
+        report.failure = error
+    seal(report, scanner.names)
     report.findings[:] = unique(report.findings)
     report.seconds, report.cpu_seconds = time.monotonic() - wall, time.process_time() - cpu
     require_something(report)
@@ -90,35 +105,102 @@ def scan(
 
 
 def _standard_input(scanner: Scanner, stdin: BinaryIO) -> None:
-    head = stdin.read(BLOCK_BYTES)
-
-    def blocks() -> Iterator[bytes]:
-        block = head
-        while block:
-            scanner.report.bytes += len(block)
-            yield block
-            block = stdin.read(BLOCK_BYTES)
-
-    scanner.blocks(blocks(), "(standard input)", "", binary=is_binary(head))
+    if "secrets" not in scanner.options.families:
+        _standard_model(scanner, stdin)
+        return
+    pieces = _pieces(scanner.report, stdin)
+    head = b""
+    while len(head) < BLOCK_BYTES and (piece := next(pieces, b"")):
+        head += piece
+    if "models" in scanner.options.families:
+        scanner.report.findings.extend(formats.examine_head(head, _STDIN))
+    scanner.blocks(itertools.chain([head], pieces), _STDIN, "", binary=is_binary(head))
     scanner.report.files += 1 if head else 0
+
+
+def _pieces(report: Report, stdin: BinaryIO) -> Iterator[bytes]:
+    """Yield what comes as it comes; Ctrl-C ends the stream, so what came until then is matched.
+
+    `read` would wait for a whole block and lose it when it is interrupted.
+    """
+    read = getattr(stdin, "read1", stdin.read)
+    try:
+        while piece := read(BLOCK_BYTES):
+            report.bytes += len(piece)
+            yield piece
+    except KeyboardInterrupt:
+        report.interrupted = True
+
+
+def _standard_model(scanner: Scanner, stdin: BinaryIO) -> None:
+    """Look at standard input as a model file; there are no code rules for it, so that fails."""
+    if "models" not in scanner.options.families:
+        raise InputError(
+            "standard input has no name, so the code rules cannot be chosen",
+            code="scan-empty",
+            got="--only code and -",
+            expected="a file with a name such as a.py or a.qasm",
+            fix="save it to a file and scan that",
+        )
+    with tempfile.TemporaryFile() as copy:
+        shutil.copyfileobj(stdin, copy, BLOCK_BYTES)
+        if copy.tell():
+            copy.seek(0)
+            scanner.stream(copy, _STDIN)
+            scanner.report.files += 1
+
+
+def check_lists(allow_path: Path | None, baseline_path: Path | None) -> None:
+    """Read the allow-list and the baseline, so that a wrong one fails before a long scan.
+
+    Raises:
+        PolicyError: one of them is wrong.
+    """
+    listed, known = _lists(allow_path, baseline_path)
+    if listed is not None:
+        allow.load_allow(listed)
+    if known is not None:
+        allow.load_baseline(known)
+
+
+def _lists(allow_path: Path | None, baseline_path: Path | None) -> tuple[Path | None, Path | None]:
+    """The files given, or the default ones if something of their name is there."""
+    listed, known = Path(allow.DEFAULT_ALLOW), Path(allow.DEFAULT_BASELINE)
+    return (
+        allow_path or (listed if os.path.lexists(listed) else None),
+        baseline_path or (known if os.path.lexists(known) else None),
+    )
 
 
 def settle(
     report: Report, allow_path: Path | None, baseline_path: Path | None, *, today: dt.date
 ) -> None:
     """Apply the allow-list and the baseline; the default files count when they are there."""
-    listed = allow_path or Path(allow.DEFAULT_ALLOW)
-    if allow_path or listed.is_file():
+    listed, known = _lists(allow_path, baseline_path)
+    if listed is not None:
         allow.apply_allow(report, allow.load_allow(listed), today=today)
-    known = baseline_path or Path(allow.DEFAULT_BASELINE)
-    if baseline_path or known.is_file():
+    if known is not None:
         allow.apply_baseline(report, known)
 
 
 def baseline(report: Report, path: Path) -> int:
-    """Write a baseline of the active findings."""
+    """Write a baseline of the active findings and of those an earlier baseline knew.
+
+    Raises:
+        InputError: the scan did not reach its end.
+        StorageError: the file cannot be written.
+    """
+    if report.interrupted or report.failure is not None:
+        raise InputError(
+            "no baseline was written",
+            code="scan-incomplete",
+            got="a scan that did not reach its end",
+            expected="a whole scan: what it did not reach would later be reported as new",
+            fix="scan again",
+        )
     try:
-        return allow.write_baseline(path, report.active())
+        kept = [f for f in report.findings if (f.allowed or allow.KNOWN).startswith(allow.KNOWN)]
+        return allow.write_baseline(path, kept)
     except OSError as error:
         raise _unwritten(path, error) from error
 
@@ -140,7 +222,11 @@ def save(path: Path, text: str) -> None:
         StorageError: the file cannot be written.
     """
     try:
-        path.write_text(text, encoding="utf-8")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK
+        descriptor = os.open(path, flags, 0o666)  # a FIFO that nobody reads fails at once
+        os.set_blocking(descriptor, True)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
+            handle.write(text)
     except OSError as error:
         raise _unwritten(path, error) from error
 
@@ -158,14 +244,22 @@ def summary(report: Report) -> str:
     return summary_line(report)
 
 
+def remarks(report: Report) -> str:
+    """Return what was not, or not wholly, looked into, and the summary."""
+    return "".join(f"{line}\n" for line in [*note_lines(report), summary_line(report)])
+
+
 def ask(report: Report, url: str, model: str, log: Path) -> int:
-    """Triage the secret findings through an endpoint."""
+    """Triage the secret findings through an endpoint; if it fails, the report keeps the failure."""
     from interlock.scan.triage import triage
 
     try:
         return triage(report, url, model=model, audit=log)
     except OSError as error:
-        raise _unwritten(log, error) from error
+        report.failure = report.failure or _unwritten(log, error)
+    except InterlockError as error:
+        report.failure = report.failure or error
+    return 0
 
 
 def redact(source: BinaryIO, sink: BinaryIO, *, environment: bool) -> int:
@@ -181,17 +275,35 @@ def redact(source: BinaryIO, sink: BinaryIO, *, environment: bool) -> int:
     return 0
 
 
-def strip(paths: Iterable[Path]) -> Iterator[tuple[Path, int]]:
-    """Strip the notebooks under the paths.
+def strip(paths: Iterable[Path]) -> Iterator[tuple[str, int]]:
+    """Strip the notebooks under the paths; yield each one's name, masked, and its outputs.
 
     Raises:
-        InputError: there was none, or one is broken.
+        InputError: there was none, or some are broken or links; the others are stripped.
     """
-    report, count = Report(), 0
-    for entry in walk(paths or (Path(),), report, base=Path.cwd(), everything=False):
+    report, count, sealer = Report(), 0, Sealer()
+    given = tuple(paths) or (Path(),)
+    broken = [sealer(str(path)) for path in given if path.is_symlink()]
+    count += len(broken)
+    for entry in walk(
+        [p for p in given if not p.is_symlink()], report, base=Path.cwd(), everything=False
+    ):
         if entry.path.suffix == ".ipynb":
             count += 1
-            yield entry.path, remedy.strip_notebook(entry.path)
+            try:
+                removed = remedy.strip_notebook(entry.path)
+            except InputError:
+                broken.append(sealer(entry.shown))
+                continue
+            yield sealer(entry.shown), removed
+    if broken:
+        raise InputError(
+            "some notebooks were not stripped",
+            code="scan-notebook-broken",
+            got=", ".join(broken[:10]),
+            expected="notebooks that are JSON, and no links",
+            fix="mend them, or name the files the links stand for",
+        )
     if not count:
         require_something(Report(notes=report.notes))
 
@@ -202,8 +314,10 @@ def remedies(
     """Write the patch, run the hook, give the advice; yield a line about each."""
     active = [f for f in report.active() if f.secret]
     if patch is not None:
-        remedy.write_private(patch, remedy.patch_of(active, Path.cwd()))
+        text, left = patch_of(active, Path.cwd(), report.real)
+        remedy.write_private(patch, text)
         yield f"patch written to {patch}; its removed lines hold the secrets: apply, then delete it"
+        yield from (f"not in the patch: {item.rule} at {item.place}" for item in left)
     if hook:
         done: set[bytes] = set()
         for item in active:
@@ -226,6 +340,7 @@ def exit_code(report: Report, fail_on: str, *, wrote_baseline: bool = False) -> 
 
     Raises:
         InputError: a path that was named does not exist.
+        InterlockError: a part of the scan failed.
     """
     missing = [n.path for n in report.notes if n.reason == "missing"]
     if missing:
@@ -238,6 +353,8 @@ def exit_code(report: Report, fail_on: str, *, wrote_baseline: bool = False) -> 
         )
     if report.interrupted:
         return 130
+    if report.failure is not None:
+        raise report.failure
     if fail_on == "never" or wrote_baseline:
         return 0
     return 1 if report.active(Severity[fail_on.upper()]) else 0
@@ -245,6 +362,10 @@ def exit_code(report: Report, fail_on: str, *, wrote_baseline: bool = False) -> 
 
 def rule_table() -> str:
     """List every rule: id, severity, title."""
+    from interlock.scan.code.base import RuleFacts
+    from interlock.scan.code.modules import code_rules
+    from interlock.scan.code.qasm import QASM_RULES
+
     rows = [(f"secret.{r.id}", r.severity.label, r.title) for r in builtin_rules()]
     facts: list[RuleFacts] = [*code_rules(), *QASM_RULES]
     rows += [(f"code.{r.id}", r.severity.label, r.title) for r in facts]

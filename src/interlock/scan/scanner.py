@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import codecs
 import io
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO
 
 from interlock.errors import InputError
 from interlock.scan import archives, notebook
 from interlock.scan.archives import Reader
-from interlock.scan.code import modules as code_modules
 from interlock.scan.finding import Report, ScanFinding
 from interlock.scan.models import formats
+from interlock.scan.seal import Names, seal
 from interlock.scan.secrets.engine import BLOCK_BYTES, Engine, default_engine
 from interlock.scan.secrets.mask import finding_of
 from interlock.scan.walk import Entry, open_regular, walk
@@ -24,6 +25,7 @@ __all__ = ["FAMILIES", "ScanOptions", "Scanner", "is_binary", "require_something
 
 FAMILIES = ("secrets", "code", "models")
 _HEAD = 8192
+_FIRST = 64 * 1024
 _CONTROLS = bytes(set(range(32)) - set(b"\b\t\n\f\r\x1b"))
 _UTF = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -67,7 +69,18 @@ class Scanner:
         self.options = options
         self.report = Report()
         self._engine = engine or default_engine()
+        self.names = Names(self.report, self._engine, told="secrets" in options.families)
         self._progress = progress or (lambda _report: None)
+
+    def walk(self, paths: Iterable[Path]) -> Iterator[Entry]:
+        """Yield the files under the paths and look at every name on the way."""
+        return walk(
+            paths,
+            self.report,
+            base=self.options.base,
+            everything=self.options.everything,
+            named=self.names,
+        )
 
     def entry(self, entry: Entry) -> None:
         """Scan one file of the tree."""
@@ -80,6 +93,9 @@ class Scanner:
             except OSError as error:
                 self.report.note(entry.shown, "unreadable", error.strerror or "")
                 return
+            except MemoryError:
+                self.report.note(entry.shown, "unreadable", "not enough memory")
+                return
         self.report.files += 1
         self._progress(self.report)
 
@@ -87,7 +103,7 @@ class Scanner:
         """Scan one open file; the handle can seek."""
         head = handle.read(_HEAD)
         handle.seek(0)
-        name = PurePosixPath(shown).name
+        name = shown.rpartition("/")[2]
         if "models" in self.options.families:
             self.report.findings.extend(
                 formats.examine(handle, head, shown, strict=self.options.strict_models)
@@ -106,6 +122,7 @@ class Scanner:
         self, handle: BinaryIO, kind: str, shown: str, budget: archives.Budget, depth: int
     ) -> None:
         for name, reader in archives.members(handle, kind, shown, budget, self.report):
+            self.names(f"{shown}!{name}")
             try:
                 self._member(reader, f"{shown}!{name}", name, budget, depth)
             except OverflowError as error:
@@ -133,10 +150,10 @@ class Scanner:
 
     def text(self, handle: Reader, head: bytes, shown: str, where: str) -> None:
         """Scan what is not an archive: a notebook, code, or any bytes."""
-        suffix = PurePosixPath(shown).suffix.lower()
+        suffix = os.path.splitext(shown)[1].lower()  # noqa: PTH122 - a name, not a path
         if suffix in (".ipynb", ".py", ".pyw", ".pyi", ".qasm", ".qasm3", ".inc"):
             limit = self.options.max_document_bytes
-            raw = handle.read(limit + 1)
+            raw = _read_up_to(handle, limit + 1)
             if len(raw) <= limit:
                 self.report.bytes += len(raw)
                 self._document(_decoded(raw), suffix, shown, where)
@@ -155,6 +172,8 @@ class Scanner:
             self.report.note(shown, "invalid-utf8")
         self.blocks([raw], shown, where, binary=is_binary(raw[:_HEAD]))
         if "code" in self.options.families:
+            from interlock.scan.code import modules as code_modules
+
             text = raw.decode("utf-8", "replace")
             check = code_modules.check_qasm if "qasm" in suffix else code_modules.check_python
             if suffix != ".inc":
@@ -177,7 +196,11 @@ class Scanner:
             for piece in merged.values():
                 self._piece(piece, shown)
         if "code" in self.options.families:
-            text, places = notebook.code_cells(found)
+            from interlock.scan.code import modules as code_modules
+
+            text, places, left_out = notebook.code_cells(found)
+            for cell in left_out:
+                self.report.note(shown, "python-syntax", f"{cell}: the other cells were looked at")
             if text.strip():
                 for item in code_modules.check_python(text, shown, self.report):
                     spot = places[item.line - 1] if 0 < item.line <= len(places) else ("", 0)
@@ -190,12 +213,13 @@ class Scanner:
         for located in self._engine.stream([data]):
             line = piece.lines[min(located.line, len(piece.lines)) - 1] if piece.lines else 0
             self.report.findings.append(finding_of(located, shown, line, piece.where, earlier))
-            earlier.append(located.match.secret)
+            earlier = [*earlier[-31:], located.match.secret]
 
     def blocks(self, blocks: Iterable[bytes], shown: str, where: str, *, binary: bool) -> None:
         """Match the secret rules over a stream."""
         if "secrets" not in self.options.families:
             return
+        self.report.binary += binary
         earlier: list[bytes] = []
         for located in self._engine.stream(blocks, binary=binary):
             self.report.findings.append(finding_of(located, shown, located.line, where, earlier))
@@ -244,13 +268,14 @@ class _Prefixed:
 
 
 def _read_up_to(reader: Reader, limit: int) -> bytes:
-    out = bytearray()
-    while len(out) < limit:
-        block = reader.read(1 << 20)
+    blocks, size, want = [], 0, _FIRST
+    while size < limit:
+        block = reader.read(min(limit - size, want))
         if not block:
             break
-        out += block
-    return bytes(out)
+        blocks.append(block)
+        size, want = size + len(block), 1 << 20
+    return b"".join(blocks)
 
 
 def is_binary(head: bytes) -> bool:
@@ -270,11 +295,23 @@ def is_binary(head: bytes) -> bool:
 
 
 def _coding(head: bytes) -> str | None:
-    """Name the encoding when it is not UTF-8: by its mark, or by every other byte being zero."""
+    r"""Name the encoding when it is not UTF-8: by its mark, or by one byte of each pair being zero.
+
+    A program has zeros on either side, and control characters: it is no text.
+
+    >>> _coding("key = 1".encode("utf-16-le")), _coding("key = 1".encode("utf-16-be"))
+    ('utf-16-le', 'utf-16-be')
+    >>> _coding(b"\x7fELF\2\1\1" + bytes(9) + b"\3\0\x3e\0\1\0\0\0" + bytes(40))
+    """
     marked = next((name for bom, name in _UTF if head.startswith(bom)), None)
-    if marked is None and len(head) > 3 and head[1::2].count(0) > len(head) * 2 // 5:
-        return "utf-16-le"
-    return marked
+    if marked is not None or len(head) < 4 or b"\0" not in head:
+        return marked
+    for first, name in ((1, "utf-16-le"), (0, "utf-16-be")):
+        zeros, others = head[first::2], head[1 - first :: 2]
+        wide = zeros.count(0) > len(zeros) * 4 // 5
+        if wide and not others.count(0) and len(others.translate(None, _CONTROLS)) == len(others):
+            return name
+    return None
 
 
 def _valid_utf8(raw: bytes) -> bool:
@@ -312,10 +349,11 @@ def scan_paths(
     scanner = Scanner(options, progress=progress)
     wall, cpu = time.monotonic(), time.process_time()
     try:
-        for entry in walk(paths, scanner.report, base=options.base, everything=options.everything):
+        for entry in scanner.walk(paths):
             scanner.entry(entry)
     except KeyboardInterrupt:
         scanner.report.interrupted = True
+    seal(scanner.report, scanner.names)
     scanner.report.seconds = time.monotonic() - wall
     scanner.report.cpu_seconds = time.process_time() - cpu
     return scanner.report

@@ -16,7 +16,7 @@ from interlock.errors import UsageError
 
 __all__ = [
     "Bound", "distance", "distribution_margin", "expectation_of", "mean_margin", "rate_margin",
-    "shots_for_distribution", "shots_for_mean", "shots_for_rates",
+    "shots_for_distribution", "shots_for_mean", "shots_for_rates", "total",
 ]  # fmt: skip
 
 
@@ -35,6 +35,22 @@ class Bound:
     limit: float
     shots: int
     flake: float
+
+    def able_to_fail(self, most: float) -> Bound:
+        """Return the bound, unless the limit is beyond `most`, the largest value there can be.
+
+        Raises:
+            UsageError: no result could fail, so nothing would be tested.
+        """
+        if not self.limit < most:
+            raise UsageError(
+                "this assertion cannot fail",
+                code="shots-vacuous",
+                got=f"a limit of {self.limit:.4g} at {self.shots} shots",
+                expected=f"a limit under {most:.4g}, the largest value there can be",
+                fix="lower the tolerance, or run more shots (the fixture computes how many)",
+            )
+        return self
 
     @property
     def holds(self) -> bool:
@@ -64,6 +80,24 @@ def _positive(shots: int) -> int:
             fix="run the circuit before asserting",
         )
     return shots
+
+
+def total(counts: Mapping[str, int]) -> int:
+    """Return the number of shots; none, or less than none of an outcome, is an error.
+
+    Example:
+        >>> total({"00": 60, "11": 40})
+        100
+    """
+    if any(not count >= 0 for count in counts.values()):
+        raise UsageError(
+            "a count is negative",
+            code="shots-argument",
+            got=str(dict(counts))[:80],
+            expected="how often each outcome came, zero or more",
+            fix="pass counts of shots, not differences or quasi-probabilities",
+        )
+    return _positive(sum(counts.values()))
 
 
 def distribution_margin(shots: int, outcomes: int, flake: float) -> float:
@@ -151,7 +185,7 @@ def distance(counts: Mapping[str, int], expected: Mapping[str, float]) -> float:
         >>> distance({"00": 60, "11": 40}, {"00": 0.5, "11": 0.5})
         0.1
     """
-    total = _positive(sum(counts.values()))
+    shots = total(counts)
     mass = sum(expected.values())
     if abs(mass - 1) > 1e-6 or min(expected.values(), default=0) < 0:
         raise UsageError(
@@ -162,7 +196,7 @@ def distance(counts: Mapping[str, int], expected: Mapping[str, float]) -> float:
             fix="normalise it, and leave no outcome out",
         )
     keys = set(counts) | set(expected)
-    gap = sum(abs(counts.get(k, 0) / total - expected.get(k, 0.0)) for k in keys) / 2
+    gap = sum(abs(counts.get(k, 0) / shots - expected.get(k, 0.0)) for k in keys) / 2
     return round(gap, 12)
 
 
@@ -173,10 +207,10 @@ def expectation_of(counts: Mapping[str, int], qubits: Sequence[int] | None = Non
         >>> expectation_of({"01": 75, "00": 25}, [0])
         -0.5
     """
-    total = _positive(sum(counts.values()))
+    shots = total(counts)
     value = 0
     for key, count in counts.items():
         bits = key.replace(" ", "")[::-1]
         chosen = bits if qubits is None else "".join(bits[q] for q in qubits)
         value += count * (-1 if chosen.count("1") % 2 else 1)
-    return value / total
+    return value / shots

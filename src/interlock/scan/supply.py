@@ -10,7 +10,7 @@ from typing import Any
 
 from interlock.errors import InputError, SetupError
 from interlock.scan.finding import Report, ScanFinding, Severity
-from interlock.scan.walk import walk
+from interlock.scan.walk import read_regular, walk
 
 __all__ = ["audit"]
 
@@ -40,7 +40,7 @@ def _advisories(folder: Path, report: Report) -> dict[str, list[dict[str, Any]]]
     found: dict[str, list[dict[str, Any]]] = {}
     for path in sorted(folder.rglob("*.json")):
         try:
-            record = json.loads(path.read_bytes())
+            record = json.loads(read_regular(path))
             for affected in record["affected"]:
                 if affected["package"]["ecosystem"] == "PyPI":
                     row = {"id": str(record["id"]), "affected": affected}

@@ -20,6 +20,7 @@ from typing import Any
 
 from interlock.errors import SetupError
 from interlock.scan.finding import Report, ScanFinding
+from interlock.scan.seal import Sealer
 from interlock.scan.secrets.checks import entropy
 
 __all__ = ["request_for", "triage"]
@@ -108,17 +109,18 @@ def triage(
         raise SetupError(
             "the triage endpoint is not an HTTP address",
             code="scan-triage",
-            got=url,
+            got=Sealer()(url),
             expected="http://127.0.0.1:PORT/v1/chat/completions or https://...",
             fix="correct --triage-url",
         )
     asked = 0
+    shown_url = Sealer()(url)
     with audit.open("a", encoding="utf-8") as log:
         for index, finding in enumerate(report.findings):
             if finding.allowed is not None or not finding.secret:
                 continue
             body = request_for(finding, model)
-            row: dict[str, Any] = {"at": clock(), "url": url, "rule": finding.rule}
+            row: dict[str, Any] = {"at": clock(), "url": shown_url, "rule": finding.rule}
             row.update(path=finding.path, line=finding.line, request=body)
             if body is None:
                 row["outcome"] = "not sent: the masked line would give the secret away"

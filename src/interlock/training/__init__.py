@@ -1,4 +1,4 @@
-"""Safety while a model learns: guarded quantum layers, entropy-spike rewards, guardrail choice.
+"""Safety while a model learns: guarded layers, signed checkpoints, rewards, guardrail choice.
 
 `torch` loads only with the names that need it.
 """
@@ -8,13 +8,29 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__all__ = ["EntropySpikeLoss", "EntropySpikeWrapper", "GuardedLayer", "QuantumLayer", "trl_reward"]
+__all__ = [
+    "CircuitLayer",
+    "DeviceLayer",
+    "EntropySpikeLoss",
+    "EntropySpikeWrapper",
+    "FellBack",
+    "GuardedLayer",
+    "QuantumLayer",
+    "SignedCheckpoints",
+    "guarded_circuit",
+    "trl_reward",
+]
 
 _HOME = {
+    "CircuitLayer": "circuit",
+    "DeviceLayer": "device_layer",
     "EntropySpikeLoss": "spikes",
     "EntropySpikeWrapper": "rewards",
+    "FellBack": "layers",
     "GuardedLayer": "layers",
     "QuantumLayer": "layers",
+    "SignedCheckpoints": "checkpoints",
+    "guarded_circuit": "circuit",
     "trl_reward": "rewards",
 }
 

@@ -1,8 +1,9 @@
 """A quantum layer in a larger torch model, and the guard around it.
 
 `QuantumLayer` is a batched statevector in torch, exact or with shots, so that it trains anywhere.
-`GuardedLayer` holds what a layer puts out to the filter's rules in training and inference alike,
-and puts a classical surrogate in its place, counted and labelled, when it breaks one.
+`interlock.training.circuit` runs a circuit on a guarded device instead. `GuardedLayer` holds what
+either puts out to the filter's rules in training and inference alike, and puts a classical
+surrogate in its place, counted and labelled, when it breaks one.
 """
 
 from __future__ import annotations
@@ -16,11 +17,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from interlock.errors import DeniedError
+from interlock.errors import DeniedError, InterlockError
 from interlock.guard.filter.rules import Constraint, violations
 from interlock.guard.state import STOP_FILE
 
-__all__ = ["GuardedLayer", "QuantumLayer"]
+__all__ = ["FellBack", "GuardedLayer", "QuantumLayer"]
+
+
+class FellBack(Exception):  # noqa: N818 - not a fault: another answered, and says why
+    """Raised by a quantum module when the guarded path let the classical baseline answer.
+
+    Args:
+        rule: the rule that kept the quantum answer back.
+    """
 
 
 class QuantumLayer(nn.Module):
@@ -93,11 +102,13 @@ class GuardedLayer(nn.Module):
 
     Every row of every batch is held to `rules` (and must be finite); the rows that break one are
     answered by `surrogate`, with gradients through it, and counted in `reasons`. A layer that
-    raises is answered by the surrogate whole. While the stop is set nothing is answered at all.
+    raises is answered by the surrogate whole, as is one whose job fell back (`FellBack`). What
+    the guarded path refuses, or cannot record, stays refused. While the stop is set nothing is
+    answered at all.
     The surrogate is held to the same rules; if it breaks one too, `DeniedError`.
 
     Args:
-        quantum: the layer, for instance a `QuantumLayer` or one that calls a guarded sampler.
+        quantum: the layer, for instance a `QuantumLayer` or a `CircuitLayer`.
         surrogate: a classical module of the same shapes.
         rules: constraints on the field `values`, one row at a time.
         home: folder whose stop file stops it; None to look at none.
@@ -147,8 +158,11 @@ class GuardedLayer(nn.Module):
             answer: Tensor = self.quantum(features)
             if answer.shape != classical.shape:
                 raise ValueError(f"shape {tuple(answer.shape)}")
-        except DeniedError:
+        except InterlockError:
             raise
+        except FellBack as error:
+            self.reasons[f"fallback: {error}"] += len(rows)
+            return self._checked(classical)
         except Exception as error:  # noqa: BLE001 - whatever a device raises, the model goes on
             self.reasons[f"raised {type(error).__name__}"] += len(rows)
             return self._checked(classical)
@@ -163,7 +177,7 @@ class GuardedLayer(nn.Module):
         good = torch.ones(len(rows), dtype=torch.bool, device=flat.device)
         good[index] = False
         kept = flat[good]
-        if "finite" in bad.values() and good.any():
+        if "finite" in bad.values() and good.any() and flat.requires_grad:
             # 0 x NaN is NaN: in one graph the bad rows would spoil every gradient.
             kept = self.quantum(features.reshape(len(rows), -1)[good])
             if kept.shape != flat[good].shape or self._bad(kept):

@@ -45,12 +45,22 @@ class EntropySpikeWrapper(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 def trl_reward(
-    *, weight: float = 0.0, column: str = "decision_entropy", tracker: SpikeTracker | None = None
+    *,
+    weight: float = 0.0,
+    column: str = "decision_entropy",
+    entropy_of: Callable[[Any], float | None] | None = None,
+    tracker: SpikeTracker | None = None,
 ) -> Callable[..., list[float | None]]:
     """Return a reward function for TRL's trainers: minus `weight * spike` for each completion.
 
-    The data set, or an earlier reward function, gives a column with one entropy a completion.
     `None` leaves a completion out, as TRL understands it, when its entropy is not known.
+
+    Args:
+        weight: 0 watches without changing the reward.
+        column: of the data set, with one entropy a completion.
+        entropy_of: computes it from a completion instead, for instance by running the circuit the
+            completion describes.
+        tracker: what a spike is measured against.
 
     Example:
         >>> reward = trl_reward(weight=1.0, tracker=SpikeTracker(warm_up=1))
@@ -65,7 +75,9 @@ def trl_reward(
         log_metric: Callable[[str, float], None] | None = None,
         **columns: Any,
     ) -> list[float | None]:
-        entropies = columns.get(column)
+        entropies = (
+            columns.get(column) if entropy_of is None else [entropy_of(c) for c in completions]
+        )
         if entropies is None or len(entropies) != len(completions):
             raise ValueError(f"the column {column!r} must have one entropy a completion")
         spikes = [

@@ -9,11 +9,13 @@ distribution; a decohered state and a uniform superposition both read 1), the en
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from interlock.guard.stats.entropy import SpikeTracker, miller_madow
 
 __all__ = [
     "EntropySpikeLoss",
@@ -40,21 +42,6 @@ def output_entropy(probabilities: Tensor) -> Tensor:
     return -(p * p.log()).sum(-1) / math.log(probabilities.shape[-1])
 
 
-def miller_madow(counts: Mapping[str, int], num_bits: int) -> float:
-    """Return the normalised entropy of counts, with the Miller-Madow (1955) correction.
-
-    Example:
-        >>> round(miller_madow({"0": 128, "1": 128}, 1), 3)
-        1.0
-    """
-    total = sum(counts.values())
-    if total <= 0 or num_bits < 1:
-        raise ValueError("counts of at least one shot and one bit")
-    plug_in = -sum(c / total * math.log(c / total) for c in counts.values() if c > 0)
-    seen = sum(c > 0 for c in counts.values())
-    return min(1.0, (plug_in + (seen - 1) / (2 * total)) / (num_bits * math.log(2)))
-
-
 def meyer_wallach(state: Tensor) -> Tensor:
     """Return the entanglement Q of pure states, 0 for products, 1 for GHZ.
 
@@ -74,54 +61,6 @@ def meyer_wallach(state: Tensor) -> Tensor:
         rho = split @ split.conj().transpose(1, 2)
         purity = purity + (rho @ rho).diagonal(dim1=1, dim2=2).sum(-1).real
     return 2 * (1 - purity / n)
-
-
-class SpikeTracker:
-    """The exponentially weighted mean and deviation that a spike is measured against.
-
-    Args:
-        alpha: weight of the newest value.
-        k: deviations that are no spike yet.
-        warm_up: values before which nothing is a spike.
-        floor: least deviation, so that a constant entropy does not make every change a spike.
-    """
-
-    def __init__(
-        self, *, alpha: float = 0.1, k: float = 2.0, warm_up: int = 10, floor: float = 0.01
-    ) -> None:
-        if not 0 < alpha <= 1 or warm_up < 1 or floor <= 0:
-            raise ValueError("0 < alpha <= 1, warm_up >= 1 and floor > 0")
-        self.alpha, self.k, self.warm_up, self.floor = alpha, k, warm_up, floor
-        self.mean, self.variance, self.seen = 0.0, 0.0, 0
-
-    def threshold(self) -> tuple[float, float] | None:
-        """Return mean and deviation to measure against, or None while warming up."""
-        if self.seen < self.warm_up:
-            return None
-        return self.mean, max(math.sqrt(self.variance), self.floor)
-
-    def excess(self, entropy: float) -> float:
-        """Return the spike of a value without taking it in."""
-        against = self.threshold()
-        return 0.0 if against is None else max(0.0, (entropy - against[0]) / against[1] - self.k)
-
-    def update(self, entropy: float) -> float:
-        """Return the spike of a value, then take the value in.
-
-        Example:
-            >>> tracker = SpikeTracker(warm_up=3)
-            >>> [round(tracker.update(h), 1) for h in (0.5, 0.5, 0.5, 0.5, 0.9)]
-            [0.0, 0.0, 0.0, 0.0, 38.0]
-        """
-        if not math.isfinite(entropy):
-            raise ValueError(f"an entropy of {entropy}")
-        spike = self.excess(entropy)
-        step = self.alpha if self.seen else 1.0
-        change = entropy - self.mean
-        self.mean += step * change
-        self.variance = (1 - step) * (self.variance + step * change * change)
-        self.seen += 1
-        return spike
 
 
 def linear_schedule(start: int, end: int, weight: float) -> Callable[[int], float]:

@@ -15,7 +15,7 @@ from interlock.backends import (
     snapshot,
     twin,
 )
-from interlock.errors import InputError
+from interlock.errors import BackendError, InputError
 
 
 def ghz(width: int) -> QuantumCircuit:
@@ -134,3 +134,27 @@ def test_circuits_of_one_job_have_their_own_random_numbers() -> None:
     isa = transpile(ghz(3), backend, seed_transpiler=1)
     first, second = TwinSampler(backend, seed=7).run([isa, isa], shots=500).result()
     assert not np.array_equal(first.data.meas.array, second.data.meas.array)
+
+
+def line(width: int, device: Twin) -> QuantumCircuit:
+    circuit = QuantumCircuit(width)
+    circuit.h(0)
+    for qubit in range(width - 1):
+        circuit.cx(qubit, qubit + 1)
+    circuit.measure_all()
+    return transpile(circuit, device, optimization_level=1, seed_transpiler=1)
+
+
+def test_couplings_listed_in_one_direction_are_usable() -> None:
+    device = twin("cairo")
+    counts = TwinSampler(device, seed=1).run([line(3, device)], shots=200).result()[0].data.meas
+    assert counts.get_counts().get("000", 0) > 60
+
+
+def test_noise_that_the_simulator_refuses_is_said_and_narrow_circuits_run() -> None:
+    device = twin("guadalupe")
+    narrow = TwinSampler(device, seed=1).run([line(5, device)], shots=50).result()[0].data.meas
+    assert narrow.num_shots == 50
+    with pytest.raises(BackendError) as caught:
+        TwinSampler(device, seed=1).run([line(8, device)], shots=50).result()
+    assert caught.value.code == "twin-simulation"

@@ -120,7 +120,7 @@ def segfault(_: bytes) -> bytes:
 
 
 def forge(_: bytes) -> bytes:
-    os.write(4, b"\x00\x00\x00\x02[]")
+    os.write(5, b"\x00\x00\x00\x02[]")
     os._exit(0)
 
 
@@ -135,3 +135,12 @@ def own_error(_: bytes) -> bytes:
     from interlock.errors import InputError
 
     raise InputError("bad", code="input-bad", got="g", expected="e", fix="f")
+
+
+def receive(_: bytes) -> bytes:
+    """Try to get another descriptor on the socket that the job came on."""
+    try:
+        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fileno=3).recvmsg(64, 64)
+    except OSError as error:
+        return str(error).encode()
+    return b"escaped"

@@ -84,6 +84,10 @@ def test_no_sockets(server: ForkServer, family: str) -> None:
     assert "PermissionError" in refused(server, "connect", family.encode())
 
 
+def test_the_socket_of_the_job_is_gone(server: ForkServer) -> None:
+    assert b"Bad file descriptor" in attempt(server, "receive")
+
+
 @pytest.mark.parametrize("name", ["execute", "execve", "fork_bomb", "kill_parent"])
 def test_no_programs_processes_or_signals(server: ForkServer, name: str) -> None:
     assert "Error" in refused(server, name)
@@ -142,7 +146,7 @@ def test_output_is_bounded(server: ForkServer) -> None:
 
 def test_no_secrets_and_no_descriptors_are_inherited(server: ForkServer) -> None:
     assert b"s3cret" not in attempt(server, "environment")
-    assert attempt(server, "descriptors") == b"[0, 1, 2, 3, 4]"
+    assert attempt(server, "descriptors") == b"[0, 1, 2, 4, 5]"
 
 
 def test_a_crash_is_reported_and_the_next_job_runs(server: ForkServer) -> None:

@@ -243,4 +243,21 @@ def shared_memory_of_the_host():
     return [p.name for p in Path("/dev/shm").iterdir()] or None
 
 
+@attack
+def raise_the_own_limits():
+    import resource
+
+    for name in (resource.RLIMIT_NPROC, resource.RLIMIT_CORE, resource.RLIMIT_NICE):
+        _, hard = resource.getrlimit(name)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(name, (hard + 1, hard + 1))
+            return [name, hard]
+    return None
+
+
+@attack
+def leave_the_control_group():
+    return [str(p) for p in Path("/sys").glob("fs/cgroup/*")] or None
+
+
 print(json.dumps(got))

@@ -6,13 +6,16 @@ import secrets
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from interlock.errors import UsageError
+from interlock.gateway.caps import Cage, Caps, open_cage
 from interlock.gateway.sandbox import Sandbox
+from interlock.ledger import Ledger
 
 CANARY = "-".join(["canary", "broker", ""])
 HOSTILE = Path(__file__).with_name("hostile.py")
@@ -69,14 +72,121 @@ def test_no_attack_succeeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert {name: value for name, value in got.items() if value is not None} == {}
 
 
-@pytest.mark.alone
-def test_a_fork_bomb_ends_the_sandbox_and_nothing_else(tmp_path: Path) -> None:
-    script = "import os, time\nfor _ in range(20):\n    os.fork()\ntime.sleep(600)\n"
-    made, _ = sandbox(tmp_path, script, max_processes=64)
+def needs_groups(cage: Cage) -> None:
+    if not cage.level.startswith("cgroup"):
+        cage.close()
+        pytest.skip("this user can make no control group here")
+
+
+FORKS = """import os, time
+made = 0
+for _ in range({n}):
+    try:
+        if os.fork() == 0:
+            time.sleep(600)
+        made += 1
+    except OSError:
+        break
+print(made, flush=True)
+time.sleep({pause})
+"""
+
+
+def test_a_fork_bomb_is_refused_its_processes_and_ends_the_sandbox(tmp_path: Path) -> None:
+    cage = open_cage(Caps(processes=32))
+    needs_groups(cage)
+    made, out = sandbox(tmp_path, FORKS.format(n=500, pause=600), cage=cage)
     assert made.wait(120) != 0
-    assert made.killed == "more than 64 processes"
+    assert made.killed == "more than 32 processes and threads"
+    assert int(out.read_text() or 0) < 32
     left = subprocess.run(["pgrep", "-f", str(tmp_path / "project")], capture_output=True)
     assert left.stdout == b""
+    assert [g for g in cage._groups.values() if g.exists()] == []
+
+
+@pytest.mark.alone
+def test_a_true_fork_bomb_ends_the_sandbox_and_nothing_else(tmp_path: Path) -> None:
+    script = "import os, time\nfor _ in range(20):\n    os.fork()\ntime.sleep(600)\n"
+    made, _ = sandbox(tmp_path, script, cage=open_cage(Caps(processes=64)))
+    assert made.wait(120) != 0
+    assert made.killed == "more than 64 processes and threads"
+    left = subprocess.run(["pgrep", "-f", str(tmp_path / "project")], capture_output=True)
+    assert left.stdout == b""
+
+
+def test_memory_is_held_for_all_processes_together(tmp_path: Path) -> None:
+    cage = open_cage(Caps(memory_mb=128))
+    needs_groups(cage)
+    script = "x = []\nfor _ in range(60):\n    x.append(b'x' * 10_000_000)\nprint('got it')\n"
+    made, out = sandbox(tmp_path, script, cage=cage)
+    assert made.wait(120) != 0
+    assert made.killed == "more than 128 MB of memory"
+    assert out.read_text() == ""
+
+
+def test_what_lies_in_tmp_counts_as_memory(tmp_path: Path) -> None:
+    script = (
+        "with open('/tmp/x', 'wb') as f:\n"
+        "    for _ in range(40):\n        f.write(bytes(10_000_000))\nprint('got it')\n"
+    )
+    made, out = sandbox(tmp_path, script, cage=open_cage(Caps(memory_mb=128)))
+    assert made.wait(120) != 0
+    assert out.read_text() == ""
+
+
+def test_processor_time_is_shared_out(tmp_path: Path) -> None:
+    cage = open_cage(Caps(cpus=0.2))
+    needs_groups(cage)
+    script = (
+        "import time\nend = time.process_time() + 0.2\n"
+        "while time.process_time() < end: pass\nprint('done', flush=True)\ninput()\n"
+    )
+    read, write = os.pipe()
+    keep = os.dup(0)
+    os.dup2(read, 0)
+    try:
+        made, out = sandbox(tmp_path, script, cage=cage)
+    finally:
+        os.dup2(keep, 0)
+        os.close(keep)
+        os.close(read)
+    while not out.read_text():
+        assert made.poll() is None
+        time.sleep(0.02)
+    stat = dict(x.split() for x in (cage._groups["cpu"] / "cpu.stat").read_text().splitlines())
+    os.close(write)
+    made.wait(60)
+    assert int(stat["nr_throttled"]) > 0
+
+
+def test_without_a_control_group_each_process_is_limited() -> None:
+    """As somebody other than root, counted in a user namespace as the sandbox has one."""
+    python = "/usr/bin/python3" if os.getuid() == 0 else sys.executable
+    inner = (
+        "try:\n    x = b'x' * 400_000_000\nexcept MemoryError: print('no memory')\n"
+        + FORKS.format(n=40, pause=0)
+    )
+    cage = Cage(Caps(processes=12, memory_mb=300), "rlimits", {})
+    command = [python, *cage.wrap([python, "-c", inner])[1:]]
+    nobody = {"user": 65534, "group": 65534, "extra_groups": []} if os.getuid() == 0 else {}
+    done = subprocess.run(
+        ["unshare", "--user", "--pid", "--fork", "--kill-child", *command],
+        cwd="/", capture_output=True, text=True, **nobody,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said, made = done.stdout.split("\n")[:2]
+    assert said == "no memory"
+    assert 1 <= int(made) < 12
+
+
+@pytest.mark.parametrize(("uid", "level"), [(0, "watchdog"), (1000, "rlimits")])
+def test_the_level_is_said_where_no_group_can_be_made(
+    monkeypatch: pytest.MonkeyPatch, uid: int, level: str
+) -> None:
+    monkeypatch.setattr("interlock.gateway.caps._own_groups", dict)
+    monkeypatch.setattr(os, "getuid", lambda: uid)
+    cage = open_cage(Caps())
+    assert (cage.level, cage.counts) == (level, level == "rlimits")
 
 
 def test_the_program_can_use_its_project_and_the_gateways_socket(tmp_path: Path) -> None:
@@ -128,6 +238,10 @@ def test_an_unchanged_script_runs_enforced_and_sees_no_credential(tmp_path: Path
     assert [(x["outcome"], x["mode"]) for x in lines if x["event"] == "job"] == [
         ("RELEASE", "ENFORCED")
     ]
+    with Ledger.open(home) as ledger:
+        (told,) = ledger.entries("sandbox")
+    assert told.header["level"] in ("cgroup-2", "cgroup-1", "rlimits", "watchdog")
+    assert told.payload["processes"] == 1024
     assert "500\nENFORCED\n" in done.stderr
     assert done.stderr.rstrip().endswith("False")
     assert canary not in done.stdout + done.stderr

@@ -253,3 +253,32 @@ def test_a_held_job_runs_after_approval_by_somebody_else(tmp_path: Any) -> None:
                 if w["job"]["submitter"] == "lea"]  # fmt: skip
         reply = made.call("lea", "POST", "/v1/approvals", {**body, "subject": mine[0]["subject"]})
         assert (reply.status_code, reply.json()["code"]) == (403, "approval-own")
+
+
+def test_the_policys_isolation_is_the_one_a_simulator_runs_at(tmp_path: Any) -> None:
+    document = policy()
+    document["execute"]["isolation"] = {"minimum": "confined"}
+    one = bell(60)
+    estimate = bell(kind="estimate")
+    del estimate["programs"][0]["shots"]
+    circuit = estimate["programs"][0]["circuit"]
+    circuit["operations"] = [o for o in circuit["operations"] if o[0] != "measure"]
+    circuit |= {"num_clbits": 0, "registers": []}
+    estimate["programs"][0] |= {"observables": ["{'ZZ': 1.0}"], "precision": 0.1}
+    with kit(tmp_path / "home", document=document) as made:
+        jobs = [one, bell(60, kind="run"), estimate]
+        done = [made.run("ada", job) for job in jobs]
+        levels = {
+            e.payload["job"]["id"]: stage["controls"]
+            for e in made.gateway.guard.ledger.entries("release")
+            for stage in e.payload["trace"]["stages"]
+            if stage["stage"] == "execute"
+        }
+    for name, outcome in done:
+        assert outcome["outcome"] == "RELEASE", outcome
+        told = next(c for c in levels[name] if c["control"] == "isolation")
+        assert told["evidence"]["level"] == "confined"
+    for _, outcome in done[:2]:
+        (counts,) = next(iter(outcome["result"]["items"][0]["registers"].values()))
+        assert sum(counts.values()) == 60
+        assert set(counts) <= {"00", "11"}

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import socket
 import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -151,3 +152,51 @@ def test_rotation_replaces_the_pair_and_keeps_the_authority(authority: Authority
     assert expires(second) > ends
     assert authority.bundle_file().read_bytes() == ca
     assert second.key.stat().st_mode & 0o077 == 0
+
+
+def test_what_is_about_to_end_is_issued_anew_with_its_names(tmp_path: Path) -> None:
+    from cryptography import x509
+
+    mine = Authority(tmp_path / "certs")
+    old = mine.issue("gw", hosts=["localhost", "127.0.0.1"], workload="a/service/gw", days=3)
+    fresh = mine.issue("new", hosts=["localhost"], days=3)
+    before, kept = old.chain.read_bytes(), fresh.chain.read_bytes()
+    assert mine.rotate() == []
+    assert [f.chain.name for f in mine.rotate(left=1.0)] == [
+        "gw-ml-dsa-65.pem",
+        "new-ml-dsa-65.pem",
+    ]
+    assert old.chain.read_bytes() != before
+    assert fresh.chain.read_bytes() != kept
+    extension = x509.SubjectAlternativeName
+    names = [
+        x509.load_pem_x509_certificate(data).extensions.get_extension_for_class(extension).value
+        for data in (before, old.chain.read_bytes())
+    ]
+    assert names[0] == names[1]
+
+
+def test_a_server_takes_up_renewed_certificates_for_new_connections(tmp_path: Path) -> None:
+    mine = Authority(tmp_path / "certs")
+    pair = mine.issue("gw", hosts=["localhost"], days=1)
+    context = HybridContext((pair,))
+    first = context.inner
+    assert not context.renew()
+    other = mine.issue("other", hosts=["localhost"])
+    pair.key.write_bytes(other.key.read_bytes())  # half of a pair
+    assert not context.renew()
+    assert context.inner is first
+    mine.issue("gw", hosts=["localhost"], days=2)
+    assert context.renew()
+    assert context.inner is not first
+
+
+def test_openssl_without_ml_kem_is_refused(authority: Authority) -> None:
+    with serving(authority) as (port, seen):
+        done = subprocess.run(
+            ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-groups", "X25519:P-256",
+             "-quiet"],
+            input=b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", capture_output=True, timeout=60,
+        )  # fmt: skip
+        assert b"HTTP/1.1" not in done.stdout
+        assert seen == [("refused:x25519", "")]

@@ -1,7 +1,11 @@
 """Guarded Qiskit objects: ordinary results in, ordinary results out, the whole path between."""
 
+import copy
+import multiprocessing
+import pickle
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +25,7 @@ from qiskit_aer import AerSimulator
 
 import interlock
 from interlock.backends import TwinSampler, twin
-from interlock.errors import DeniedError, InputError, SetupError, StorageError
+from interlock.errors import DeniedError, InputError, SetupError, StorageError, UsageError
 from interlock.guard.explain import explain
 from interlock.guard.record import recorded
 from interlock.guard.replay import replay
@@ -403,3 +407,46 @@ def test_whether_the_device_honours_its_seed_is_on_record(
         (run,) = [c for s in stages for c in s["controls"] if c["control"] == "run"]
         found.append(run["evidence"]["seed_honoured"])
     assert found == ["not known", says]
+
+
+def test_a_copy_of_a_guarded_object_is_guarded_and_shares_the_ledger(policy, home, bell) -> None:  # type: ignore[no-untyped-def]
+    copied = copy.deepcopy(interlock.guard(StatevectorSampler(seed=1), policy=policy, home=home))
+    receipt = copied.run([bell], shots=50).result().metadata["interlock"]
+    with recorded(home) as ledger:
+        assert explain(ledger, receipt["id"])["missing"] == []
+
+
+def test_a_guarded_object_goes_to_another_process_and_stays_guarded(policy, home, bell) -> None:  # type: ignore[no-untyped-def]
+    guarded = interlock.guard(StatevectorSampler(seed=1), policy=policy, home=home)
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as workers:
+        receipt = workers.submit(_run_elsewhere, guarded, bell).result()
+    assert receipt["outcome"] == "RELEASE"
+    with recorded(home) as ledger:
+        assert explain(ledger, receipt["id"])["missing"] == []
+
+
+def _run_elsewhere(guarded: Any, circuit: Any) -> Any:
+    return guarded.run([circuit], shots=50).result().metadata["interlock"]
+
+
+def test_the_token_of_a_gateway_is_not_pickled() -> None:
+    guarded = interlock.guard(StatevectorSampler(), url="https://localhost:1", token="s3cret")
+    with pytest.raises(UsageError) as caught:
+        pickle.dumps(guarded)
+    assert caught.value.code == "guard-pickle"
+
+
+def test_a_guarded_object_in_a_guarded_job_carries_its_labels(policy, home, bell) -> None:  # type: ignore[no-untyped-def]
+    inner = interlock.guard(StatevectorSampler(seed=1), policy=policy, home=home)
+
+    policy["health"] = {"calibration": {"on_missing": "allow"}}
+
+    class Relay(BaseSamplerV2):
+        def run(self, pubs: Any, *, shots: Any = None) -> Any:
+            return inner.run(pubs, shots=shots)
+
+    outer = interlock.guard(Relay(), policy=policy, home=home, labels=("subject:maria",))
+    outer.run([bell], shots=20).result()
+    with recorded(home) as ledger:
+        jobs = [e.payload["job"] for e in ledger.entries() if "outcome" in e.header and e.payload]
+    assert [job["labels"] for job in jobs] == [["subject:maria"]] * 2

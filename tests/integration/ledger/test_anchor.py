@@ -3,7 +3,9 @@
 import datetime as dt
 import shutil
 import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -18,6 +20,7 @@ from interlock.cli import main
 from interlock.errors import BackendError, InputError, IntegrityError
 from interlock.ledger import Ledger
 from interlock.ledger.anchor import check, fetch, roots_from
+from interlock.ledger.export import export
 
 pytestmark = pytest.mark.enable_socket
 
@@ -121,6 +124,26 @@ def test_a_head_is_stamped_and_the_stamp_is_of_that_head(
         check(kept, note, roots_from(tmp_path / "other" / "root.pem"))
     args = ["ledger", "anchor", "--tsa", url, "--roots", str(roots), "--home", str(home)]
     assert main(args) == 0
+    whole = ["ledger", "verify", "--home", str(home), "--tsa-roots"]
+    assert main([*whole, str(roots)]) == 0
+    assert main([*whole, str(tmp_path / "other" / "root.pem")]) == 7
+
+
+def test_a_clock_years_ahead_is_said_by_the_authority_and_found_by_verify(
+    tmp_path: Path, tsa: tuple[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, roots = tsa
+    home, ahead = tmp_path / "home", 4 * 366 * 86_400 * 10**9
+    with Ledger.open(home, clock=lambda: time.time_ns() + ahead) as ledger:
+        ledger.append("a", {}, {}).wait()
+        with pytest.raises(IntegrityError) as caught:
+            ledger.anchor(url, roots)
+        assert caught.value.code == "clock-drift"
+    assert len(list((home / "anchors").glob("*.tsr"))) == 1
+    capsys.readouterr()
+    assert main(["verify", "--home", str(home)]) == 0
+    assert main(["verify", "--home", str(home), "--tsa-roots", str(roots)]) == 7
+    assert "clock-ahead" in capsys.readouterr().out
 
 
 def test_no_answer_and_no_roots_are_said(tmp_path: Path, tsa: tuple[str, Path]) -> None:
@@ -131,3 +154,37 @@ def test_no_answer_and_no_roots_are_said(tmp_path: Path, tsa: tuple[str, Path]) 
         fetch("file:///etc/passwd", "note", roots_from(roots))
     with pytest.raises(InputError):
         roots_from(tmp_path / "missing.pem")
+
+
+def test_verify_holds_time_stamps_against_head_and_authority(
+    tmp_path: Path, tsa: tuple[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, roots = tsa
+    home = tmp_path / "home"
+    verify = ["verify", "--home", str(home), "--tsa-roots"]
+    with Ledger.open(home) as ledger:
+        ledger.append("a", {}, {}).wait()
+        ledger.checkpoint()
+    assert main([*verify, str(roots)]) == 7
+    assert "unstamped" in capsys.readouterr().out
+    with Ledger.open(home) as ledger:
+        ledger.anchor(url, roots)
+        ledger.append("b", {}, {}).wait()
+        export(ledger, tmp_path / "out")
+    assert main([*verify, str(roots)]) == 0
+    assert "time-stamped: 1 entries by 2" in capsys.readouterr().out
+    names = sorted(path.name for path in (home / "anchors").iterdir())
+    assert sorted(path.name for path in (tmp_path / "out" / "anchors").iterdir()) == names
+    script = [sys.executable, str(tmp_path / "out" / "verify.py")]
+    assert subprocess.run(script, capture_output=True, check=False).returncode == 0
+    authority(tmp_path / "other", "other")
+    assert main([*verify, str(tmp_path / "other" / "root.pem")]) == 7
+    assert "stamp-forged" in capsys.readouterr().out
+    note = next((home / "anchors").glob("*.note"))
+    kept = note.read_text()
+    note.unlink()
+    assert main([*verify, str(roots)]) == 7
+    note.write_text(kept.replace("\n1\n", "\n2\n"))
+    capsys.readouterr()
+    assert main(["verify", "--home", str(home)]) == 7  # a head that the keys did not sign
+    assert "checkpoint-forged: anchors/" in capsys.readouterr().out

@@ -12,8 +12,9 @@ import psycopg
 import pytest
 
 from interlock.cli import main
+from interlock.crypto import files
 from interlock.errors import IntegrityError, SetupError, StorageError
-from interlock.ledger import Ledger
+from interlock.ledger import Ledger, audit
 from tests.integration.ledger.test_crash import acknowledged, child, drain
 
 pytestmark = pytest.mark.enable_socket
@@ -188,3 +189,84 @@ def test_a_home_can_say_where_its_ledger_is(
         other.execute("DELETE FROM interlock.entries")
     assert main(["verify", *home]) == 7
     capsys.readouterr()
+
+
+FUNCTION = """CREATE FUNCTION public.drop_it() RETURNS trigger LANGUAGE plpgsql
+    AS $$ BEGIN RETURN NULL; END $$;"""
+TRIGGER = (
+    FUNCTION
+    + """CREATE TRIGGER t BEFORE INSERT ON interlock.entries
+    FOR EACH ROW EXECUTE FUNCTION public.drop_it()"""
+)
+PLANTED = {
+    TRIGGER: "trigger t on entries",
+    FUNCTION
+    + """CREATE CONSTRAINT TRIGGER late AFTER INSERT ON interlock.subject_keys DEFERRABLE
+    FOR EACH ROW EXECUTE FUNCTION public.drop_it()""": "trigger late on subject_keys",
+    "CREATE RULE r AS ON INSERT TO interlock.checkpoints DO INSTEAD NOTHING": (
+        "rule r on checkpoints"
+    ),
+    "ALTER TABLE interlock.entries ENABLE ROW LEVEL SECURITY": "row security on entries",
+    "CREATE POLICY p ON interlock.entries USING (idx > 1)": "policy p on entries",
+    "CREATE TABLE public.heir () INHERITS (interlock.entries)": "inheritance of entries",
+    "ALTER TABLE interlock.entries ALTER event SET DEFAULT 'x'": "default in entries",
+    "CREATE INDEX i ON interlock.entries (lower(event))": "expression in index i",
+    "CREATE VIEW interlock.v AS SELECT * FROM interlock.entries": "view v",
+    "CREATE TABLE interlock.more (x int)": "table more",
+    "ALTER TABLE interlock.entries SET UNLOGGED": "unlogged entries",
+    "ALTER TABLE interlock.entries DROP CONSTRAINT entries_pkey": "no primary key on entries",
+    "ALTER TABLE interlock.entries ADD CONSTRAINT c CHECK (idx < 9)": "constraint c on entries",
+    "CREATE FUNCTION interlock.f() RETURNS int LANGUAGE sql AS 'SELECT 1'": "function f",
+}
+
+
+@pytest.mark.parametrize("script", PLANTED)
+def test_what_is_planted_is_named_and_the_ledger_not_opened(
+    machines: list[Path], database: str, script: str
+) -> None:
+    home = machines[0]
+    with Ledger.open(home, database=database) as ledger:
+        ledger.append("a", {}, {}).wait()
+    files.write_private(home / "ledger.url", database.encode())
+    with psycopg.connect(database) as other:
+        other.execute(script)  # type: ignore[arg-type]
+    assert ("planted", PLANTED[script]) in {(f.kind, f.got) for f in audit(home).faults}
+    assert main(["verify", "--home", str(home)]) == 7
+    for opened in (Ledger.open, Ledger.read):
+        with pytest.raises(IntegrityError) as caught:
+            opened(home)
+        assert caught.value.code == "ledger-planted"
+        assert PLANTED[script] in str(caught.value.got)
+
+
+def test_a_trigger_planted_while_open_acknowledges_nothing(
+    machines: list[Path], database: str
+) -> None:
+    ledger = Ledger.open(machines[0], database=database)
+    ledger.append("a", {}, {}).wait()
+    with psycopg.connect(database) as other:
+        other.execute(TRIGGER)  # type: ignore[arg-type]
+    with pytest.raises(IntegrityError) as caught:
+        ledger.append("a", {}, {}).wait()
+    assert caught.value.code == "ledger-planted"
+    assert "planted" in {fault.kind for fault in ledger.verify().faults}
+    with pytest.raises(IntegrityError):
+        ledger.close()
+    with psycopg.connect(database) as other:
+        other.execute("DROP TRIGGER t ON interlock.entries")
+    with Ledger.open(machines[0], database=database) as again:
+        assert len(again) == 1
+        assert again.append("a", {}, {}).wait().index == 1
+        assert again.verify().ok
+
+
+def test_upkeep_by_an_administrator_is_let_be(machines: list[Path], database: str) -> None:
+    with psycopg.connect(database, autocommit=True) as other:
+        other.execute("CREATE INDEX ours ON interlock.entries (event)")
+        other.execute("CREATE TABLE public.theirs (x int)")
+        other.execute("REINDEX TABLE CONCURRENTLY interlock.entries")
+        other.execute("VACUUM FULL interlock.entries")
+        other.execute("CREATE PUBLICATION p FOR TABLE interlock.entries")
+    with Ledger.open(machines[0], database=database) as ledger:
+        assert ledger.append("a", {}, {}).wait().index == 0
+        assert ledger.verify().ok

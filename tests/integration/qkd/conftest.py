@@ -67,6 +67,7 @@ class Authority:
         if key is not None:
             form = serialization.PrivateFormat.PKCS8
             raw = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+            path.with_suffix(".key").touch(mode=0o600)
             path.with_suffix(".key").write_bytes(raw)
 
     def member(self, name: str) -> Path:

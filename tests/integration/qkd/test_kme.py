@@ -9,7 +9,7 @@ from interlock.crypto.dsse import ArtefactSigner
 from interlock.crypto.keys import KeyStore
 from interlock.crypto.qkd.client import QkdClient, QkdKey
 from interlock.crypto.qkd.update import combine, mac, open_update, seal_update
-from interlock.errors import BackendError, InputError, IntegrityError
+from interlock.errors import BackendError, InputError, IntegrityError, SetupError
 from tests.integration.qkd.conftest import Authority, Kme
 
 pytestmark = pytest.mark.enable_socket
@@ -54,6 +54,12 @@ def test_who_has_no_right_certificate_gets_nothing(kme: Kme, tmp_path: Path) -> 
     with pytest.raises(BackendError) as caught:
         kme.client("sae-mallory").enc_keys("sae-bob")
     assert "401" in (caught.value.got or "")
+    certificate = kme.authority.member("sae-alice")
+    key = certificate.with_suffix(".key")
+    key.chmod(0o644)
+    with pytest.raises(SetupError) as readable:
+        QkdClient(kme.url, certificate=certificate, private_key=key, authority=kme.authority.path)
+    assert readable.value.code == "key-permissions"
     with pytest.raises(InputError):
         QkdClient(
             kme.url.replace("https", "http"),

@@ -9,6 +9,7 @@ from interlock.circuits.data import (
     Order,
     Probabilities,
     Sensitivity,
+    amplitudes_from_tensor,
     counts_of,
     distance,
     export_amplitudes,
@@ -123,3 +124,62 @@ def test_tensors_keep_their_digits():
             to_tensor(value, dtype=dtype)
     with pytest.raises(InputError):
         from_tensor(torch.tensor([0.5, 0.6]), Order.BIG)
+
+
+@given(widths, seeds)
+@settings(deadline=None, max_examples=30)
+def test_amplitudes_go_round_by_tensors_with_a_clearance_only(n, seed):
+    value = state(n, seed)
+    with pytest.raises(DeniedError) as error:
+        to_tensor(value)
+    assert error.value.code == "data-clearance"
+    tensor = to_tensor(value, clearance=Sensitivity.INTERNAL)
+    back = amplitudes_from_tensor(tensor, Order.LITTLE)
+    assert np.array_equal(back.values, value.values)
+    turned = amplitudes_from_tensor(tensor.conj(), Order.LITTLE)
+    assert np.array_equal(turned.values, value.values.conj())
+    assert np.isclose(float(tensor.abs().square().sum()), 1.0)
+
+
+@given(widths, seeds, st.sampled_from([1.01, 0.99, float("nan"), float("inf"), 0.0]))
+@settings(deadline=None, max_examples=40)
+def test_a_wrong_norm_is_refused_and_never_mended(n, seed, factor):
+    import torch
+
+    value = state(n, seed)
+    for make in (
+        lambda: Amplitudes(value.values * factor, Order.BIG),
+        lambda: amplitudes_from_tensor(torch.tensor(value.values * factor), Order.BIG),
+        lambda: Probabilities(np.abs(value.values) ** 2 * factor, Order.BIG),
+        lambda: from_tensor(torch.tensor(np.abs(value.values) ** 2 * factor), Order.BIG),
+    ):
+        with pytest.raises(InputError) as error:
+            make()
+        assert error.value.code == "data-invalid"
+
+
+@given(st.integers(2, 6), seeds)
+@settings(deadline=None, max_examples=30)
+def test_counts_read_in_the_wrong_order_are_caught_or_symmetric(n, seed):
+    shares = probabilities_of(state(n, seed))
+    counts = counts_of(shares, 500, rng=seed)
+    mistaken = Counts(counts.counts, n, Order.BIG)
+    with pytest.raises(InputError) as error:
+        distance(probabilities_of(counts), probabilities_of(mistaken))
+    assert error.value.code == "data-order"
+    apart = distance(probabilities_of(counts), ordered(probabilities_of(mistaken), Order.LITTLE))
+    same = {bits[::-1]: c for bits, c in counts.counts.items()} == counts.counts
+    assert (apart == 0) == same
+
+
+@pytest.mark.parametrize("reader", list(Sensitivity))
+@pytest.mark.parametrize("label", list(Sensitivity))
+def test_amplitudes_leave_only_where_their_label_allows(reader, label):
+    value = Amplitudes([1.0, 0.0], Order.LITTLE, label)
+    if reader >= label:
+        assert export_amplitudes(value, reader)[0] == 1.0
+        assert to_tensor(value, clearance=reader)[0] == 1.0
+        return
+    for leave in (export_amplitudes, lambda v, c: to_tensor(v, clearance=c)):
+        with pytest.raises(DeniedError):
+            leave(value, reader)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from interlock.guard.stats.entropy import Spike, meyer_wallach, output_entropy, spike
+from interlock.guard.stats.entropy import SpikeTracker, meyer_wallach, miller_madow
 
 
 def test_shannon_cannot_tell_decoherence_and_entanglement_can() -> None:
@@ -10,7 +10,7 @@ def test_shannon_cannot_tell_decoherence_and_entanglement_can() -> None:
     ghz = np.zeros(8)
     ghz[[0, 7]] = 2**-0.5
     uniform = {format(i, "03b"): 1000 for i in range(8)}
-    assert output_entropy(uniform, width) == pytest.approx(1.0)
+    assert miller_madow(uniform, width) == pytest.approx(1.0)
     assert meyer_wallach(plus) == pytest.approx(0.0, abs=1e-12)
     assert meyer_wallach(ghz) == pytest.approx(1.0)
 
@@ -24,21 +24,21 @@ def test_the_correction_removes_most_of_the_bias() -> None:
         counts = rng.multinomial(256, p)
         q = counts[counts > 0] / 256
         plug.append(float(-(q * np.log2(q)).sum() / 5))
-        fixed.append(output_entropy({format(i, "05b"): int(n) for i, n in enumerate(counts)}, 5))
+        fixed.append(miller_madow({format(i, "05b"): int(n) for i, n in enumerate(counts)}, 5))
     assert abs(np.mean(fixed) - true) < 0.3 * abs(np.mean(plug) - true)
 
 
 def test_a_jump_is_a_spike_and_noise_is_not() -> None:
     rng = np.random.default_rng(1)
-    state = Spike()
-    values = []
-    for _ in range(300):
-        state = spike(state, 0.4 + 0.01 * rng.standard_normal(), slack=4.0)
-        values.append(state.value)
+    tracker = SpikeTracker(k=4.0)
+    values = [tracker.update(0.4 + 0.01 * rng.standard_normal()) for _ in range(300)]
     assert np.mean(np.array(values) > 0) < 0.02
-    assert spike(state, 0.8).value > 5
+    again = SpikeTracker(k=4.0)
+    again.state = tracker.state
+    assert again.update(0.8) == tracker.update(0.8) > 5
 
 
 def test_nothing_measured_has_no_entropy() -> None:
-    assert output_entropy({}, 3) == 0.0
-    assert output_entropy({"0": 5}, 1) == 0.0
+    with pytest.raises(ValueError, match="at least one shot"):
+        miller_madow({}, 3)
+    assert miller_madow({"0": 5}, 1) == 0.0

@@ -116,6 +116,21 @@ def test_estimates_and_missing_figures(tmp_path: Path) -> None:
     assert judged(tmp_path / "d", samples(900, 1000), lost) is Decision.FALLBACK
 
 
+def test_a_weighted_sum_of_values_is_judged_with_its_combined_error(tmp_path: Path) -> None:
+    score = Question(name="score", null=0.0, margin=0.05, weights=(0.5, 0.5, -1.0))
+    strong = Estimates(values=[0.8, 0.6, 0.1], errors=[0.02] * 3)
+    assert judged(tmp_path / "a", strong, score) is Decision.ALLOW
+    # Each value is far from nothing; their weighted sum is not.
+    level = Estimates(values=[0.8, 0.6, 0.66], errors=[0.02] * 3)
+    assert judged(tmp_path / "b", level, score) is Decision.FALLBACK
+    unsure = Estimates(values=[0.8, 0.6, 0.1], errors=[0.6] * 3)
+    assert judged(tmp_path / "c", unsure, score) is Decision.FALLBACK
+    short = Estimates(values=[0.8, 0.6], errors=[0.02] * 2)
+    assert judged(tmp_path / "d", short, score) is Decision.FALLBACK
+    broken = Estimates(values=[0.8, float("nan"), 0.1], errors=[0.02] * 3)
+    assert judged(tmp_path / "e", broken, score) is Decision.FALLBACK
+
+
 @pytest.mark.parametrize("count", [0, 1000])
 def test_the_edges_are_finite_or_certain(count: int) -> None:
     assert count_evidence(count, 1000, 0.5) > 100

@@ -2,8 +2,19 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from interlock.guard.stats.uncertainty import combined, conformal_quantile, jeffreys, noise_scale
+from interlock.guard.stats.uncertainty import (
+    KINDS,
+    conformal_bounds,
+    interval_from,
+    jeffreys,
+    kind_of,
+    scale_of,
+    score,
+    shot_sd,
+)
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (0.0, 0.02), (0.98, 1.0)])
@@ -24,21 +35,36 @@ def test_jeffreys_agrees_with_scipy() -> None:
         assert high == pytest.approx(beta.ppf(0.975, count + 0.5, shots - count + 0.5), rel=1e-6)
 
 
-def test_the_conformal_factor_covers_what_it_did_not_see() -> None:
+def test_the_conformal_bounds_cover_what_they_did_not_see() -> None:
     rng = np.random.default_rng(2)
     covered = []
     for _ in range(300):
-        scores = np.abs(rng.standard_cauchy(120))
-        factor = conformal_quantile(scores[:100].tolist())
-        covered.append(float(np.mean(scores[100:] <= factor)))
+        scores = rng.standard_cauchy(140) + 0.3
+        low, high = conformal_bounds(scores[:120].tolist())
+        covered.append(float(np.mean((scores[120:] >= low) & (scores[120:] <= high))))
     assert 0.88 <= np.mean(covered) <= 0.93
+    assert conformal_bounds([1.0] * 18) == (-math.inf, math.inf)
 
 
 def test_more_noise_and_a_worse_model_widen_the_scale() -> None:
-    base = noise_scale(0.4, 1000, 0.95, 0.125)
-    assert noise_scale(0.4, 1000, 0.7, 0.125) > base
-    assert noise_scale(0.4, 1000, 0.95, 0.125, model_sd=0.2) > base
-    assert noise_scale(0.4, 100, 0.95, 0.125) > base
-    assert noise_scale(0.0, 1000, 1.0, 0.5) > 0
-    assert combined(0.02, 0.1, 2.0)[0] == 0.0
-    assert conformal_quantile([]) == math.inf
+    base = scale_of(0.4, shot_sd(0.4, 1000), 0.95, 0.125).physical
+    assert scale_of(0.4, shot_sd(0.4, 1000), 0.7, 0.125).physical > base
+    assert scale_of(0.4, shot_sd(0.4, 100), 0.95, 0.125).physical > base
+    assert scale_of(0.0, shot_sd(0.0, 1000), 1.0, 0.5).physical > 0
+    low, high = interval_from(0.4, 0.01, (-1.0, 2.0), 0.1)
+    wide = interval_from(0.4, 0.01, (-1.0, 2.0), 0.1, model=0.1)
+    assert wide[0] < low < high < wide[1]
+    assert interval_from(0.4, 0.01, (-math.inf, math.inf), 0.1) == (0.0, 1.0)
+
+
+@given(st.floats(0, 1), st.floats(1e-4, 0.5), st.floats(0, 1), st.floats(0, 1))
+def test_a_truth_lies_in_the_interval_exactly_when_its_score_lies_in_the_bounds(
+    value: float, scale: float, resting: float, truth: float
+) -> None:
+    own = score(value, truth, scale, resting)
+    for bounds in ((own - 0.1, own + 0.1), (own + 0.1, own + 0.2)):
+        low, high = interval_from(value, scale, bounds, resting)
+        assert 0 <= low <= high <= 1
+        if bounds[0] < own:
+            assert low - 1e-9 <= truth <= high + 1e-9
+    assert kind_of(value, 0.9, resting) in KINDS

@@ -124,7 +124,11 @@ def test_braket_properties_are_read() -> None:
     read = from_braket(properties, device="r")
     assert read.qubits[0].t1_us == pytest.approx(20.0)
     assert read.qubits[0].p01 == pytest.approx(0.05)
-    assert read.edges[0, 1].error == pytest.approx(0.02)
+    assert read.edges[0, 3].error == pytest.approx(0.02)  # numbered as the circuits are
+    assert [q.operational for q in read.qubits] == [True, False, False, True]
+    for label in ("-1", "1000000000", "x"):
+        with pytest.raises(InputError):
+            from_braket({"standardized": {"oneQubitProperties": {label: {}}}}, device="r")
     with pytest.raises(InputError):
         from_braket({"paradigm": {}}, device="r")
 

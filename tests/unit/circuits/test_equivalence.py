@@ -10,7 +10,13 @@ from qiskit.circuit.random import random_circuit
 from qiskit_ibm_runtime.fake_provider import FakeGuadalupeV2, FakeManilaV2, FakeSherbrooke
 
 from interlock.circuits.canonical import Circuit, Operation
-from interlock.circuits.equivalence import Answer, Placement, compare, placement_of
+from interlock.circuits.equivalence import (
+    Answer,
+    Placement,
+    compare,
+    placement_of,
+    recompiler,
+)
 from interlock.circuits.qiskit_adapter import from_qiskit
 
 MANILA = FakeManilaV2()
@@ -221,3 +227,66 @@ def test_a_small_rotation_above_the_tolerance_is_found():
     a = Circuit(num_qubits=1, operations=(Operation("rx", (0.25,), (0,)),))
     b = Circuit(num_qubits=1, operations=(Operation("rx", (0.25 + 1e-6,), (0,)),))
     assert compare(a, b).answer is Answer.NOT_EQUIVALENT
+
+
+def dynamic():
+    source = QuantumCircuit(3, 3)
+    source.h(0)
+    source.cx(0, 1)
+    source.measure(0, 0)
+    with source.if_test((source.clbits[0], 1)):
+        source.x(2)
+    source.measure([1, 2], [1, 2])
+    return source
+
+
+def test_what_the_same_compiler_makes_again_is_evidence_and_anything_else_is_unknown():
+    backend = FakeSherbrooke()
+    source = dynamic()
+    compiled = transpile(source, backend, seed_transpiler=7, optimization_level=1)
+    left, right, place = from_qiskit(source), from_qiskit(compiled), placement_of(compiled)
+    assert compare(left, right, placement=place).answer is Answer.UNKNOWN
+    same = recompiler(backend, level=1, seed=7)
+    found = compare(left, right, placement=place, recompile=same)
+    assert (found.answer, found.method, found.strength) == (
+        Answer.EQUIVALENT, "re-transpile", "evidenced",
+    )  # fmt: skip
+    tampered = mutate(right, random.Random(3))
+    assert compare(left, tampered, placement=place, recompile=same).answer is Answer.UNKNOWN
+    nowhere = Placement(place.final[::-1], place.final)
+    assert compare(left, right, placement=nowhere, recompile=same, seed=1).answer is Answer.UNKNOWN
+
+    def broken(_source):
+        raise RuntimeError("no compiler")
+
+    assert compare(left, right, placement=place, recompile=broken, seed=1).answer is Answer.UNKNOWN
+
+
+def test_a_template_that_another_seed_compiled_is_still_looked_at_by_canaries():
+    source = real_amplitudes(20, reps=1, entanglement="linear")
+    compiled = transpile(source, FakeSherbrooke(), seed_transpiler=1)
+    left, right, place = from_qiskit(source), from_qiskit(compiled), placement_of(compiled)
+    other = recompiler(FakeSherbrooke(), level=0, seed=5)
+    found = compare(left, right, placement=place, timeout_s=2.0, recompile=other)
+    assert found.answer is Answer.EQUIVALENT
+    assert found.method in ("clifford-canary", "qcec")
+
+
+def test_canaries_do_not_overrule_a_difference_qcec_saw():
+    n, theta = 15, Parameter("theta")
+
+    def made(extra):
+        circuit = QuantumCircuit(n, n)
+        circuit.rx(theta, range(n))
+        for q in range(n - 1):
+            circuit.cx(q, q + 1)
+        circuit.rz(theta, range(n))
+        circuit.h(range(n))
+        for _ in range(extra):
+            circuit.rx(theta, 0)
+        circuit.measure(range(n), range(n))
+        return from_qiskit(circuit)
+
+    for again in (None, lambda source: (source, None)):
+        found = compare(made(0), made(4), seed=1, timeout_s=30, recompile=again)
+        assert (found.answer, found.method) == (Answer.UNKNOWN, "qcec"), found

@@ -166,3 +166,26 @@ def test_mutations_are_read_or_refused_with_a_reason(kind):
     assert refused
     assert not Path("/tmp/interlock-was-here").exists()
     assert read_circuit(SAMPLES[kind]).size == 4
+
+
+@pytest.mark.parametrize("kind", sorted(SAMPLES))
+def test_what_a_grammar_makes_is_read_or_refused_with_a_reason(kind):
+    from benchmarks import circuits_fuzz as fuzz
+
+    rng = random.Random(11)
+    make = {
+        "qasm2": lambda: fuzz.grammar("qasm2", rng),
+        "qasm3": lambda: fuzz.grammar("qasm3", rng),
+        "json": lambda: fuzz.random_json(rng),
+        "qpy": lambda: fuzz.random_qpy(rng),
+    }[kind]
+    read, refused = 0, []
+    for _ in range(40):
+        try:
+            read_circuit(make(), limits=Limits(timeout_s=5.0))
+            read += 1
+        except InterlockError as error:
+            refused.append(bool(error.message and error.got and error.code))
+    assert read
+    assert refused
+    assert all(refused)

@@ -187,3 +187,14 @@ def test_nested_gates_cannot_explode():
 
 def test_integers_that_look_octal_are_decimal():
     assert math.isclose(parse(HEAD3 + "rx(010) q[0];").operations[0].params[0], 10.0)
+
+
+def test_a_controlled_global_phase_is_a_phase():
+    body = "gate g a { gphase(0.5); x a; } "
+    assert ops("ctrl @ gphase(0.5) q[0];") == ops("p(0.5) q[0];")
+    assert ops("ctrl(2) @ gphase(0.5) q[0], q[1];") == ops("cp(0.5) q[1], q[0];")
+    assert ops("negctrl @ gphase(0.5) q[0];") == ops("x q[0]; p(0.5) q[0]; x q[0];")
+    assert ops("ctrl @ inv @ gphase(0.5) q[0];") == ops("p(-0.5) q[0];")
+    assert ops(body + "ctrl @ g q[0], q[1];") == ops("p(0.5) q[0]; cx q[0], q[1];")
+    assert ops(body + "g q[0];") == ops("x q[0];")
+    assert parse(HEAD3 + "gphase(0.5); inv @ gphase(0.2);").global_phase == pytest.approx(0.3)

@@ -64,7 +64,7 @@ def test_the_model_bill_has_quantum_properties(
     validate(document)
     model = document["components"][0]
     assert {"name": "interlock:quantum:qubits", "value": "4"} in model["properties"]
-    args = ["--name", "vqc", "--version", "3", "--home", home]
+    args = ["--name", "vqc", "--version", "3", "--replace", "--home", home]
     assert main(["weights", "sign", str(folder), *args]) == 0
     capsys.readouterr()
     assert main(["bom", "model", str(folder), "--home", home, "--quantum", "qubits=4"]) == 0

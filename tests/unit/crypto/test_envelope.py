@@ -155,3 +155,18 @@ def test_the_commands_seal_and_open(
     assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == sorted(
         ["opened", "plain", "sealed", "to"]
     )
+
+
+def test_a_suite_asked_for_is_never_lowered(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = ["--home", str(tmp_path / "h")]
+    assert main(["envelope", "key", *home]) == 0
+    (tmp_path / "to").write_text(capsys.readouterr().out)
+    (tmp_path / "plain").write_bytes(b"x")
+    seal = ["envelope", "seal", str(tmp_path / "plain"), str(tmp_path / "out"), "--context", "c"]
+    to = ["--to", str(tmp_path / "to")]
+    assert main([*seal, *to, "--suite", "cnsa"]) == 2
+    assert "envelope-suite" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert main([*seal, *to, "--suite", "x25519-mlkem768"]) == 0

@@ -1,5 +1,7 @@
 import json
+import shutil
 from datetime import date
+from pathlib import Path
 
 import pytest
 
@@ -7,6 +9,7 @@ from interlock.cli import main
 from interlock.crypto import kem, signing
 from interlock.crypto.exposure import DataLabel, assess, horizons
 from interlock.errors import InputError
+from interlock.ledger import Ledger
 
 TODAY = date(2026, 11, 21)
 
@@ -75,3 +78,28 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(args) == 7
     assert {v["verdict"] for v in json.loads(capsys.readouterr().out)} == {"exposed"}
     assert main(["exposure", "x", "--years", "1", "--algorithm", "cnsa"]) == 0
+
+
+def test_the_entries_that_carry_the_label_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "home"
+    command = ["exposure", "health", "--years", "1", "--algorithm", "cnsa", "--home", str(home)]
+    assert main(command) == 0
+    assert f"data: no ledger in {home}" in capsys.readouterr().out
+    assert not home.exists()
+    with Ledger.open(home) as ledger:
+        first = ledger.append("a", {}, {}, subject="ada", label="health\nraw").wait()
+        ledger.append("a", {}, {}, subject="bob", label="health").wait()
+        ledger.append("a", {}, {}, subject="bob", label="healthy").wait()
+        ledger.append("a", {}, {}).wait()
+    assert main(command) == 0
+    assert f"data: 2 entries in {home}" in (text := capsys.readouterr().out)
+    assert f"the oldest of {first.time}" in text
+    with Ledger.open(home) as ledger:
+        ledger.erase("ada")
+    assert main(command) == 0
+    assert "data: 1 entries" in capsys.readouterr().out
+    shutil.rmtree(home / "keys")
+    assert main(command) == 0
+    assert "data: unknown" in capsys.readouterr().out

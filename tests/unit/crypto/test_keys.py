@@ -218,3 +218,20 @@ def test_a_sealed_secret_is_bound_to_its_context() -> None:
     ):
         with pytest.raises(IntegrityError):
             unseal(key, data, context)
+
+
+def test_a_mistyped_home_is_not_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from interlock.cli import main
+
+    home = ["--home", str(tmp_path / "typo")]
+    commands = (["keys", "list"], ["keys", "rotate"], ["keys", "keep", "file"], ["bom", "crypto"])
+    for words in commands:
+        assert main([*words, *home]) == 4
+        assert "keys-missing" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "new").mkdir(mode=0o700)
+    assert main(["keys", "keep", "file", "--home", str(tmp_path / "new")]) == 0
+    KeyStore(tmp_path / "typo" / "keys").secret("x")
+    for words in commands:
+        assert main([*words, *home]) == 0
+    capsys.readouterr()

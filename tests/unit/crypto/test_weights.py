@@ -169,6 +169,75 @@ def test_loaders_give_the_tensors_and_remember_the_version(
     assert caught.value.code == "weights-rollback"
 
 
+def test_other_weights_under_a_version_in_use_are_refused(
+    model: Path, tmp_path: Path, signer: ArtefactSigner
+) -> None:
+    loader = WeightLoader(signer.public, name="demo", state=tmp_path / "state")
+    loader.safetensors(model)
+    loader.safetensors(model)
+    other = tmp_path / "other"
+    shutil.copytree(model, other)
+    (other / "model.safetensors").write_bytes(save({"w": np.ones(6, np.float32)}))
+    sign_folder(other, signer, name="demo", version=3)
+    for load in (loader.safetensors, loader.onnx):
+        with pytest.raises(IntegrityError) as caught:
+            load(other)
+        assert caught.value.code == "weights-swapped"
+    sign_folder(other, signer, name="demo", version=4)
+    assert loader.safetensors(other)["w"].shape == (6,)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"demo": "x"}', '{"demo": [3]}', '{"demo": true}'])
+def test_a_damaged_record_of_versions_loads_nothing(
+    model: Path, tmp_path: Path, signer: ArtefactSigner, text: str
+) -> None:
+    state = tmp_path / "state"
+    loader = WeightLoader(signer.public, name="demo", state=state)
+    (state / "versions.json").touch(mode=0o600)
+    (state / "versions.json").write_text(text)
+    with pytest.raises(IntegrityError) as caught:
+        loader.safetensors(model)
+    assert caught.value.code == "weights-state"
+    (state / "versions.json").write_text('{"demo": 3}')  # as earlier versions wrote it
+    loader.safetensors(model)
+    assert "[3, " in (state / "versions.json").read_text()
+
+
+def test_signed_weights_that_no_library_reads_are_refused_by_name(
+    model: Path, tmp_path: Path, signer: ArtefactSigner
+) -> None:
+    header = b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4],"x":1},"__metadata__":5}'
+    data = len(header).to_bytes(8, "little") + header + bytes(4)
+    (model / "part" / "two.safetensors").write_bytes(data)
+    (model / "net.onnx").write_bytes(b"\x08\x08\x3a\x02\x0a\x00\x42\x02\x10\x0d")
+    sign_folder(model, signer, name="demo", version=3)
+    loader = WeightLoader(signer.public, name="demo", state=tmp_path / "state")
+    for load in (loader.safetensors, loader.onnx):
+        with pytest.raises(InputError) as caught:
+            load(model)
+        assert caught.value.code == "weights-format"
+    assert not (tmp_path / "state" / "versions.json").exists()
+
+
+def test_sign_overwrites_nothing_and_wants_whole_facts(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (model / SIGNATURE_FILE).read_bytes()
+    home = tmp_path / "home"
+    sign = ["weights", "sign", str(model), "--name", "m", "--version", "1", "--home", str(home)]
+    assert main(sign) == 2
+    assert "weights-signed" in capsys.readouterr().err
+    for facts in (["loss"], ["=1"], ["a=1", "a=2"]):
+        options = [word for fact in facts for word in ("--fact", fact)]
+        assert main([*sign, "--replace", *options]) == 2
+        assert "weights-fact" in capsys.readouterr().err
+    assert (model / SIGNATURE_FILE).read_bytes() == before
+    assert not home.exists()
+    assert main([*sign, "--replace", "--fact", "loss=a=b"]) == 0
+    assert (model / SIGNATURE_FILE).read_bytes() != before
+    assert main(["bom", "model", str(model), "--home", str(home), "--quantum", "qubits"]) == 2
+
+
 @pytest.mark.slow
 def test_the_torch_loader(model: Path, tmp_path: Path, signer: ArtefactSigner) -> None:
     tensors = WeightLoader(signer.public, name="demo", state=tmp_path / "s").torch(model)

@@ -1,14 +1,17 @@
+import base64
 import secrets
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
 
 from interlock.access.store import open_database
-from interlock.errors import StorageError
+from interlock.errors import InputError, IntegrityError, StorageError
 from interlock.gateway.store import GatewayStore, NewJob, Tenant
+from interlock.ledger import Ledger
 
 
 class Clock:
@@ -32,9 +35,10 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Itera
 
         given = psycopg.conninfo.conninfo_to_dict(request.getfixturevalue("database"))
         url = f"postgresql+psycopg://?{urlencode(given)}"
-    made = GatewayStore(open_database(url), clock)
-    yield made
-    made.engine.dispose()
+    with Ledger.open(tmp_path / "home") as ledger:
+        made = GatewayStore(open_database(url), ledger, clock)
+        yield made
+        made.engine.dispose()
 
 
 def job(tenant: str, *, cost: float = 1.0, priority: int = 5, idem: str = "") -> NewJob:
@@ -42,6 +46,7 @@ def job(tenant: str, *, cost: float = 1.0, priority: int = 5, idem: str = "") ->
         id=secrets.token_hex(8), tenant=tenant, owner="o", principal="{}", credential="{}",
         kind="sample", backend="b", priority=priority, cost=cost,
         idem=idem or secrets.token_hex(8), digest="d", body="{}", bucket=f"{tenant}/o",
+        subject=f"{tenant}/o\np-17", label="health",
         rate=1e6, burst=1e6,
     )  # fmt: skip
 
@@ -146,6 +151,52 @@ def test_a_provider_call_is_recorded_before_and_after(store: GatewayStore) -> No
     assert store.intend(row.id, 3) == ("answered", "{}")
 
 
-def test_a_database_that_is_away_is_a_storage_error() -> None:
-    with pytest.raises(StorageError):
-        GatewayStore(open_database("sqlite:////nonexistent/folder/x.db"))
+def test_a_database_that_is_away_is_a_storage_error(tmp_path: Path) -> None:
+    with Ledger.open(tmp_path / "home") as ledger, pytest.raises(StorageError):
+        GatewayStore(open_database("sqlite:////nonexistent/folder/x.db"), ledger)
+
+
+def columns(store: GatewayStore, job_id: str) -> list[str]:
+    jobs = store.read("SELECT body, outcome FROM gateway_job WHERE id = :id", id=job_id)
+    return [
+        *jobs[0],
+        *store.read("SELECT result FROM gateway_intent WHERE job = :id", id=job_id)[0],
+    ]
+
+
+def test_what_a_job_holds_is_encrypted_bound_to_it_and_erased_with_its_owner(
+    store: GatewayStore,
+) -> None:
+    names = []
+    for tenant in ("a", "b"):
+        new = replace(job(tenant), body='{"circuit": "CANARY"}')
+        store.add([new])
+        row = store.claim("w", 30)
+        assert row is not None
+        assert store.opened(f"body/{row.id}", row.body) == new.body
+        store.intend(row.id, 1)
+        store.answered(row.id, '{"counts": "CANARY"}')
+        assert store.intend(row.id, 2)[1] == '{"counts": "CANARY"}'
+        assert store.finish(row.id, 1, "done", {"result": "CANARY"})
+        names.append(new.id)
+        assert not any(b"CANARY" in base64.b64decode(text) for text in columns(store, new.id))
+    first, second = names
+    body, outcome, _ = columns(store, first)
+    with pytest.raises(IntegrityError):
+        store.opened(f"body/{second}", body)
+    with pytest.raises(IntegrityError):
+        store.opened(f"body/{first}", outcome)
+    for bad in ("", "{}", '{"circuit": 1}', body[:-8], body[:60] + "AAAA" + body[64:]):
+        with pytest.raises(IntegrityError):
+            store.opened(f"body/{first}", bad)
+    assert isinstance(store.vault, Ledger)
+    assert store.vault.scope_of(base64.b64decode(body)) == ("a/o\np-17", "health")
+    store.vault.erase("a/o")
+    gone, kept = store.job(first, "a"), store.job(second, "b")
+    assert gone is not None
+    assert gone.outcome == {"outcome": "ERASED"}
+    assert kept is not None
+    assert kept.outcome == {"result": "CANARY"}
+    with pytest.raises(InputError) as caught:
+        store.opened(f"body/{first}", gone.body)
+    assert caught.value.code == "job-erased"

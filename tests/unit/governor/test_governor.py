@@ -1,5 +1,6 @@
 """Signatures, limits, overrides, the journal under damage, and the control in front of it."""
 
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from benchmarks.governor_steps import APPETITE, set_up
 from interlock.errors import BackendError, IntegrityError, InterlockError, PolicyError, StorageError
 from interlock.guard.control import check_control
 from interlock.guard.govern.governor import control
+from interlock.guard.govern.governor import journal as journal_module
 from interlock.guard.govern.governor.appetite import Appetite, Override, sign, verify
 from interlock.guard.govern.governor.control import GovernorControl, GovernorSettings
 from interlock.guard.govern.governor.engine import Engine, parse_orders
@@ -132,12 +134,27 @@ def test_a_torn_last_line_is_dropped_and_other_damage_stops_it(home: Path) -> No
     assert propose(governor, "b") is None
     governor.close()
     journal = folder(home) / "journal"
-    whole = journal.read_bytes()
-    journal.write_bytes(whole + b"0123")
-    governor = Governor(home)
-    assert governor.engine.positions == {"A": 2 * 10**6}
-    governor.close()
+    whole = journal.read_bytes().rstrip(b"\0")
+    start, last = whole[: whole.rindex(b"\n", 0, -1) + 1], whole.splitlines(keepends=True)[-1]
+    for end, orders in (
+        (whole + b"0123", 2),
+        (whole + b"0123" + bytes(5000), 2),
+        (whole + b'00000000 [{"id":\0\0\0"b"}]\n' + bytes(900), 2),
+        (whole[:-1], 2),  # whole, but for its newline
+        (start + last[:30] + bytes(1 << 20), 1),
+        (start + last[:30] + bytes(20) + last[50:] + bytes(1 << 20), 1),
+    ):
+        journal.write_bytes(end)
+        for _ in range(2):  # what was torn is gone for good
+            governor = Governor(home)
+            assert governor.engine.positions == {"A": orders * 10**6}
+            governor.close()
+    hole = whole.index(b'"id":"a"')
     for damaged in (
+        whole[:hole] + bytes(8) + whole[hole + 8 :] + bytes(1 << 20),
+        whole[:-1] + b"x",
+        whole[:-1] + b"x" + bytes(1 << 20),
+        start + last.replace(b'"id":"b"', b'"id":"z"') + bytes(1 << 20),
         whole.replace(b'"id":"a"', b'"id":"z"'),
         whole[50:],
         whole.replace(b"\n", b"\n\n", 1),
@@ -145,6 +162,43 @@ def test_a_torn_last_line_is_dropped_and_other_damage_stops_it(home: Path) -> No
         journal.write_bytes(damaged)
         with pytest.raises(IntegrityError):
             Governor(home)
+
+
+def test_a_journal_of_the_older_form_is_read(home: Path) -> None:
+    governor = Governor(home)
+    assert propose(governor, "a") is None
+    governor.close()
+    journal = folder(home) / "journal"
+    old = b""
+    for line in journal.read_bytes().rstrip(b"\0").splitlines():
+        for record in msgspec.json.decode(line[9:]):
+            body = msgspec.json.encode(record)
+            old += b"%08x " % zlib.crc32(body) + body + b"\n"
+    journal.write_bytes(old)
+    governor = Governor(home)
+    assert governor.engine.positions == {"A": 10**6}
+    assert propose(governor, "b") is None
+    governor.close()
+    governor = Governor(home)
+    assert governor.engine.positions == {"A": 2 * 10**6}
+    governor.close()
+
+
+def test_room_is_written_ahead(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_module, "AHEAD", 4096)
+    governor = Governor(home)
+    journal = folder(home) / "journal"
+    for i in range(60):
+        propose(governor, f"a{i}")
+        if i % 4 == 0:
+            governor.journal.write_ahead()
+            assert journal.stat().st_size - governor.journal._end >= 2048
+    assert journal.stat().st_size > 8192
+    before = governor.engine.snapshot()
+    governor.close()
+    governor = Governor(home)
+    assert governor.engine.snapshot()["answers"] == before["answers"]
+    governor.close()
 
 
 def test_a_decision_that_cannot_be_persisted_is_not_answered(

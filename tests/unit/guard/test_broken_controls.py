@@ -142,3 +142,40 @@ def test_what_goes_wrong_in_settling_is_on_record(tmp_path: Path, value: Any) ->
         last = [e for e in ledger.entries() if "outcome" in e.header][-1]
     assert last.payload is not None
     assert last.payload["settle_faults"]
+
+
+def test_a_walk_left_behind_does_nothing_more_when_it_comes_back(tmp_path: Path) -> None:
+    wake, woke = threading.Event(), threading.Event()
+    ran: list[str] = []
+
+    class Late(Good):
+        def gather(self, request: Any, settings: Any) -> Any:
+            wake.wait(20)
+            woke.set()
+            return {"late": True}
+
+    class Device(Good):
+        def gather(self, request: Any, settings: Any) -> Any:
+            ran.append("device")
+            return {}
+
+        def settle(self, request: Any, settings: Any, outcome: Any) -> None:
+            ran.append("settled")
+
+    kinds = {"admit": Late, "execute": Device}
+    bound = {s: (Bound(id="c", control=kinds.get(s, Good)(), settings=None),) for s in STAGES}
+    guard = service.Guard(policy=_policy(bound), home=tmp_path)
+    program: Any = Program(circuit=_Circuit(), native=None, shots=1)
+    with pytest.raises(DeniedError):
+        guard.submit([program], kind="sample", backend_name="x", execute=lambda: Result(items=()))
+    before = {t for t in threading.enumerate() if t.name == "interlock-job"}
+    wake.set()
+    assert woke.wait(10)
+    assert any(_ends(thread) for thread in before)
+    assert ran == []
+    guard.close()
+
+
+def _ends(thread: threading.Thread) -> bool:
+    thread.join(0.5)
+    return not thread.is_alive()

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from interlock.backends import Calibration, Gate, Qubit, snapshot
+from interlock.backends import Calibration, Gate, Qubit, calibration_of, snapshot
 from interlock.circuits.canonical import Circuit, Operation
 from interlock.guard.control import Program, check_control
 from interlock.guard.health.calibration import CalibrationControl, CalibrationSettings
@@ -233,3 +233,32 @@ def test_settings_out_of_range_are_refused() -> None:
         msgspec.convert({"minimum": 1.5}, FidelitySettings)
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert({"max_age_h": 0}, CalibrationSettings)
+
+
+def test_a_shipped_snapshot_is_labelled_and_runs_unless_the_policy_forbids(tmp_path: Path) -> None:
+    from qiskit_ibm_runtime.fake_provider import FakeManilaV2
+
+    made = calibration_of(FakeManilaV2(), now=NOW)
+    assert made is not None
+    assert made.kind == "snapshot"
+    verdict, evidence = asked(CalibrationControl(), made, tmp_path)
+    assert verdict.decision is Decision.ALLOW
+    assert evidence["age_h"] > 10_000
+    assert verdict.findings[0].rule == "health.calibration.snapshot"
+    assert "2024" in str(verdict.findings[0].got)
+    verdict, _ = asked(CalibrationControl(), made, tmp_path, on_snapshot="deny")
+    assert verdict.decision is Decision.DENY
+    bad = msgspec.structs.replace(
+        made, qubits=(msgspec.structs.replace(made.qubits[0], p01=0.5, p10=0.5), *made.qubits[1:])
+    )
+    assert asked(CalibrationControl(), bad, tmp_path)[0].decision is Decision.FALLBACK
+
+
+def test_a_backend_may_be_given_a_calibration() -> None:
+    from qiskit_aer import AerSimulator
+
+    backend = AerSimulator()
+    backend.calibration = healthy()  # type: ignore[attr-defined]
+    found = calibration_of(backend, now=NOW)
+    assert found is not None
+    assert found.id == healthy().id

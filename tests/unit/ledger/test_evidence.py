@@ -68,6 +68,7 @@ def test_each_change_to_a_bundle_is_found(recorded: Path, tmp_path: Path) -> Non
         "summary": lambda f: (f / "summary.json").write_text("{}"),
         "readme": lambda f: (f / "README.txt").write_text("all is well"),
         "extra file": lambda f: (f / "note.txt").write_text("x"),
+        "extra folder link": lambda f: (f / "more").symlink_to("/etc"),
         "extra link": lambda f: (f / "link").symlink_to("/etc/passwd"),
         "missing file": lambda f: (f / "summary.json").unlink(),
         "signature": lambda f: (f / "manifest.dsse.json").write_text(

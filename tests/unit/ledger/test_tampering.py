@@ -13,7 +13,10 @@ import pytest
 from interlock.cli import main
 from interlock.errors import IntegrityError
 from interlock.ledger import Ledger, audit
+from interlock.ledger.identity import read_vkeys
+from interlock.ledger.policy import WitnessPolicy
 from interlock.ledger.tree import leaf_hash
+from tests.unit.ledger.test_note import signer
 
 Tamper = Callable[[Path, str], None]
 
@@ -291,3 +294,70 @@ def test_the_first_entry_has_its_head_before_it_is_acknowledged(home: Path) -> N
         assert (report.size, report.signed_size, report.unsigned) == (1, 1, 0)
     finally:
         ledger.close()
+
+
+@pytest.mark.parametrize("script", ["= 1000 WHERE idx = 19", "= -5 WHERE idx = 0", "= idx + 100"])
+def test_renumbered_entries_are_found(filled: Path, tamper: Tamper, script: str) -> None:
+    tamper(filled, f"UPDATE entries SET idx {script}")
+    assert "renumbered" in {fault.kind for fault in audit(filled).faults}
+    assert main(["verify", "--home", str(filled)]) == 7
+
+
+def test_a_wiped_ledger_does_not_satisfy_a_quorum(
+    filled: Path, tamper: Tamper, tmp_path: Path
+) -> None:
+    keys = read_vkeys(filled / "ledger.vkeys")
+    strip_heads(filled, tamper)
+    tamper(filled, "DELETE FROM entries")
+    witness = signer(4, "w1").key
+    policy = WitnessPolicy.parse(f"witness w1 {witness}\nquorum w1\n")
+    assert [f.kind for f in audit(filled, keys, policy).faults] == ["unwitnessed"]
+    (tmp_path / "policy").write_text(f"witness w1 {witness}\nquorum w1\n")
+    words = ["--keys", str(filled / "ledger.vkeys"), "--policy", str(tmp_path / "policy")]
+    assert main(["verify", "--home", str(filled), *words]) == 7
+    assert audit(filled, keys, WitnessPolicy.parse("quorum none\n")).ok
+
+
+def test_a_future_format_is_not_called_good(filled: Path, tamper: Tamper) -> None:
+    tamper(filled, "UPDATE meta SET value = '2' WHERE name = 'format'")
+    assert [f.kind for f in audit(filled).faults] == ["future-format"]
+    assert main(["verify", "--home", str(filled)]) == 7
+
+
+TRIGGER = """CREATE TRIGGER t AFTER INSERT ON entries BEGIN
+    DELETE FROM entries WHERE idx = new.idx; END"""
+PLANTED = {
+    TRIGGER: "trigger t",
+    "CREATE TABLE more (x)": "table more",
+    "CREATE VIEW v AS SELECT * FROM entries": "view v",
+    "DROP INDEX entries_event": "no index entries_event",
+}
+
+
+@pytest.mark.parametrize("script", PLANTED)
+@pytest.mark.parametrize("opened", [Ledger.open, Ledger.read])
+def test_a_planted_object_is_named_and_the_ledger_not_opened(
+    filled: Path, tamper: Tamper, script: str, opened: Callable[[Path], object]
+) -> None:
+    tamper(filled, script)
+    assert ("planted", PLANTED[script]) in {(f.kind, f.got) for f in audit(filled).faults}
+    with pytest.raises(IntegrityError) as caught:
+        opened(filled)
+    assert caught.value.code == "ledger-planted"
+
+
+def test_a_trigger_planted_while_open_loses_nothing_acknowledged(
+    home: Path, tamper: Tamper
+) -> None:
+    ledger = Ledger.open(home)
+    ledger.append("a", {}, {}).wait()
+    tamper(home, TRIGGER)
+    with pytest.raises(IntegrityError) as caught:
+        ledger.append("a", {}, {}).wait()
+    assert caught.value.code == "ledger-planted"
+    with pytest.raises(IntegrityError):
+        ledger.close()
+    tamper(home, "DROP TRIGGER t")
+    with Ledger.open(home) as again:
+        assert len(again) == 1
+        assert again.verify().ok

@@ -1,3 +1,5 @@
+import contextlib
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -133,6 +135,7 @@ def test_racing_requests_advance_once(ledger: Ledger, witness: Witness) -> None:
         (200, "not a line", IntegrityError),
         (409, "999\n", IntegrityError),
         (409, "many\n", BackendError),
+        (409, "\u00b2\n", BackendError),
         (500, "broken", BackendError),
         (200, "x" * (1 << 19), BackendError),
     ],
@@ -169,6 +172,75 @@ def test_a_witness_that_hangs_is_given_up(ledger: Ledger, witness: Witness) -> N
     assert caught.value.code == "witness-unreachable"
     with pytest.raises(BackendError):
         ledger.cosign("file:///etc/passwd", keys_of(witness))
+
+
+def test_a_witness_that_drips_is_given_up(ledger: Ledger, witness: Witness) -> None:
+    """Each header line comes in time; the whole answer never does."""
+    fill(ledger)
+    stop = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as slow:
+
+        def drip() -> None:
+            connection, _ = slow.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\n")
+                while not stop.wait(0.05):
+                    connection.sendall(b"X: y\r\n")
+
+        thread = threading.Thread(target=drip, daemon=True)
+        thread.start()
+        address = f"http://127.0.0.1:{slow.getsockname()[1]}"
+        with pytest.raises(BackendError, match="cannot be reached") as caught:
+            ledger.cosign(address, keys_of(witness), timeout_s=0.3)
+        assert "no whole answer" in str(caught.value.got)
+        assert thread.is_alive()  # it was still dripping
+        stop.set()
+        thread.join(5)
+
+
+@pytest.mark.parametrize("address", ["http://[::1", "http://", "http://h:port/", "ftp://h/"])
+def test_an_address_that_is_none_is_said(ledger: Ledger, witness: Witness, address: str) -> None:
+    fill(ledger)
+    with pytest.raises(BackendError):
+        ledger.cosign(address, keys_of(witness))
+
+
+def test_a_fork_is_named_by_the_client(
+    home: Path, tmp_path: Path, ledger: Ledger, witness: Witness, url: str
+) -> None:
+    fill(ledger)
+    ledger.checkpoint()
+    shutil.copytree(home, tmp_path / "twin")
+    fill(ledger)
+    ledger.cosign(url, keys_of(witness))
+    with Ledger.open(tmp_path / "twin") as twin:
+        fill(twin, 8)
+        with pytest.raises(IntegrityError) as caught:
+            twin.cosign(url, keys_of(witness))
+    assert caught.value.code == "witness-conflict"
+
+
+@pytest.mark.parametrize("length", ["\u00b2", "-1", "9" * 5000, ""])
+def test_a_wrong_length_of_a_request_is_refused(url: str, length: str) -> None:
+    port = int(url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        head = f"POST /add-checkpoint HTTP/1.1\r\nContent-Length: {length}\r\n\r\n"
+        connection.sendall(head.encode("latin-1"))
+        assert connection.recv(100).split()[1] == b"413"
+
+
+def test_a_damaged_state_cosigns_nothing(
+    tmp_path: Path, ledger: Ledger, witness: Witness, url: str
+) -> None:
+    fill(ledger)
+    ledger.cosign(url, keys_of(witness))
+    (path,) = (tmp_path / "w" / "state").glob("*.head")
+    path.write_bytes(path.read_bytes()[:5])
+    with pytest.raises(IntegrityError) as caught:
+        witness.latest(ledger.origin)
+    assert caught.value.code == "witness-state"
+    with pytest.raises(BackendError):
+        ledger.cosign(url, keys_of(witness))
 
 
 def vkey(n: int) -> str:

@@ -77,13 +77,13 @@ def bundle(tmp_path):
     rng = np.random.default_rng(0)
     mix = rng.standard_normal((3, 8))
     rows = rng.standard_normal((4000, 3)) @ mix + 0.1 * rng.standard_normal((4000, 8))
-    export_bundle(tmp_path / "edge", rows, KEY)
+    export_bundle(tmp_path / "edge", rows, KEY, version=2, created_s=1000, max_age_s=100)
     return tmp_path / "edge", rows
 
 
 def test_the_edge_scores_as_numpy_does_and_sends_no_sample(bundle):
     folder, rows = bundle
-    detector = EdgeDetector(folder, KEY.public)
+    detector = EdgeDetector(folder, KEY.public, now_s=1000)
     quiet = detector.score(rows[:1000].astype("f4"))
     assert quiet.over <= 3
     broken = rows[:1000].copy()
@@ -102,10 +102,19 @@ def test_the_edge_scores_as_numpy_does_and_sends_no_sample(bundle):
 def test_a_changed_bundle_does_not_load(bundle):
     folder, _ = bundle
     with pytest.raises(IntegrityError):
-        EdgeDetector(folder, DualKey(b"x" * 32, b"y" * 32).public)
+        EdgeDetector(folder, DualKey(b"x" * 32, b"y" * 32).public, now_s=1000)
     raw = bytearray((folder / "detector.onnx").read_bytes())
     raw[len(raw) // 2] ^= 1
     (folder / "detector.onnx").write_bytes(bytes(raw))
     with pytest.raises(IntegrityError) as caught:
-        EdgeDetector(folder, KEY.public)
+        EdgeDetector(folder, KEY.public, now_s=1000)
     assert caught.value.code == "monitor-edge-bundle"
+
+
+def test_a_stale_old_or_future_bundle_does_not_load(bundle):
+    folder, _ = bundle
+    assert EdgeDetector(folder, KEY.public, now_s=1100, least_version=2).version == 2
+    for now_s, least in ((1101, 1), (699, 1), (1000, 3)):
+        with pytest.raises(IntegrityError) as caught:
+            EdgeDetector(folder, KEY.public, now_s=now_s, least_version=least)
+        assert caught.value.code == "monitor-edge-bundle"

@@ -10,7 +10,7 @@ LENGTH = 1000
 @pytest.fixture(scope="module")
 def detector():
     rng = np.random.default_rng(0)
-    return CovertDetector(np.array([legitimate(LENGTH, rng=rng) for _ in range(3000)]))
+    return CovertDetector(np.array([legitimate(LENGTH, rng=rng) for _ in range(1800)]))
 
 
 @pytest.mark.parametrize("name", sorted(CHANNELS))
@@ -19,6 +19,13 @@ def test_each_channel_is_found(detector, name):
     hits = [detector.test(embed(legitimate(LENGTH, rng=rng), name, rng=rng)) for _ in range(25)]
     assert sum(v.found for v in hits) >= 21
     assert all(v.bits_per_s > 0 for v in hits if v.found)
+
+
+def test_a_few_marked_pulses_are_found_in_short_windows():
+    rng = np.random.default_rng(3)
+    short = CovertDetector(np.array([legitimate(200, rng=rng) for _ in range(1500)]))
+    hits = [short.test(embed(legitimate(200, rng=rng), "lsb", rng=rng)) for _ in range(40)]
+    assert sum(v.found for v in hits) >= 28
 
 
 def test_honest_windows_are_seldom_called_found(detector):

@@ -26,9 +26,23 @@ def test_one_command_rolls_back(tmp_path, capsys):
     arguments = [str(tmp_path / "d"), "t1", "--public", str(public)]
     assert main(["detector", "check", *arguments]) == 0
     assert "version:       2" in capsys.readouterr().out
-    assert main(["detector", "rollback", *arguments]) == 0
+    assert main(["detector", "check", str(tmp_path / "d"), "t2", "--public", str(public)]) == 7
+    assert not (tmp_path / "d" / "t2").exists()  # looking makes nothing
+    assert main(["detector", "rollback", *arguments]) == 2
+    key = tmp_path / "key.json"
+    arguments_key = [*arguments, "--key", str(key)]
+    seeds = {"ed25519": (b"a" * 32).hex(), "ml_dsa_65": (b"b" * 32).hex()}
+    for bad in ("{}", '{"ed25519": "00", "ml_dsa_65": "00"}', "no"):
+        key.write_text(bad)
+        key.chmod(0o600)
+        assert main(["detector", "rollback", *arguments_key]) == 4
+    key.write_text(json.dumps({**seeds, "ed25519": "00" * 32}))
+    assert main(["detector", "rollback", *arguments_key]) == 7
+    key.write_text(json.dumps(seeds))
+    capsys.readouterr()
+    assert main(["detector", "rollback", *arguments_key]) == 0
     assert "version 1" in capsys.readouterr().out
-    assert main(["detector", "rollback", *arguments]) == 7
+    assert main(["detector", "rollback", *arguments_key]) == 7
     public.write_text("{}")
     assert main(["detector", "check", *arguments]) == 4
 

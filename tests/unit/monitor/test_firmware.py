@@ -1,24 +1,20 @@
 import dataclasses
 import hashlib
-import os
 import shutil
-import socket
-import subprocess
-import time
 
 import numpy as np
 import pytest
 
-from interlock.errors import DeniedError, IntegrityError
+from interlock.errors import DeniedError, IntegrityError, SetupError
 from interlock.monitor.firmware import (
     Device,
     EventLog,
     Image,
-    Quote,
     make_manifest,
     verify_quote,
 )
 from interlock.monitor.firmware.anomaly import BinaryBaseline
+from interlock.monitor.firmware.tpm import software_tpm
 from interlock.monitor.signed import DualKey
 
 OWNER, OTHER = DualKey(b"o" * 32, b"p" * 32), DualKey(b"x" * 32, b"y" * 32)
@@ -107,60 +103,63 @@ def test_anomaly_score_sees_large_patches_only():
     assert baseline.score(rng.bytes(20_000) + make()[20_000:]) > max(clean)
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-@pytest.mark.skipif(
+PCR, NONCE = 10, b"\x07" * 16
+NEEDS_TPM = pytest.mark.skipif(
     not (shutil.which("swtpm") and shutil.which("tpm2_quote")), reason="swtpm is not installed"
 )
-@pytest.mark.enable_socket
-def test_a_quote_by_a_software_tpm(tmp_path):
-    port = free_port()
-    server = subprocess.Popen(
-        ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={tmp_path}", "--server",
-         f"type=tcp,port={port}", "--ctrl", f"type=tcp,port={port + 1}",
-         "--flags", "not-need-init,startup-clear"],
-    )  # fmt: skip
-    env = {**os.environ, "TPM2TOOLS_TCTI": f"swtpm:host=127.0.0.1,port={port}"}
 
-    def tool(*args):
-        subprocess.run(args, check=True, env=env, cwd=tmp_path, capture_output=True, timeout=30)
 
+def boot_log(firmware):
     log = EventLog()
     log.measure("loader", b"loader code")
-    log.measure("firmware", IMAGE.data)
-    nonce = b"\x07" * 16
-    try:
-        time.sleep(0.5)
-        attributes = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|restricted|sign"
-        tool("tpm2_createprimary", "-C", "o", "-G", "ecc256:ecdsa-sha256:null", "-c", "ak.ctx",
-             "-a", attributes)  # fmt: skip
-        tool("tpm2_flushcontext", "-t")
-        tool("tpm2_readpublic", "-c", "ak.ctx", "-f", "pem", "-o", "ak.pem")
-        tool("tpm2_flushcontext", "-t")
-        for _, digest in log.events:
-            tool("tpm2_pcrextend", f"10:sha256={digest.hex()}")
-        tool("tpm2_quote", "-c", "ak.ctx", "-l", "sha256:10", "-q", nonce.hex(), "-m", "q.msg",
-             "-s", "q.sig", "-g", "sha256", "-f", "plain")  # fmt: skip
-    finally:
-        server.terminate()
-        server.wait(10)
-    pem = (tmp_path / "ak.pem").read_bytes()
-    quote = Quote(
-        attest=(tmp_path / "q.msg").read_bytes(), signature=(tmp_path / "q.sig").read_bytes()
-    )
-    verify_quote(quote, key_pem=pem, nonce=nonce, log=log, pcr=10)
+    log.measure("firmware", firmware)
+    return log
+
+
+@NEEDS_TPM
+def test_a_quote_by_a_software_tpm(tmp_path):
+    log = boot_log(IMAGE.data)
+    with software_tpm(tmp_path / "tpm") as tpm:
+        pem = tpm.attestation_key()
+        tpm.measure(log, pcr=PCR)
+        quote = tpm.quote(NONCE, pcr=PCR)
+    verify_quote(quote, key_pem=pem, nonce=NONCE, log=log, pcr=PCR)
     changed = EventLog([("loader", log.events[0][1]), ("firmware", hashlib.sha256(b"x").digest())])
     broken = dataclasses.replace(quote, attest=quote.attest[:-1] + b"\x00")
     for bad in (
-        lambda: verify_quote(quote, key_pem=pem, nonce=b"old", log=log, pcr=10),
-        lambda: verify_quote(quote, key_pem=pem, nonce=nonce, log=changed, pcr=10),
-        lambda: verify_quote(quote, key_pem=pem, nonce=nonce, log=log, pcr=11),
-        lambda: verify_quote(broken, key_pem=pem, nonce=nonce, log=log, pcr=10),
+        lambda: verify_quote(quote, key_pem=pem, nonce=b"old", log=log, pcr=PCR),
+        lambda: verify_quote(quote, key_pem=pem, nonce=NONCE, log=changed, pcr=PCR),
+        lambda: verify_quote(quote, key_pem=pem, nonce=NONCE, log=log, pcr=11),
+        lambda: verify_quote(broken, key_pem=pem, nonce=NONCE, log=log, pcr=PCR),
     ):
         with pytest.raises(IntegrityError) as caught:
             bad()
         assert caught.value.code == "monitor-quote"
+
+
+@NEEDS_TPM
+def test_a_device_that_measured_something_else_is_quarantined_over_reboots(tmp_path, device):
+    with software_tpm(tmp_path / "tpm") as tpm:
+        pem = tpm.attestation_key()
+        tpm.measure(boot_log(IMAGE.data), pcr=PCR)
+        quote = tpm.quote(NONCE, pcr=PCR)
+        device.attest(quote, boot_log(IMAGE.data), key_pem=pem, nonce=NONCE, pcr=PCR)
+        assert device.quarantined is None
+    with software_tpm(tmp_path / "tpm") as tpm:  # a reboot: same keys, registers from zero
+        assert tpm.attestation_key() == pem
+        tpm.measure(boot_log(flipped().data), pcr=PCR)
+        quote = tpm.quote(b"\x08" * 16, pcr=PCR)
+    with pytest.raises(IntegrityError):
+        device.attest(quote, boot_log(IMAGE.data), key_pem=pem, nonce=b"\x08" * 16, pcr=PCR)
+    assert "measured boot" in device.quarantined
+    with pytest.raises(DeniedError):
+        Device("d", OWNER.public, device.state).boot(IMAGE, release(), now_s=0)
+
+
+def test_a_missing_tpm_tool_says_so(monkeypatch):
+    from interlock.monitor.firmware import tpm as module
+
+    monkeypatch.setattr(module.shutil, "which", lambda _: None)
+    with pytest.raises(SetupError) as caught:
+        module.Tpm("device:/dev/null")
+    assert caught.value.code == "monitor-tpm"

@@ -34,10 +34,10 @@ def test_signed_weights_load_and_roll_back(registry):
     np.testing.assert_array_equal(weights["w"], WEIGHTS["w"])
     registry.release(dataclasses.replace(CARD, version=2), {"w": np.zeros(1)}, KEY)
     assert registry.load("t1-drift", now_s=50)[0]["version"] == 2
-    assert registry.rollback("t1-drift", now_s=50) == 1
+    assert registry.rollback("t1-drift", KEY, now_s=50) == 1
     assert registry.load("t1-drift", now_s=50)[0]["version"] == 1
     with pytest.raises(IntegrityError):
-        registry.rollback("t1-drift", now_s=50)
+        registry.rollback("t1-drift", KEY, now_s=50)
 
 
 def test_swapped_stale_unowned_and_foreign_detectors_do_not_load(registry, tmp_path):
@@ -56,10 +56,9 @@ def test_swapped_stale_unowned_and_foreign_detectors_do_not_load(registry, tmp_p
     with pytest.raises(IntegrityError):
         registry.load("t1-drift", now_s=50)
     (folder / "1.npz").write_bytes(original)
-    registry.release(dataclasses.replace(CARD, version=3), WEIGHTS, OTHER)
     with pytest.raises(IntegrityError):
-        registry.load("t1-drift", now_s=50)
-    registry.rollback("t1-drift", now_s=50)
+        registry.release(dataclasses.replace(CARD, version=3), WEIGHTS, OTHER)
+    assert registry.load("t1-drift", now_s=50)[0]["version"] == 1
     document = json.loads((folder / "1.json").read_text())
     document["card"]["max_age_s"] = 10**9
     (folder / "1.json").write_text(json.dumps(document))
@@ -67,6 +66,52 @@ def test_swapped_stale_unowned_and_foreign_detectors_do_not_load(registry, tmp_p
         registry.load("t1-drift", now_s=101)
     with pytest.raises(UsageError):
         registry.load("../x", now_s=0)
+
+
+def test_nobody_without_the_key_chooses_the_version(registry, tmp_path):
+    folder = tmp_path / "detectors" / "t1-drift"
+    registry.release(dataclasses.replace(CARD, version=2), {"w": np.zeros(1)}, KEY)
+    signed = (folder / "current").read_text()
+    document = json.loads(signed)
+    document["pointer"]["current"] = 1
+    for bad in (json.dumps([1]), json.dumps(document), "{", json.dumps({"pointer": {}})):
+        (folder / "current").write_text(bad)
+        with pytest.raises(IntegrityError):
+            registry.load("t1-drift", now_s=50)
+    (folder / "current").write_text(signed)
+    with pytest.raises(IntegrityError):
+        registry.rollback("t1-drift", OTHER, now_s=50)
+    assert registry.load("t1-drift", now_s=50)[0]["version"] == 2
+
+
+def test_a_version_stands_for_one_set_of_weights(registry, tmp_path):
+    folder = tmp_path / "detectors" / "t1-drift"
+    second = dataclasses.replace(CARD, version=2)
+    registry.release(second, {"w": np.zeros(1)}, KEY)
+    other = DetectorRegistry(tmp_path / "other", KEY.public)
+    other.release(second, {"w": np.ones(1)}, KEY)
+    kept = {n: (folder / n).read_bytes() for n in ("2.npz", "2.json")}
+    for name in kept:
+        (folder / name).write_bytes((tmp_path / "other" / "t1-drift" / name).read_bytes())
+    with pytest.raises(IntegrityError) as caught:
+        registry.load("t1-drift", now_s=50)
+    assert "second version 2" in caught.value.got
+    for name, raw in kept.items():
+        (folder / name).write_bytes(raw)
+    assert registry.rollback("t1-drift", KEY, now_s=50) == 1
+    with pytest.raises(IntegrityError):
+        registry.release(second, {"w": np.ones(1)}, KEY)
+    registry.release(dataclasses.replace(CARD, version=3), WEIGHTS, KEY)
+    assert registry.load("t1-drift", now_s=50)[0]["version"] == 3
+
+
+def test_a_card_from_the_future_does_not_load(registry):
+    ahead = dataclasses.replace(CARD, version=2, created_s=1000)
+    registry.release(ahead, WEIGHTS, KEY)
+    assert registry.load("t1-drift", now_s=700)[0]["version"] == 2
+    with pytest.raises(IntegrityError) as caught:
+        registry.load("t1-drift", now_s=699)
+    assert "future" in caught.value.got
 
 
 def test_uniformity_martingale_keeps_still_and_speaks_up():

@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 
 import numpy as np
 import pytest
@@ -6,9 +7,14 @@ import pytest
 from interlock.crypto import signing
 from interlock.errors import InputError, IntegrityError
 from interlock.monitor.frames import Frame, Origin, StreamKind, StreamSpec
-from interlock.monitor.ingest.files import read_frames
-from interlock.monitor.ingest.otlp import decode_logs, decode_metrics, decode_remote_write
-from interlock.monitor.ingest.source import SourceGate, sign_frame
+from interlock.monitor.ingest.assemble import RowAssembler
+from interlock.monitor.ingest.columns import Numbering
+from interlock.monitor.ingest.files import accounted, read_frames
+from interlock.monitor.ingest.otlp import decode_logs, decode_metrics
+from interlock.monitor.ingest.remote_write import decode_remote_write
+from interlock.monitor.ingest.source import Account, SourceGate, sign_frame
+from interlock.monitor.ingest.sources import read_sources
+from interlock.monitor.watch import watch
 
 pa = pytest.importorskip("pyarrow")
 RNG = np.random.default_rng(0)
@@ -50,6 +56,7 @@ def test_formats_give_the_same_frames(tmp_path, ending):
         ("x.csv", b"t_ns,a\n1,hello\n"),
         ("x.ndjson", b'{"a": 1}\nnot json\n'),
         ("x.ndjson", b"[1]\n"),
+        ("x.ndjson", b'{"a": 1}\n{"a": 2, "b": 3}\n'),
         ("x.arrow", b"garbage"),
         ("x.parquet", b"PAR1garbage"),
         ("x.txt", b""),
@@ -61,6 +68,98 @@ def test_hostile_files_are_refused(tmp_path, name, content):
     with pytest.raises(InputError) as caught:
         list(read_frames(tmp_path / name))
     assert caught.value.code == "monitor-file"
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "left_out"),
+    [
+        ("timestamp", ["2024-01-01 00:00:00", "2024-01-01 00:00:01"], True),
+        ("logged", ["2024-01-01 00:00:00", "2024-01-01 00:00:01"], True),  # by its type
+        ("Time", ["not", "numbers"], True),
+        ("unix_time_ms", [1, 2], True),
+        ("", [0, 1], True),
+        ("t_s", [0.5, 1.0], True),
+        ("time", [3.0, 1.0], False),  # goes down: a sensor of times
+        ("T", [0.1, 0.2], False),
+        ("date_rate", [1, 2], False),
+    ],
+)
+def test_clocks_are_not_watched_as_sensors(tmp_path, column, values, left_out):
+    path, said = tmp_path / "x.csv", []
+    path.write_text(f"{column},a\n" + "\n".join(f"{v},1" for v in values))
+    (frame,) = read_frames(path, say=said.append)
+    assert frame.spec.channels == (("a",) if left_out else (column, "a"))
+    assert len(said) == left_out
+    assert all(repr(column) in line for line in said)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"seq": 1, "a": 1}\n{"seq": null, "a": 1}\n',
+        b'{"seq": 1.5, "a": 1}\n',
+        b'{"seq": 1e300, "a": 1}\n',
+        b'{"seq": "1", "a": 1}\n',
+        b'{"seq": 18446744073709551615, "a": 1}\n',
+        b'{"t_ns": 1, "a": 1}\n{"t_ns": null, "a": 1}\n',
+    ],
+)
+def test_numbers_and_times_that_are_none_are_refused(tmp_path, content):
+    (tmp_path / "x.ndjson").write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        list(read_frames(tmp_path / "x.ndjson"))
+    assert caught.value.code == "monitor-file"
+
+
+def test_a_file_of_far_numbers_stays_small(tmp_path):
+    account, names = Account(), [f"c{k}" for k in range(64)]
+    table = pa.table(
+        {"seq": np.arange(20_000) * 10**12} | dict.fromkeys(names, np.ones(20_000, "f4"))
+    )
+    write(tmp_path / "x.parquet", table)
+    rows = 0
+    for frame in accounted(read_frames(tmp_path / "x.parquet"), account):
+        assert frame.values.size <= 1 << 22
+        rows += len(frame)
+    assert rows == 20_000 + 19_999 * 64
+    assert (account.rows, account.restarts) == (20_000, 19_999)
+
+
+def test_a_file_that_repeats_itself_and_jitters_is_watched_once():
+    rng = np.random.default_rng(3)
+    t = np.sort(np.arange(1000) * 1000 + rng.integers(-200, 200, 1000))
+    numbers = Numbering(None)
+    seq = np.concatenate([numbers.number(t[:600]), numbers.number(t[500:])])
+    assert np.unique(seq).tolist() == list(range(1000))
+    assert (np.diff(seq) >= 0).all()
+
+
+def test_small_steps_of_large_numbers_survive(tmp_path):
+    hz, late = 5e9 + np.arange(2000) % 3, [None] * 500 + [1e12 + 1] * 1500
+    write(tmp_path / "x.parquet", pa.table({"hz": hz, "mxc": hz - 5e9, "late": late}))
+    frames = list(read_frames(tmp_path / "x.parquet"))
+    assert np.unique(np.diff(np.concatenate([f.values[:, 0] for f in frames]))).tolist() == [-2, 1]
+    assert np.concatenate([f.original[:, 0] for f in frames]).tolist() == hz.tolist()
+    assert frames[0].reference.tolist() == [5e9, 0.0, 1e12 + 1]
+    rows = RowAssembler(SPEC)
+    for k in range(3):  # one sample a request, the first of one channel missing
+        frame, _ = rows.add(
+            np.array([k, k]) * 10**6, np.array([0, 1]), np.array([5e9 + k, 1.0 if k else np.nan])
+        )
+    assert frame.original.tolist() == [[5e9 + 1, 1.0]]
+    assert rows.flush().original.tolist() == [[5e9 + 2, 1.0]]
+
+
+def test_a_small_step_of_a_large_number_raises_an_alarm():
+    rng = np.random.default_rng(0)
+    hz = 5e9 + rng.standard_normal(4000)
+    hz[3000:] += 8
+    one = dataclasses.replace(SPEC, channels=("hz",))
+    frame, _ = RowAssembler(one).add(np.arange(4000) * 10**6, np.zeros(4000, int), hz)
+    seen = watch([frame])
+    assert any(3000 <= a.row < 3100 for a in seen.alarms)
+    assert all(a.row >= 3000 for a in seen.alarms)
+    assert abs((seen.values[:, 0] + seen.reference[0])[:3000].mean() - 5e9) < 1
 
 
 def metrics_message(points=50):
@@ -93,6 +192,53 @@ def test_otlp_metrics_agree_with_the_official_messages():
     )
     assert list(rows) == expected
     assert len(set(got.series.tolist())) == 6
+
+
+def test_otlp_distributions_give_count_sum_extremes_and_quantiles():
+    from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
+
+    message = metrics_service_pb2.ExportMetricsServiceRequest()
+    metrics = message.resource_metrics.add().scope_metrics.add().metrics
+    for name, kind in (("a", "histogram"), ("b", "exponential_histogram"), ("c", "summary")):
+        metric = metrics.add()
+        metric.name = name
+        point = getattr(metric, kind).data_points.add()
+        point.time_unix_nano, point.count, point.sum = 5, 10, 50.0
+        attribute = point.attributes.add()
+        attribute.key, attribute.value.string_value = "qubit", "3"
+        if kind != "summary":
+            point.min, point.max = 0.5, 9.0
+        if kind == "histogram":
+            point.explicit_bounds.extend([1.0, 5.0])
+            point.bucket_counts.extend([2, 6, 2])
+        getattr(metric, kind).data_points.add().count = 4  # without a time it is not kept
+    got = decode_metrics(message.SerializeToString())
+    rows = {got.label(k): got.values[k] for k in range(len(got))}
+    assert rows == {
+        "a.count{qubit=3}": 10, "a.sum{qubit=3}": 50, "a.min{qubit=3}": 0.5, "a.max{qubit=3}": 9,
+        "a.p50{qubit=3}": pytest.approx(3.0), "a.p99{qubit=3}": pytest.approx(8.8),
+        "b.count{qubit=3}": 10, "b.sum{qubit=3}": 50, "b.min{qubit=3}": 0.5, "b.max{qubit=3}": 9,
+        "c.count{qubit=3}": 10, "c.sum{qubit=3}": 50,
+    }  # fmt: skip
+    assert got.lost == 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sources: []",
+        "sources: [{source: a}]",
+        "nothing",
+        "sources: [{source: a, kind: queue, channels: [x], period_ms: 1, origin: simulated}]",
+        "sources: [{source: a, kind: queue, channels: [x], period_ms: 1, origin: nowhere}]",
+        "{",
+    ],
+)
+def test_a_sources_file_that_is_not_one_is_refused(tmp_path, text):
+    (tmp_path / "s.yaml").write_text(text)
+    with pytest.raises(InputError) as caught:
+        read_sources(tmp_path / "s.yaml")
+    assert caught.value.code == "monitor-sources-file"
 
 
 def test_otlp_metrics_survive_any_broken_bytes():
@@ -196,3 +342,21 @@ def test_drops_duplicates_and_200_ms_of_skew_are_accounted():
     assert account.missing == pytest.approx(dropped, abs=40)
     assert account.skew_ns == pytest.approx(skew, abs=1_000_000)
     assert abs(int(out.t_ns[-1]) - out.seq[-1] * 1_000_000) < 2_000_000
+
+
+def test_taking_skew_out_lets_a_detector_look_at_two_sources():
+    import sys
+    from pathlib import Path
+
+    sys.path.insert(0, str(Path(__file__).parents[3]))
+    from benchmarks.telemetry_sync import PERIOD_NS, auc, received, streams
+
+    fridge, qubit, label = streams(0)
+    sent, fixed, account = received(fridge, np.random.default_rng(0))
+    at = np.arange(len(fridge)) * PERIOD_NS
+    late, right = (
+        auc(np.abs(qubit - np.interp(at, f.t_ns, f.values[:, 0])), label) for f in (sent, fixed)
+    )
+    assert account.skew_ns == pytest.approx(200_000_000, abs=1_000_000)
+    assert late < 0.7
+    assert right > 0.98

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from interlock.cli import main
 from interlock.cli.monitor import command
 from interlock.monitor.pipeline import AssetMonitor, attribute
 from interlock.monitor.report import render
+from interlock.monitor.simulator import inject, regime
 from interlock.monitor.triage import ndcg, simulate_storm, triage
 from interlock.monitor.watch import simulated, watch
 
@@ -32,12 +34,48 @@ def test_command_reads_a_file_and_says_where_samples_come_from(tmp_path, capsys)
     path = tmp_path / "lab.csv"
     path.write_text("a,<b>\n" + "\n".join(f"{x},{y}" for x, y in rows))
     assert main(["monitor", str(path), "--report", str(tmp_path / "x.html")]) == 0
-    assert "lab-driver" in capsys.readouterr().out
+    assert "samples unknown" in capsys.readouterr().out
+    assert main(["monitor", str(path), "--origin", "lab-driver"]) == 0
+    assert "samples lab-driver" in capsys.readouterr().out
     assert "<b>" not in (tmp_path / "x.html").read_text()
     assert main(["monitor", str(tmp_path / "none.csv")]) == 4
     assert main(["monitor"]) == 2
     assert main(["monitor", str(path), "--budget", "0"]) == 4
     assert main(["monitor", str(path), "--report", "/nonexistent/x.html"]) == 6
+
+
+def test_a_file_is_accounted_as_a_listener_would(tmp_path, capsys):
+    rows = [f"{k * 1_000_000},{k % 7}" for k in [*range(50), *range(60, 80), *range(70, 90)]]
+    path = tmp_path / "lab.csv"
+    path.write_text("t_ns,a\n" + "\n".join([*rows, "900000000,1"]))
+    assert main(["monitor", str(path), "--json"]) == 0
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert last["source"] == "lab"
+    assert (last["missing"], last["restarts"], last["duplicates"]) == (10 + 810, 1, 10)
+    assert last["rows"] == 81 + 10 + 64
+    assert main(["monitor", str(path)]) == 0
+    assert "81 rows read, 820 missing (1 long gaps), 10 seen before" in capsys.readouterr().out
+
+
+def test_names_in_a_file_do_not_steer_the_terminal(tmp_path, capsys):
+    rows = np.random.default_rng(0).standard_normal(4000)
+    rows[3000:] += 8
+    path = tmp_path / "lab.csv"
+    path.write_text("\x1b[2Ja\n" + "\n".join(map(str, rows)))
+    assert main(["monitor", str(path)]) == 0
+    got = capsys.readouterr()
+    assert "?[2Ja" in got.out
+    assert "\x1b" not in got.out + got.err
+
+
+def test_a_sensor_that_plays_its_past_again_is_the_documented_blind_zone():
+    rng = np.random.default_rng(0)
+    rows, start = regime("slow-drift", 12_000, rng=rng)[:, None], 8000
+    past, _ = inject(rows, "replayed", start, channels=(0,), size=3.0, rng=rng)
+    assert (past != rows).any()
+    assert AssetMonitor(1).update(past.astype("f4")) == []
+    docs = Path(__file__).parents[3] / "docs" / "reference" / "telemetry.md"
+    assert "a replayed sensor is not seen" in docs.read_text()
 
 
 def test_block_mode_alarms_on_a_shift_and_keeps_quiet_otherwise():

@@ -131,6 +131,33 @@ def test_markers_of_injection_in_the_input(prompt: Any, bad: bool, tmp_path: Pat
     assert (verdict.decision is Decision.DENY) is bad
 
 
+def test_presidio_finds_what_the_built_in_patterns_do_not(tmp_path: Path) -> None:
+    pytest.importorskip("presidio_analyzer")
+    pytest.importorskip("spacy")
+    for words, rule in {
+        "pay to 1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa": "crypto",
+        "pay to 1A1zP1eP5QGef\u200bi2DMPTfTL5SLmv7DivfNa": "crypto",
+        "NHS number 943 476 5919": "uk_nhs",
+        "write to ann@example.org": "email_address",
+    }.items():
+        alone = text_verdict(words, tmp_path, pii=())
+        assert alone.decision is Decision.ALLOW
+        verdict = text_verdict(words, tmp_path, pii=(), presidio=True)
+        assert verdict.decision is Decision.DENY
+        assert {f.rule for f in verdict.findings} == {f"filter.text.pii.{rule}"}
+        assert not any("1A1z" in str(f) or "ann@" in str(f) for f in verdict.findings)
+    for words in ("The energy is -1.137 hartree.", "see https://example.org for 42 of them"):
+        assert text_verdict(words, tmp_path, presidio=True).decision is Decision.ALLOW
+
+
+def test_a_language_model_that_is_not_installed_blocks_and_is_not_fetched(tmp_path: Path) -> None:
+    pytest.importorskip("presidio_analyzer")
+    from interlock.errors import SetupError
+
+    with pytest.raises(SetupError, match="language model"):
+        text_verdict("fine", tmp_path, presidio=True, presidio_model="en_no_such_model")
+
+
 def test_presidio_that_is_missing_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 

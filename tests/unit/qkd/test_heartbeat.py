@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from interlock.crypto.qkd.heartbeat import (
     sampler_of,
     win_probability,
 )
+from interlock.errors import InputError
 
 
 def wins(chsh: float, count: int, seed: int) -> np.ndarray:
@@ -82,3 +85,11 @@ def test_the_value_says_nothing_of_weights() -> None:
     """The same rounds, whatever happens to a file of weights: kept here as a reminder."""
     rounds = [play(sampler_of(2.8, np.random.default_rng(9)), 500) for _ in range(2)]
     assert abs(chsh_value(rounds[0]) - chsh_value(rounds[1])) < 0.8
+
+
+@pytest.mark.parametrize("healthy", [math.nan, math.inf, 3.5, 2.0, -1.0])
+def test_a_healthy_value_that_no_link_has_is_refused(healthy: float) -> None:
+    with pytest.raises(InputError) as caught:
+        DriftTest(healthy)
+    assert caught.value.code == "heartbeat-healthy"
+    assert DriftTest(2.83).alarmed_at is None

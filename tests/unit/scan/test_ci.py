@@ -82,6 +82,12 @@ def test_what_cannot_run_fails(tmp_path: Path, monkeypatch) -> None:
     assert outcomes(paths=(Path("empty"),))["scan"] == "failed"
 
 
+def test_tests_that_are_all_skipped_fail(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "test_a.py").write_text("import pytest\n\n@pytest.mark.skip\ndef test_a(): pass\n")
+    assert outcomes(tests=(Path("test_a.py"),))["tests"] == "failed"
+
+
 def test_nothing_at_all_is_an_error(monkeypatch) -> None:
     def nothing(_options: ci.CiOptions, _report: object) -> ci.StepResult:
         return ci.StepResult(name="scan", outcome=ci.Outcome.NOTHING, detail="nothing")
@@ -90,3 +96,40 @@ def test_nothing_at_all_is_an_error(monkeypatch) -> None:
     with pytest.raises(InputError) as caught:
         ci.run_ci(ci.CiOptions(require=()))
     assert caught.value.code == "ci-nothing"
+
+
+def test_what_was_not_looked_into_is_named_and_fails_only_when_strict(
+    tmp_path: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.py").write_text("x = 1\n")
+    assert main(["ci", ".", "--strict"]) == 0
+    assert "note" not in capsys.readouterr().out
+    (tmp_path / "big.py").write_text("x = 1\n" * 200_000)
+    (tmp_path / "wrong.py").write_text("x = = 1\n")
+    (tmp_path / fill("DEV-{hex:40}", random.Random(2))).symlink_to("a.py")
+    junit = tmp_path.parent / "notes.xml"
+    assert main(["ci", "big.py", "wrong.py", "--junit", str(junit)]) == 0
+    for said in (capsys.readouterr().out, ET.parse(junit).findtext("testsuite/system-out") or ""):
+        assert "big.py: too-large-to-parse" in said
+        assert "wrong.py: python-syntax" in said
+    assert main(["ci", "big.py", "--strict", "--json"]) == 1
+    row = json.loads(capsys.readouterr().out)[0]
+    assert row["outcome"] == "failed"
+    assert "too-large-to-parse" in row["failures"][0][1]
+    assert "too-large-to-parse" in row["notes"][0]
+    assert main(["ci", "."]) == 1  # the name of the link is a token
+    said = capsys.readouterr().out
+    assert "symlink" in said
+    assert fill("DEV-{hex:40}", random.Random(2)) not in said
+
+
+def test_a_summary_of_many_notes_says_how_many_are_left_out(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number in range(60):
+        (tmp_path / f"a{number:02}.py").write_text("x = = 1\n")
+    results, _ = ci.run_ci(ci.CiOptions())
+    assert len(results[0].notes) == 60
+    text = ci.summary(results)
+    assert text.count("python-syntax") == 50
+    assert "and 10 more" in text

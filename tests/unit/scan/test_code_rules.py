@@ -76,3 +76,22 @@ def test_a_finding_in_a_notebook_names_its_cell_and_line(tmp_path: Path) -> None
 
 def test_third_party_rules_are_not_enabled_by_being_installed() -> None:
     assert all(type(rule).__module__.startswith("interlock.") for rule in code_rules())
+
+
+@pytest.mark.parametrize("text", [
+    "import torch as t\nt.load('a')\n", "from torch import load as x\nx('a')\n",
+    "import torch\nread = torch.load\nread('a')\n", "import pickle as json\njson.loads(b)\n",
+    "from torch.serialization import load\nload('a')\n",
+    "import torch.serialization as s\ns.load('a', weights_only=False)\n",
+    "def f():\n    import joblib as j\n    return j.load('a')\n",
+])  # fmt: skip
+def test_an_alias_hides_no_unsafe_load(text: str) -> None:
+    assert [f.rule for f in check_python(text, "a.py", Report())] == ["code.unsafe-load"]
+
+
+@pytest.mark.parametrize("text", [
+    "import json as torch\ntorch.load(f)\n", "from json import load as x\nx(f)\n",
+    "from torch.serialization import load as x\nx('a', weights_only=True)\n",
+])  # fmt: skip
+def test_an_alias_of_something_else_is_no_unsafe_load(text: str) -> None:
+    assert check_python(text, "a.py", Report()) == []

@@ -8,6 +8,7 @@ import os
 import pickle
 import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -152,4 +153,57 @@ def test_ordinary_files_are_no_models(tmp_path: Path) -> None:
         ("e.py", "x = 1\n"), ("f.json", "{"), ("g.c", "cos\nsin(x)\n."),
     ):  # fmt: skip
         (tmp_path / name).write_text(text)
+    assert run.scan([tmp_path], families=("models",), base=tmp_path).findings == []
+
+
+CALL = b"cos\nsystem\n(S'true'\ntR."
+CALL4 = b"\x8c\x02os\x8c\x06system\x93\x8c\x04true\x85R."
+
+
+def array(header: str) -> bytes:
+    text = header.encode()
+    text += b" " * (63 - (10 + len(text)) % 64) + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + CALL4
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"(S'id'\nios\nsystem\n.", CALL4, b"N0" + CALL4, b")0" + CALL, b"I0x1\n0" + CALL,
+        b"U\x05aaaaa0" + CALL, b"B\x05\x00\x00\x00aaaaa0" + CALL, CALL[:-1] + b"junk",
+        b"S'" + b"a" * 5_000 + b"'\n0" + CALL, b"S'" + b"a" * 50_000 + b"'\n0" + CALL,
+        b"\x95" + struct.pack("<Q", 30) + CALL4, b"N0" * 9_000 + CALL,
+        pickle.dumps({"a": [1, 2]}, 0), pickle.dumps({"a": [1, 2]}, 1),
+        pickle.dumps([{"a": n} for n in range(5_000)], 0), zlib.compress(pickle.dumps([1] * 100)),
+        *(
+            array(f"{{{order}'fortran_order': False, 'shape': (1,), }}")
+            for order in (
+                '"descr": "|O", ', "'descr': 'O', ", "'descr': 'object', ", "'descr': '>O', ",
+                "'descr': [('a', 'O')], ", "'descr': [('a', '<f8'), ('b', [('c', '|O')])], ",
+                " " * 3_000 + "'descr': '|O', ", "", "'descr': 'O,i4', ", "(",
+            )
+        ),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["x.dat", "x.model", "x.npy"])
+def test_a_pickle_in_other_clothes_is_still_a_pickle(
+    tmp_path: Path, name: str, data: bytes
+) -> None:
+    (tmp_path / name).write_bytes(data)
+    report = run.scan([tmp_path], families=("models",), base=tmp_path)
+    assert [f.rule for f in report.findings] == ["model.pickle"]
+
+
+def test_fonts_plain_arrays_and_text_are_no_pickles(tmp_path: Path) -> None:
+    (tmp_path / "a.pfb").write_bytes(b"\x80\x01\x30\x1a\0\0%!PS-AdobeFont-1.0: x\n" * 9)
+    (tmp_path / "b.pfb").write_bytes(b"\x80\x01X\x1a\0\0%!PS-AdobeFont-1.0: x\n" * 900)
+    kinds = (
+        np.float64, np.bool_, np.complex64, "U4", "S3", ">i2", "M8[ns]", "V4",
+        np.dtype([("a", "f4", (2, 3)), ("b", [("c", "i8")])]),
+    )  # fmt: skip
+    for number, kind in enumerate(kinds):
+        np.save(tmp_path / f"{number}.npy", np.zeros(3, dtype=kind))
+    for number, text in enumerate(("cat\ncar\ndog\n", "](((", "N" * 9_000, "(" * 9_000, "c\n" * 9)):
+        (tmp_path / f"{number}.txt").write_text(text)
+    (tmp_path / "z.zlib").write_bytes(zlib.compress(b"plain text " * 99))
     assert run.scan([tmp_path], families=("models",), base=tmp_path).findings == []

@@ -1,5 +1,7 @@
 """Live redaction, git history, patches, hooks, stripping and triage."""
 
+import datetime as dt
+import fcntl
 import http.server
 import io
 import json
@@ -8,6 +10,7 @@ import random
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
 from pathlib import Path
@@ -17,6 +20,7 @@ import pytest
 from interlock.errors import InputError, InterlockError, SetupError
 from interlock.scan import remedy, run
 from interlock.scan.live import LineRedactor, redact_stream
+from interlock.scan.patch import patch_of
 from interlock.scan.secrets.ruleset import builtin_rules
 from interlock.scan.secrets.synth import fill
 from interlock.scan.triage import request_for, triage
@@ -55,7 +59,15 @@ def test_a_key_line_by_line_and_a_line_of_a_megabyte_are_redacted() -> None:
     assert out.endswith("\nlast")
 
 
-HOSTILE = (b"-eyJabcdefghijk", b"ionq token ", b"token" + b"\\'", b"iqm_ ", b"a://", b"password: ")
+HOSTILE = (
+    b"curl -u a:",
+    b"-eyJabcdefghijk",
+    b"ionq token ",
+    b"token" + b"\\'",
+    b"iqm_ ",
+    b"a://",
+    b"password: ",
+)
 
 
 def test_a_line_goes_out_before_the_next_is_read_and_costs_little() -> None:
@@ -70,7 +82,7 @@ def test_a_line_goes_out_before_the_next_is_read_and_costs_little() -> None:
     class Source(io.RawIOBase):
         started = 0.0
 
-        def readline(self, _size: int | None = -1) -> bytes:
+        def read(self, _size: int | None = -1) -> bytes:
             now = time.process_time()
             done = sink.getvalue().count(b"\n")
             assert done == len(costs) + bool(self.started)
@@ -104,6 +116,53 @@ def test_redaction_keeps_up_with_a_live_stream(tmp_path: Path) -> None:
     process.stdin.close()
     assert process.wait(timeout=120) == 0
     process.stdout.close()
+
+
+@pytest.mark.timeout(120)
+def test_a_progress_bar_is_not_held_back(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "interlock.cli", "scan", "--redact"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tmp_path,
+    )  # fmt: skip
+    assert process.stdin is not None
+    assert process.stdout is not None
+    for number in range(20):
+        process.stdin.write(f"{number} token={SECRET}\r".encode())
+        process.stdin.flush()
+        out = b""
+        while not out.endswith(b"\r"):  # before the next is sent
+            out += os.read(process.stdout.fileno(), 4096)
+        assert out.startswith(b"%d token=" % number)
+        assert SECRET.encode() not in out
+    process.stdin.close()
+    assert process.wait(timeout=60) == 0
+    process.stdout.close()
+
+
+class Dripping(io.BytesIO):
+    """A pipe that gives a few bytes at a time."""
+
+    def __init__(self, data: bytes, size: int) -> None:
+        super().__init__(data)
+        self._size = size
+
+    def read1(self, _size: int | None = -1, /) -> bytes:
+        return super().read1(self._size)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 4096])
+def test_line_ends_of_every_kind_are_copied_as_they_are(size: int) -> None:
+    key = fill("{pem:RSA }", random.Random(3)).encode()
+    text = b"a\r\nb\rc\n\n\r\r\nd " + SECRET.encode() + b"\re" + b" x\r\n" * 3 + b"f"
+    for ending in (b"\n", b"\r\n", b"\r"):
+        data = text + ending + key.replace(b"\n", ending) + ending
+        sink = io.BytesIO()
+        redact_stream(Dripping(data, size), sink, LineRedactor())
+        out = sink.getvalue()
+        assert out.startswith(text.replace(SECRET.encode(), b"DEV-****(44)") + ending)
+        assert out.count(b"\r") == data.count(b"\r")
+        assert out.count(b"\n") == data.count(b"\n")
+        assert not any(line in out for line in key.split(b"\n")[1:-1])
 
 
 def repository(path: Path) -> None:
@@ -147,7 +206,9 @@ def test_a_patch_applies_and_leaves_a_clean_tree(tmp_path: Path) -> None:
     (tmp_path / "b.env").write_text(f"DWAVE_TOKEN={SECRET}\n")
     report = run.scan([tmp_path], families=("secrets",), base=tmp_path)
     patch = tmp_path.parent / "fix.patch"
-    remedy.write_private(patch, remedy.patch_of(report.active(), tmp_path))
+    text, left = patch_of(report.active(), tmp_path)
+    assert left == []
+    remedy.write_private(patch, text)
     assert patch.stat().st_mode & 0o077 == 0
     subprocess.run(["git", "apply", str(patch)], cwd=tmp_path, check=True)
     assert run.scan([tmp_path], families=("secrets",), base=tmp_path).findings == []
@@ -155,6 +216,81 @@ def test_a_patch_applies_and_leaves_a_clean_tree(tmp_path: Path) -> None:
     compile(text, "a.py", "exec")
     assert 'token = os.environ["DWAVE_TOKEN"]' in text
     assert "import os\n" in text
+
+
+PYTHON = (
+    '#!/usr/bin/env python3\n# coding: utf-8\nimport sys\ntoken = "S"\n',
+    '"""Doc.\n\nimport nothing\n"""\nfrom __future__ import annotations\ntoken = "S"\n',
+    '"""Doc."""\n\nfrom __future__ import annotations\n\nimport sys\n\ntoken = \'S\'',
+    'text = """\nimport this\n"""\ntoken = b"S"\n',
+    'import os.path\ntoken = "S"  # not "S"\n',
+    "import os as system\ntoken = dict(a=\"t='S'\", é='S')\n",
+    'def f(x="S"):\n    """S"""\n    return f"{x} S"\n',
+    "@property\ndef f(x='S', y='S'): pass\n",
+    'match 1:\n    case "x S":\n        token = "S"\n',
+    'x = [\n  "S",\n  "S"]\n',
+)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("code", PYTHON)
+def test_a_patch_leaves_python_that_runs(tmp_path: Path, code: str, end: str) -> None:
+    code = code.replace("S", SECRET).replace("\n", end)
+    (tmp_path / "a b.py").write_bytes(code.encode())
+    report = run.scan([tmp_path], families=("secrets",), base=tmp_path)
+    assert report.active()
+    text, left = patch_of(report.active(), tmp_path)
+    assert left == []
+    remedy.write_private(tmp_path.parent / "fix.patch", text)
+    subprocess.run(["git", "apply", "../fix.patch"], cwd=tmp_path, check=True)
+    after = (tmp_path / "a b.py").read_bytes().decode()
+    assert SECRET not in after
+    assert after.count("\r") == (after.count("\n") if end == "\r\n" else 0)
+    assert after.endswith("\n") == code.endswith("\n")
+    if "property" not in code:
+        spaces: dict[str, object] = {}
+        os.environ["DWAVE_TOKEN"] = "from outside"
+        try:
+            exec(compile(after, "a.py", "exec"), spaces)
+        finally:
+            del os.environ["DWAVE_TOKEN"]
+        if "token = b" in code:
+            assert spaces["token"] == b"from outside"
+
+
+@pytest.mark.parametrize("code", ['"""Doc."""; token = "S"\n', 'token = "S" if\n', 'a = 1\r"S"'])
+def test_python_that_a_patch_would_break_is_left(tmp_path: Path, code: str) -> None:
+    (tmp_path / "a.py").write_bytes(code.replace("S", SECRET).encode())
+    report = run.scan([tmp_path], families=("secrets",), base=tmp_path)
+    text, left = patch_of(report.active(), tmp_path)
+    assert (text, len(left)) == ("", len(report.active()))
+    assert left
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("X=S", "v"), ("X='S'", "v"), ('X="S"', "v"), ("X=a'b'S", "abv"), ("X='it is S'", None),
+        ("X=\"it's S\"", "it's v"), ("# it's\nX='S'", "v"), ("cat <<'E'\ntoken='S'\nE", None),
+    ],
+)  # fmt: skip
+def test_a_patch_leaves_shell_that_means_the_same(
+    tmp_path: Path, line: str, value: str | None
+) -> None:
+    script = tmp_path / "a.sh"
+    script.write_text(f'set -e\n{line.replace("S", SECRET)}\necho "$X"')
+    report = run.scan([tmp_path], families=("secrets",), base=tmp_path)
+    assert report.active()
+    text, left = patch_of(report.active(), tmp_path)
+    assert bool(left) == (value is None) == (text == "")
+    if value is not None:
+        remedy.write_private(tmp_path.parent / "fix.patch", text)
+        subprocess.run(["git", "apply", "../fix.patch"], cwd=tmp_path, check=True)
+        done = subprocess.run(
+            ["sh", str(script)], check=True, capture_output=True, text=True,
+            env={"PATH": os.environ["PATH"], "DWAVE_TOKEN": "v"},
+        )  # fmt: skip
+        assert done.stdout == f"{value}\n"
 
 
 def test_the_revoke_hook_gets_the_secret_on_standard_input_only(tmp_path: Path) -> None:
@@ -246,7 +382,7 @@ def test_triage_never_sends_a_secret_and_is_recorded(tmp_path: Path) -> None:
 
 
 def test_a_request_that_would_hold_the_secret_is_not_made(tmp_path: Path) -> None:
-    path = tmp_path / f"{SECRET}.txt"
+    path = tmp_path / f"part-{SECRET[8:24]}.txt"
     path.write_text(f"token={SECRET}\n")
     report = run.scan([tmp_path], families=("secrets",), base=tmp_path)
     assert request_for(report.findings[0], "m") is None
@@ -276,3 +412,92 @@ def test_ctrl_c_prints_what_was_found_so_far(tmp_path: Path) -> None:
     assert b"secret.dwave-token" in out
     assert b"INTERRUPTED" in out
     assert b"Traceback" not in problem
+
+
+@pytest.mark.parametrize("extra", [[], ["b.txt"]])
+def test_ctrl_c_on_standard_input_matches_what_came(tmp_path: Path, extra: list[str]) -> None:
+    (tmp_path / "b.txt").write_text(f"key {SECRET}\n")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "interlock.cli", "scan", "-", *extra, "--json"], cwd=tmp_path,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert process.stdin is not None
+    data = b"x = 1\n" * 10_000 + f"token={SECRET}\n".encode()
+    process.stdin.write(data)
+    process.stdin.flush()
+    state = Path(f"/proc/{process.pid}/stat")
+    while True:  # until it has read all of the pipe and waits for more
+        assert process.poll() is None
+        left = fcntl.ioctl(process.stdin, termios.FIONREAD, b"\0" * 4)
+        if not any(left) and state.read_text().rpartition(")")[2].split()[0] == "S":
+            break
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, problem = process.communicate(timeout=120)
+    report = json.loads(out)
+    assert process.returncode == 130
+    assert report["interrupted"]
+    assert report["bytes"] == len(data)
+    assert [(f["rule"], f["path"]) for f in report["findings"]] == [
+        ("secret.dwave-token", "(standard input)")
+    ]
+    assert b"Traceback" not in problem
+
+
+class Interrupted(io.BytesIO):
+    """A terminal where Ctrl-C comes at the end."""
+
+    def read1(self, size: int | None = -1, /) -> bytes:
+        found = super().read1(min(size or 1, 100))
+        if not found:
+            raise KeyboardInterrupt
+        return found
+
+
+@pytest.mark.parametrize("before", [0, 10, 300_000])
+def test_a_stream_that_is_interrupted_is_matched_to_its_end(tmp_path: Path, before: int) -> None:
+    (tmp_path / "later.txt").write_text(f"key {SECRET}\n")
+    text = b"x" * before + f"\ntoken={SECRET}".encode()
+    report = run.scan(
+        [Path("-"), tmp_path / "later.txt"], families=("secrets",), stdin=Interrupted(text)
+    )
+    assert report.interrupted
+    assert run.exit_code(report, "never") == 130
+    assert [(f.path, f.line) for f in report.findings] == [("(standard input)", 2)]
+    nothing = run.scan([Path("-")], families=("secrets",), stdin=Interrupted())
+    assert (nothing.interrupted, nothing.findings, nothing.files) == (True, [], 0)
+
+
+def test_one_broken_notebook_or_link_stops_no_other(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    good = json.dumps({"cells": [], "metadata": {}, "nbformat": 4})
+    (tmp_path / "a.ipynb").write_text("{")
+    (tmp_path / "b.ipynb").write_text(good)
+    outside = tmp_path.parent / "outside.ipynb"
+    outside.write_text(good + " ")
+    (tmp_path / "c.ipynb").symlink_to(outside)
+    done = run.strip([Path("a.ipynb"), Path("c.ipynb"), Path("b.ipynb")])
+    assert next(done) == ("b.ipynb", 0)
+    with pytest.raises(InputError) as caught:
+        next(done)
+    assert caught.value.got == "c.ipynb, a.ipynb"
+    assert outside.read_text() == good + " "
+
+
+def test_writing_a_baseline_again_keeps_what_it_knew(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(f"token={SECRET}\n")
+    known = tmp_path.parent / "known.json"
+    for _ in range(2):
+        report = run.scan([tmp_path], families=("secrets",), base=tmp_path)
+        run.settle(report, None, known if known.exists() else None, today=dt.date(2026, 1, 1))
+        assert run.baseline(report, known) == 1
+
+
+def test_a_report_into_a_fifo_that_nobody_reads_fails(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "f")
+    with pytest.raises(InterlockError, match="cannot be written"):
+        run.save(tmp_path / "f", "text")

@@ -196,3 +196,17 @@ def test_names_and_texts_that_are_no_utf_8_break_no_report(tmp_path: Path) -> No
     record = logging.LogRecord("a", 20, "", 0, "odd \ud800 text", (), None)
     assert RedactingFilter().filter(record)
     assert record.getMessage() == "odd \ud800 text"
+
+
+def test_a_program_is_no_text_of_two_byte_characters(tmp_path: Path) -> None:
+    key = fill("AKIA{base32:16}", random.Random("elf")).encode()
+    program = b"\x7fELF\2\1\1" + bytes(9) + b"\3\0\x3e\0\1\0\0\0" * 1200 + b" " + key + b" "
+    (tmp_path / "a.so").write_bytes(program)
+    for coding in ("utf-16-le", "utf-16-be", "utf-16"):
+        (tmp_path / f"{coding}.txt").write_bytes(f"token = {SECRET}\n".encode(coding) * 9)
+    report = scan(tmp_path)
+    assert {f.path: f.rule for f in report.findings} == {
+        "a.so": "secret.aws-access-key-id", "utf-16-le.txt": "secret.dwave-token",
+        "utf-16-be.txt": "secret.dwave-token", "utf-16.txt": "secret.dwave-token",
+    }  # fmt: skip
+    assert report.binary == 1

@@ -2,6 +2,7 @@
 
 import random
 import time
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +26,13 @@ def test_a_rule_finds_its_positives_and_leaves_its_negatives(rule: SecretRule) -
         for template in rule.negative:
             text = fill(template, rng)
             assert rule.id not in [m.rule.id for m in ENGINE.scan(text.encode())], template
+
+
+def test_the_page_lists_every_rule() -> None:
+    page = Path(__file__).parents[3] / "docs" / "reference" / "scan-secrets.md"
+    rows = page.read_text(encoding="utf-8").partition("## Rules\n")[2].splitlines()[2:]
+    said = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows if row]
+    assert said == [[r.id, r.provider, r.severity.label, r.title, r.check or ""] for r in RULES]
 
 
 def test_the_providers_of_the_scope_have_rules() -> None:

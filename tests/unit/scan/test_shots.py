@@ -4,13 +4,14 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from interlock.errors import UsageError
 from interlock.scan import shots as statistics
-from interlock.scan.pytest_plugin import Shots
+from interlock.scan.pytest_plugin import Shots, pytest_configure
 
 BELL = {"00": 0.5, "11": 0.5}
 
@@ -115,6 +116,15 @@ def test_the_plugin_loads_by_entry_point_and_says_its_budget(tmp_path: Path) -> 
     assert subprocess.run(command, capture_output=True, cwd=tmp_path, check=False).returncode == 4
 
 
+def test_workers_share_the_budget() -> None:
+    for count in (1, 4):
+        worker = SimpleNamespace(
+            getoption=lambda _name: 0.01, workerinput={"workercount": count}, stash={}
+        )
+        pytest_configure(worker)  # type: ignore[arg-type]
+        assert [s.budget for s in worker.stash.values()] == [0.01 / count]
+
+
 def test_one_hundred_runs_of_a_suite_flip_at_most_once() -> None:
     flips = 0
     for _ in range(100):
@@ -127,3 +137,52 @@ def test_one_hundred_runs_of_a_suite_flip_at_most_once() -> None:
             red |= fails(partial(plan.assert_distribution_close, counts, BELL))
         flips += red
     assert flips <= 1
+
+
+ONE = {"0": 1000, "1": 1000}
+HALF = {"0": 0.5, "1": 0.5}
+VACUOUS = {
+    "tolerance 1": lambda p: p.assert_distribution_close(ONE, HALF, tolerance=1.0),
+    "tolerance inf": lambda p: p.assert_distribution_close(ONE, HALF, tolerance=float("inf")),
+    "tolerance nan": lambda p: p.assert_distribution_close(ONE, HALF, tolerance=float("nan")),
+    "nearly 1": lambda p: p.assert_distribution_close(ONE, HALF, tolerance=0.95),
+    "two shots": lambda p: p.assert_distribution_close({"0": 1, "1": 1}, HALF),
+    "expectation 1": lambda p: p.assert_expectation_within(ONE, 0.0, tolerance=1.0),
+    "expectation 2": lambda p: p.assert_expectation_within(ONE, 1.0, tolerance=2.0),
+    "one shot": lambda p: p.assert_expectation_within({"0": 1}, 0.0),
+    "steep": lambda p: p.assert_noise_sensitivity(lambda _: ONE, [0, 0.01, 1], most_per_unit=2),
+    "noise, few": lambda p: p.assert_noise_sensitivity(lambda _: {"0": 9}, [0, 1], most_per_unit=0),
+    "any gap": lambda p: p.assert_fairness_bound({"a": (1, 900), "b": (2, 900)}, most=1.0),
+    "a tiny group": lambda p: p.assert_fairness_bound(
+        {"a": (9, 9000), "b": (9, 9000), "c": (1, 2)}, most=0.0
+    ),
+}
+NOTHING = {
+    "no counts": lambda p: p.assert_distribution_close({}, HALF),
+    "zero counts": lambda p: p.assert_expectation_within({"0": 0}, 0.0),
+    "negative": lambda p: p.assert_distribution_close({"0": 2000, "1": -1000}, HALF),
+    "not a number": lambda p: p.assert_expectation_within({"0": float("nan")}, 0.0),
+    "noise": lambda p: p.assert_noise_sensitivity(lambda _: {}, [0, 1], most_per_unit=0.1),
+    "an empty group": lambda p: p.assert_fairness_bound({"a": (0, 0), "b": (1, 900)}, most=0.1),
+}
+
+
+@pytest.mark.parametrize("case", VACUOUS)
+def test_an_assertion_that_cannot_fail_is_refused(case: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        VACUOUS[case](Shots(0.01))
+    assert caught.value.code == "shots-vacuous"
+
+
+@pytest.mark.parametrize("case", NOTHING)
+def test_an_assertion_on_no_shots_is_refused(case: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        NOTHING[case](Shots(0.01))
+    assert caught.value.code == "shots-argument"
+
+
+def test_wide_but_failing_assertions_stay() -> None:
+    plan = Shots(0.01)
+    assert fails(lambda: plan.assert_distribution_close({"1": 2000}, {"0": 1.0}, tolerance=0.9))
+    assert fails(lambda: plan.assert_expectation_within({"1": 2000}, 1.0, tolerance=1.5))
+    assert fails(lambda: plan.assert_fairness_bound({"a": (0, 999), "b": (999, 999)}, most=0.8))

@@ -43,7 +43,9 @@ def test_a_pinned_version_in_a_range_is_found_with_its_mend(tmp_path: Path) -> N
 def test_an_empty_advisory_folder_does_not_pass(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(InputError) as caught:
-        run.scan([tmp_path], families=("secrets",), advisories=tmp_path, base=tmp_path)
+        run.exit_code(
+            run.scan([tmp_path], families=("secrets",), advisories=tmp_path, base=tmp_path), "low"
+        )
     assert caught.value.code == "scan-advisories-empty"
 
 
@@ -94,12 +96,13 @@ def test_pip_audit_without_a_database_does_not_pass(
         if answer:
             (tmp_path / "report.json").write_text(answer)
         with pytest.raises(SetupError) as caught:
-            run.scan([tree], families=("secrets",), pip_audit=True, base=tree)
+            run.exit_code(run.scan([tree], families=("secrets",), pip_audit=True, base=tree), "low")
         assert caught.value.code == "scan-pip-audit"
     (tmp_path / "pip-audit").unlink()
     monkeypatch.setenv("PATH", str(tmp_path))
+    report = run.scan([tree], families=("secrets",), pip_audit=True, base=tree)
     with pytest.raises(SetupError, match="not installed"):
-        run.scan([tree], families=("secrets",), pip_audit=True, base=tree)
+        run.exit_code(report, "low")
 
 
 def test_the_docs_a_finding_names_are_there(tmp_path: Path) -> None:

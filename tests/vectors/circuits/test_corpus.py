@@ -13,13 +13,13 @@ from qiskit.synthesis import synth_qft_full
 from qiskit_ibm_runtime import fake_provider
 
 from interlock.backends import snapshot
-from interlock.circuits.check import check_circuit, check_file
+from interlock.circuits.check import Bounds, check_circuit, check_file
 from interlock.circuits.packs import Limits, load_pack, packs
 from interlock.circuits.preflight import RULES
 from interlock.circuits.qiskit_adapter import from_qiskit
 from interlock.circuits.target import from_calibration, target_of
 from interlock.cli.check import command
-from tests.vectors.circuits.corpus import BAD
+from tests.vectors.circuits.corpus import BAD, FIVE3, LINE
 
 NONE = Limits()
 
@@ -121,25 +121,68 @@ FAMILIES = (ghz, bernstein, qft, ansatz, qaoa, noise, teleport, echo)
 DEVICES = ("Manila", "Quito", "Jakarta", "Guadalupe", "Sherbrooke")
 
 
-@pytest.mark.parametrize("device", DEVICES)
-def test_good_circuits_are_never_stopped(device):
+def good(device):
+    """Forty circuits that a device takes: families, levels and widths."""
     backend = getattr(fake_provider, f"Fake{device}V2", None) or getattr(
         fake_provider, f"Fake{device}"
     )
     backend = backend()
-    target = target_of(backend)
-    stopped, count = [], 0
     dynamic = "if_else" in backend.target.operation_names
+    count = 0
     for family in FAMILIES if dynamic else [f for f in FAMILIES if f is not teleport] + [ghz]:
         for level in (0, 1, 2, 3, 1):
             width = min(3 + count % 3, backend.num_qubits)
             qc = transpile(family(width), backend, optimization_level=level, seed_transpiler=count)
-            found = check_circuit(from_qiskit(qc), target, NONE, shots=100)
             count += 1
-            if found.refused:
-                stopped.append((family.__name__, level, found.problems))
+            yield backend, qc, f"{family.__name__} at level {level}"
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_good_circuits_are_never_stopped(device):
+    stopped, count = [], 0
+    for backend, qc, what in good(device):
+        found = check_circuit(from_qiskit(qc), target_of(backend), NONE, shots=100)
+        count += 1
+        if found.refused:
+            stopped.append((what, found.problems))
     assert count == 40
     assert stopped == []
+
+
+@pytest.mark.parametrize(
+    ("bounds", "rule"),
+    [
+        ({"max_depth": 2}, "depth"),
+        ({"max_operations": 3}, "size"),
+        ({"max_calibration_age_s": 3600.0, "now": 4_000_000_000.0}, "stale-calibration"),
+    ],
+)
+def test_bounds_of_the_caller(bounds, rule):
+    backend = fake_provider.FakeManilaV2()
+    circuit = from_qiskit(transpile(ghz(3), backend, seed_transpiler=1))
+    target = from_calibration(snapshot("manila"))
+    found = check_circuit(circuit, target, NONE, shots=1, bounds=Bounds(**bounds))
+    assert [p.rule for p in found.problems] == [rule]
+    assert found.problems[0].fix
+    loose = {name: 10**12 if name != "now" else 0.0 for name in bounds}
+    assert not check_circuit(circuit, target, NONE, shots=1, bounds=Bounds(**loose)).refused
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("x q[0]; c[0] = measure q[0]; x q[0]; c[1] = measure q[0];", "reuse"),
+        ("x q[0]; x q[3]; c[0] = measure q[0];", "dead-qubit"),
+        ("x q[0]; barrier q; barrier q; c[0] = measure q[0];", "repeated-barrier"),
+        ("x q[0]; c[0] = measure q[0];", "register-width"),
+    ],
+)
+def test_what_is_only_said_does_not_stop(text, rule, tmp_path):
+    path = tmp_path / "a.qasm"
+    path.write_text(FIVE3 + text)
+    found = check_file(path, LINE, NONE, shots=100)
+    assert rule in [p.rule for p in found.problems]
+    assert not found.refused
 
 
 def test_a_snapshot_gives_the_same_answer_without_the_sdk():

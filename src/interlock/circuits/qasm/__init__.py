@@ -4,6 +4,6 @@ A reader of our own, because those of the SDKs follow includes, overflow the sta
 because none says where an instruction stood. What it does not know it refuses by name.
 """
 
-from interlock.circuits.qasm.parser import parse
+from interlock.circuits.qasm.parser import Limits, parse
 
-__all__ = ["parse"]
+__all__ = ["Limits", "parse"]

@@ -11,14 +11,14 @@ from interlock.errors import InputError
 __all__ = ["Source", "Token"]
 
 _TOKEN = re.compile(
-    r"(?P<space>[ \t\r\n]+|//[^\n]*|/\*.*?\*/)"
+    r"[ \t\r\n]*+(?:(?P<space>\Z|//[^\n]*|/\*.*?\*/)"
     r"|(?P<open>/\*)"
     r"|(?P<float>\d[\d_]*\.[\d_]*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?|\d[\d_]*[eE][+-]?\d+)"
     r"|(?P<int>0[xX][0-9a-fA-F_]+|0[bB][01_]+|0[oO][0-7_]+|\d[\d_]*)"
     r"|(?P<name>[^\W\d]\w*)"
     r"|(?P<physical>\$\d+)"
     r'|(?P<string>"[^"\n]*"|\'[^\'\n]*\')'
-    r"|(?P<op>->|==|!=|<=|>=|&&|\|\||<<|>>|\*\*|\+\+|[-+*/%^(){}\[\];,:@=<>!&|~#.])",
+    r"|(?P<op>->|==|!=|<=|>=|&&|\|\||<<|>>|\*\*|\+\+|[-+*/%^(){}\[\];,:@=<>!&|~#.]))",
     re.DOTALL,
 )
 
@@ -39,11 +39,12 @@ class Source:
         self.starts = [0, *(m.end() for m in re.finditer("\n", text))]
         self.tokens: list[Token] = []
         append = self.tokens.append
+        make, match = tuple.__new__, _TOKEN.match
         at, end = 0, len(text)
-        match = _TOKEN.match
         while at < end:
             found = match(text, at)
             if found is None:
+                at += len(text[at:]) - len(text[at:].lstrip(" \t\r\n"))
                 self.fail(
                     "the text has a character that OpenQASM does not know",
                     at,
@@ -51,19 +52,20 @@ class Source:
                     expected="OpenQASM 2 or 3",
                 )
             kind = found.lastgroup or ""
-            if kind == "open":
-                self.fail("a comment has no end", at, got="/*", expected="*/")
+            at = found.end()
             if kind != "space":
-                append(Token(kind, found.group(), at))
+                start, at = found.span(kind)
+                append(make(Token, (kind, found[kind], start)))
+                if kind == "open":
+                    self.fail("a comment has no end", start, got="/*", expected="*/")
                 if len(self.tokens) > max_tokens:
                     self.fail(
                         "the text is too long",
-                        at,
+                        start,
                         code="circuit-too-large",
                         got=f"over {max_tokens} tokens",
                         expected="a smaller file",
                     )
-            at = found.end()
         append(Token("end", "end of the text", end))
 
     def place(self, at: int) -> tuple[int, int]:

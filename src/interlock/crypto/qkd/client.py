@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from interlock.crypto import files
 from interlock.errors import BackendError, InputError
 
 __all__ = ["QkdClient", "QkdKey"]
@@ -36,9 +37,13 @@ class QkdClient:
     Args:
         url: `https://host:port` of the KME.
         certificate: client certificate, PEM.
-        private_key: its key, PEM.
+        private_key: its key, PEM, readable by its owner alone.
         authority: certificates that the KME's certificate must lead to, PEM.
         timeout_s: for each request.
+
+    Raises:
+        InputError: not https, or files that are no certificates.
+        SetupError: others can read the private key.
     """
 
     def __init__(
@@ -61,6 +66,8 @@ class QkdClient:
             )
         self._host, self._port = parts.hostname, parts.port or 443
         self._timeout_s = timeout_s
+        if private_key.exists():
+            files.check_private(private_key)
         try:
             self._context = ssl.create_default_context(cafile=str(authority))
             self._context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -17,13 +17,16 @@ model wins at most 3/4; a CHSH value S wins (4 + S) / 8. Two sequential tests, v
 from __future__ import annotations
 
 import math
-import multiprocessing
-import secrets
-from collections.abc import Callable
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from pathlib import Path
 
 import numpy as np
+
+from interlock.errors import BackendError, InputError, IntegrityError
 
 __all__ = [
     "ClassicalityTest",
@@ -31,10 +34,13 @@ __all__ = [
     "Trial",
     "chsh_value",
     "play",
+    "rounds",
     "sampler_of",
     "win_probability",
 ]
 
+#: Tsirelson's bound 2 sqrt 2, as people write it.
+_HIGHEST = 2.83
 _BETS = (0.02, 0.05, 0.1, 0.2, 0.35, 0.6)
 
 
@@ -96,9 +102,20 @@ class DriftTest:
         healthy: CHSH value of the healthy device.
         margin: loss of CHSH value that is still called healthy.
         threshold: alarm at this value; mean trials to a false alarm are at least as many.
+
+    Raises:
+        InputError: a healthy value that no entangled pair has.
     """
 
     def __init__(self, healthy: float, *, margin: float = 0.08, threshold: float = 1e5) -> None:
+        if not 2 < healthy <= _HIGHEST:  # not-a-number fails both
+            raise InputError(
+                "no link has this CHSH value when it is healthy",
+                code="heartbeat-healthy",
+                got=str(healthy),
+                expected="more than 2 (local models) and at most 2.83 (2 sqrt 2, rounded up)",
+                fix="measure the healthy link; pass for instance --healthy 2.8",
+            )
         p0 = win_probability(healthy - margin)
         bets = np.array(_BETS) / p0
         self._win = np.log1p(-bets * (1 - p0))
@@ -143,36 +160,107 @@ def sampler_of(
     return sample
 
 
-def _player(pipe: Connection, trials: int) -> None:
-    """One player: draws its setting, tells the source, hears its answer, keeps a record."""
-    record = []
-    for _ in range(trials):
-        setting = secrets.randbits(1)
-        pipe.send(setting)
-        record.append((setting, pipe.recv()))
-    pipe.send(record)
+class _Player:
+    """The calling process's end of one player."""
+
+    def __init__(self) -> None:
+        # Programs of their own, not forks: the caller may have threads.
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "interlock.crypto.qkd.player"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            env=environment,
+        )
+        self.record = bytearray()
+
+    def setting(self) -> int:
+        """Wait for the setting of the next round."""
+        return self._read(1)[0] - ord("0")
+
+    def _read(self, count: int) -> bytes:
+        assert self._process.stdout is not None
+        data = b""
+        while len(data) < count:
+            chunk = self._process.stdout.read(count - len(data))
+            if not chunk:
+                raise self._ended()
+            data += chunk
+        return data
+
+    def _write(self, data: bytes) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(data)
+        except BrokenPipeError as error:
+            raise self._ended() from error
+
+    def _ended(self) -> BackendError:
+        return BackendError(
+            "a player of the heartbeat has ended",
+            code="heartbeat-player",
+            got=f"exit code {self._process.wait()}",
+            expected="a setting for each round",
+            fix="look at what it wrote to the error output, then start again",
+        )
+
+    def answer(self, setting: int, answer: int) -> None:
+        """Give it its answer."""
+        self._write(b"%d" % answer)
+        self.record.append(2 * setting + answer)
+
+    def finish(self) -> None:
+        """Stop it and hold its own record against what it was told.
+
+        Raises:
+            IntegrityError: it remembers other rounds.
+        """
+        self.setting()  # drawn for a round that is not played
+        self._write(b".")
+        if self._read(len(self.record)) != self.record:
+            raise IntegrityError(
+                "a player remembers other rounds than were played",
+                code="heartbeat-player",
+                got="a record that differs",
+                expected=f"the {len(self.record)} rounds of this game",
+                fix="do not use the rounds; find out what stands between the processes",
+            )
+
+    def end(self) -> None:
+        """End the process, whatever it is doing."""
+        self._process.kill()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+        self._process.wait()
+
+
+def rounds(sample: Callable[[int, int], tuple[int, int]], trials: int) -> Iterator[Trial]:
+    """Play rounds between two processes that draw their own setting for each trial.
+
+    The source here is in the calling process, so it sees both settings before it answers: nothing
+    in this set-up rules out a classical cheat, and it is not meant to.
+
+    Raises:
+        BackendError: a player has ended.
+        IntegrityError: a player remembers other rounds than were played.
+    """
+    alice, bob = players = (_Player(), _Player())
+    try:
+        for _ in range(trials):
+            x, y = alice.setting(), bob.setting()
+            a, b = sample(x, y)
+            alice.answer(x, a)
+            bob.answer(y, b)
+            yield Trial(x, y, a, b)
+        for player in players:
+            player.finish()
+    finally:
+        for player in players:
+            player.end()
 
 
 def play(sample: Callable[[int, int], tuple[int, int]], trials: int) -> list[Trial]:
-    """Play rounds between two processes that draw their own setting for each trial.
-
-    The source here is a simulation in the calling process, so it sees both settings before it
-    answers: nothing in this set-up rules out a classical cheat, and it is not meant to.
-    """
-    context = multiprocessing.get_context("fork")
-    pipes, players = [], []
-    for _ in range(2):
-        mine, theirs = context.Pipe()
-        player = context.Process(target=_player, args=(theirs, trials), daemon=True)
-        player.start()
-        pipes.append(mine)
-        players.append(player)
-    alice, bob = pipes
-    for _ in range(trials):
-        a, b = sample(alice.recv(), bob.recv())
-        alice.send(a)
-        bob.send(b)
-    records = [pipe.recv() for pipe in pipes]
-    for player in players:
-        player.join()
-    return [Trial(x, y, a, b) for (x, a), (y, b) in zip(*records, strict=True)]
+    """Return all of `rounds`."""
+    return list(rounds(sample, trials))

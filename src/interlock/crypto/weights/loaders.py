@@ -10,13 +10,15 @@ from typing import Any
 from interlock.crypto import files
 from interlock.crypto.weights.formats import kind_of
 from interlock.crypto.weights.manifest import Signed, read_signature, read_verified
-from interlock.errors import InputError, SetupError
+from interlock.errors import InputError, IntegrityError, SetupError
 
 __all__ = ["WeightLoader"]
 
 
 class WeightLoader:
     """Loads signed weights of one model and remembers the highest version it has loaded.
+
+    A lower version, and other weights under the same version, are refused.
 
     Args:
         public: trusted keys, both required.
@@ -49,8 +51,11 @@ class WeightLoader:
     def _tensors(self, folder: Path, load: Any) -> dict[str, Any]:
         signed, contents = self._checked(folder, "safetensors")
         tensors: dict[str, Any] = {}
-        for data in contents.values():
-            found = load(data)
+        for path_name, data in contents.items():
+            try:
+                found = load(data)
+            except Exception as error:
+                raise _unloadable(path_name, error) from error
             if twice := sorted(set(found) & set(tensors)):
                 raise InputError(
                     "a tensor stands in two files",
@@ -81,14 +86,18 @@ class WeightLoader:
                 fix="name the file",
             )
         options.setdefault("providers", ["CPUExecutionProvider"])
-        session = onnxruntime.InferenceSession(contents[chosen], **options)
+        try:
+            session = onnxruntime.InferenceSession(contents[chosen], **options)
+        except Exception as error:
+            raise _unloadable(chosen, error) from error
         self._remember(signed)
         return session
 
     def _checked(self, folder: Path, kind: str) -> tuple[Signed, dict[str, bytes]]:
         """Check every file of the folder; return the bytes of those of one kind."""
-        lowest = self._versions().get(self._name, 0)
+        lowest, seen = self._versions().get(self._name, (0, ""))
         signed = read_signature(folder, self._public, name=self._name, min_version=lowest)
+        _refuse_swap(signed, lowest, seen)
         kept = {}
         for path_name in signed.digests:
             data = read_verified(folder, signed, path_name)
@@ -96,17 +105,56 @@ class WeightLoader:
                 kept[path_name] = data
         return signed, kept
 
-    def _versions(self) -> dict[str, int]:
+    def _versions(self) -> dict[str, tuple[int, str]]:
+        """Return name -> highest version loaded and its id; "" when only the version was kept."""
         raw = files.read_private(self._state)
-        versions: dict[str, int] = {} if raw is None else json.loads(raw)
+        try:
+            found = {} if raw is None else json.loads(raw)
+            versions = {}
+            for name, kept in found.items():
+                version, identity = (kept, "") if isinstance(kept, int) else kept
+                if type(version) is not int or type(identity) is not str:
+                    raise ValueError(f"{name}: {kept!r}")
+                versions[name] = (version, identity)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise IntegrityError(
+                "the record of the versions already loaded is damaged",
+                code="weights-state",
+                got=f"{self._state}: {error}",
+                expected="what a loader wrote there",
+                fix="restore it from a copy; nothing is loaded, since an older version would pass",
+            ) from error
         return versions
 
     def _remember(self, signed: Signed) -> None:
         with files.locked(self._lock):
             versions = self._versions()
-            if signed.version > versions.get(self._name, -1):
-                versions[self._name] = signed.version
+            highest, seen = versions.get(self._name, (-1, ""))
+            _refuse_swap(signed, highest, seen)  # another process may have loaded meanwhile
+            if signed.version > highest or (signed.version == highest and not seen):
+                versions[self._name] = (signed.version, signed.id)
                 files.write_private(self._state, json.dumps(versions).encode())
+
+
+def _refuse_swap(signed: Signed, version: int, identity: str) -> None:
+    if signed.version == version and identity and signed.id != identity:
+        raise IntegrityError(
+            "these are other weights under a version already used",
+            code="weights-swapped",
+            got=f"version {version}, id {signed.id}",
+            expected=f"version {version}, id {identity}",
+            fix="find out who signed the same version twice; sign new weights as a new version",
+        )
+
+
+def _unloadable(path_name: str, error: Exception) -> InputError:
+    return InputError(
+        f"{path_name} is signed, but cannot be loaded",
+        code="weights-format",
+        got=f"{type(error).__name__}: {str(error)[:300]}",
+        expected="weights that their library reads",
+        fix="check the file where it was made, and sign a good one as a new version",
+    )
 
 
 def _extra(what: str) -> SetupError:

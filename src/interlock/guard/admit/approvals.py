@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ from interlock.errors import IntegrityError
 from interlock.guard.control import Control, Request, Settings
 from interlock.types import Decision, Evidence, Finding, Job, Verdict
 
-__all__ = ["ApprovalsControl", "ApprovalsSettings", "Gate", "gates_for"]
+__all__ = ["ApprovalsControl", "ApprovalsSettings", "Gate", "gates_for", "gathered", "waits"]
 
 
 class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -72,53 +73,71 @@ class ApprovalsControl(Control):
 
     def gather(self, request: Request, settings: ApprovalsSettings) -> Evidence:
         """Fetch the approvals of exactly this job."""
-        job = request.job
-        values = values_digest(request.programs)
-        gates = gates_for(job, settings)
-        evidence: dict[str, Any] = {"values_sha256": values, "approvals": []}
-        if not gates:
-            return evidence
-        store = store_of(request.home)
-        subject = subject_of(job, values)
-        evidence["approvals"] = store.approvals(subject, job.principal.tenant)
-        store.wait_for(
-            subject,
-            job.principal.tenant,
-            {
-                "gates": {n: {"group": g.group, "needed": g.needed} for n, g in gates.items()},
-                "on_behalf_of": job.principal.on_behalf_of,
-                "job": described(job, values),
-            },
-        )
-        return evidence
+        return gathered(request, gates_for(request.job, settings))
 
     def decide(self, job: Job, settings: ApprovalsSettings, evidence: Evidence) -> Verdict:
         """Count the approvals that hold; too few hold the job."""
         gates = gates_for(job, settings)
-        subject = subject_of(job, evidence["values_sha256"])
-        at = datetime.fromisoformat(job.submitted_at).timestamp()
-        given: dict[str, set[str]] = {}
-        rejected: list[str] = []
-        for approval in evidence["approvals"]:
-            try:
-                who = check(approval, settings.approvers, subject=subject, job=job, at=at)
-                given.setdefault(str(approval["statement"]["gate"]), set()).add(who)
-            except IntegrityError as error:
-                rejected.append(str(error.got))
-        findings = [
-            Finding(
-                rule=f"admit.approvals.{name}",
-                message="the job waits for approval",
-                got=f"{len(given.get(gate.group, ()))} of {gate.needed}"
-                + (f"; not counted: {'; '.join(rejected)}" if rejected else ""),
-                expected=f"{gate.needed} of group {gate.group}, none of them the submitter",
-                fix=f"interlock access approve {subject} --gate {gate.group}",
-            )
-            for name, gate in sorted(gates.items())
-            if len(given.get(gate.group, ())) < gate.needed
-        ]
+        findings = waits(job, gates, settings.approvers, evidence, "admit.approvals")
         return Verdict(
             decision=Decision.HOLD if findings else Decision.ALLOW,
             findings=tuple(findings),
             evidence=evidence,
         )
+
+
+def gathered(request: Request, gates: Mapping[str, Gate]) -> dict[str, Any]:
+    """Return the approvals of exactly this job, and show it to those who may approve.
+
+    Without a gate nothing is fetched.
+    """
+    job = request.job
+    values = values_digest(request.programs)
+    evidence: dict[str, Any] = {"values_sha256": values, "approvals": []}
+    if not gates:
+        return evidence
+    store = store_of(request.home)
+    subject = subject_of(job, values)
+    evidence["approvals"] = store.approvals(subject, job.principal.tenant)
+    store.wait_for(
+        subject,
+        job.principal.tenant,
+        {
+            "gates": {n: {"group": g.group, "needed": g.needed} for n, g in gates.items()},
+            "on_behalf_of": job.principal.on_behalf_of,
+            "job": described(job, values),
+        },
+    )
+    return evidence
+
+
+def waits(
+    job: Job,
+    gates: Mapping[str, Gate],
+    approvers: Sequence[Approver],
+    evidence: Evidence,
+    prefix: str,
+) -> list[Finding]:
+    """Return a finding for each gate with too few approvals that hold."""
+    subject = subject_of(job, evidence["values_sha256"])
+    at = datetime.fromisoformat(job.submitted_at).timestamp()
+    given: dict[str, set[str]] = {}
+    rejected: list[str] = []
+    for approval in evidence["approvals"]:
+        try:
+            who = check(approval, approvers, subject=subject, job=job, at=at)
+            given.setdefault(str(approval["statement"]["gate"]), set()).add(who)
+        except IntegrityError as error:
+            rejected.append(str(error.got))
+    return [
+        Finding(
+            rule=f"{prefix}.{name}",
+            message="the job waits for approval",
+            got=f"{len(given.get(gate.group, ()))} of {gate.needed}"
+            + (f"; not counted: {'; '.join(rejected)}" if rejected else ""),
+            expected=f"{gate.needed} of group {gate.group}, none of them the submitter",
+            fix=f"interlock access approve {subject} --gate {gate.group}",
+        )
+        for name, gate in sorted(gates.items())
+        if len(given.get(gate.group, ())) < gate.needed
+    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -47,6 +47,8 @@ class AuthorisationSettings(Settings, frozen=True, kw_only=True):
         roles: role -> roles it is part of.
         backends: pattern of a backend's name -> facts; the first that matches counts.
         schema: Cedar schema; empty means the shipped one.
+        stages: stage of the path (`execute`, `release`) -> action (`quantum-execute`, ...) that
+            the submitter must then also have; asked by `standing`.
     """
 
     rules: str = ""
@@ -54,6 +56,7 @@ class AuthorisationSettings(Settings, frozen=True, kw_only=True):
     roles: dict[str, tuple[str, ...]] = {}
     backends: dict[str, BackendFacts] = {}
     schema: str = ""
+    stages: dict[Literal["execute", "release"], str] = {}
 
 
 @lru_cache(maxsize=64)
@@ -109,6 +112,7 @@ class AuthorisationControl(Control):
 
     def gather(self, request: Request, settings: AuthorisationSettings) -> Evidence:
         """Look up what is revoked; the rest is in the job and the policy."""
+        request.shared["authorisation"] = settings
         return {
             "revoked": revoked(request),
             "hour_utc": int(request.now() // 3600 % 24),
@@ -138,17 +142,54 @@ class AuthorisationControl(Control):
 
 
 class _Standing(Control):
-    """Asks again, later on the path, whether the principal was revoked meanwhile."""
+    """Asks again, later on the path: was the principal revoked, and do the rules still permit it?
+
+    The rules are those of `authorisation`, asked about the job as it is now; the ruling is part of
+    the evidence, because what the clock said then cannot be asked again at replay.
+    """
 
     id = "standing"
 
     def gather(self, request: Request, settings: Any) -> Evidence:
-        """Look up what is revoked by now."""
-        return {"revoked": revoked(request)}
+        """Look up what is revoked by now, and what the rules say by now."""
+        hour = int(request.now() // 3600 % 24)
+        known: AuthorisationSettings | None = request.shared.get("authorisation")
+        ruling = _again(self.stage, request.job, known, hour) if known is not None else None
+        return {"revoked": revoked(request), "hour_utc": hour, "ruling": ruling}
 
     def decide(self, job: Job, settings: Any, evidence: Evidence) -> Verdict:
-        """Deny who was revoked."""
-        return verdict(evidence, _standing(self.stage, self.id, evidence))
+        """Deny who was revoked and what the rules do not permit any more."""
+        findings = _standing(self.stage, self.id, evidence)
+        ruling = evidence.get("ruling")
+        if ruling is not None and not ruling["allowed"]:
+            rule = ruling["rules"][0] if ruling["rules"] else "not-permitted"
+            findings.append(
+                Finding(
+                    rule=f"{self.stage}.{self.id}.{rule}",
+                    message="the rules do not let this principal go on to this stage",
+                    got=f"{_who(job.principal)}: {ruling['action']}: {ruling['reason']}",
+                    expected="a rule that permits it and none that forbids it",
+                    fix="ask the owner of the policy",
+                )
+            )
+        return verdict(evidence, findings)
+
+
+def _again(stage: str, job: Job, settings: AuthorisationSettings, hour: int) -> dict[str, Any]:
+    """Ask the rules about a job that was admitted and has come to a later stage."""
+    auth = authoriser_of(settings)
+    context = job_context(job, {"hour_utc": hour})
+    resource = backend_resource(job.backend, settings)
+    action, ruling = "submit", auth.ask(job.principal, "submit", resource, context)
+    if ruling.allowed and stage in settings.stages:
+        action = settings.stages[stage]
+        ruling = auth.ask(job.principal, action, auth.stage(action, job.principal.tenant))
+    return {
+        "action": action,
+        "allowed": ruling.allowed,
+        "rules": list(ruling.rules),
+        "reason": ruling.reason,
+    }
 
 
 class ExecuteStanding(_Standing):

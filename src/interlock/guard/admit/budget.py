@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from interlock.guard.control import Control, Request, Settings, verdict
-from interlock.guard.state import Cap
+from interlock.guard.state import Cap, fits
 from interlock.types import Evidence, Finding, Job, Outcome, Verdict
 
 __all__ = ["BudgetControl", "Price", "cost_usd"]
@@ -125,7 +125,7 @@ class BudgetControl(Control):
         }
         for usage in evidence["usage"]:
             limit = limits[usage["unit"]]
-            if limit is not None and usage["used"] + usage["amount"] > limit * (1 + 1e-12):
+            if not fits(usage["used"], usage["amount"], limit):
                 findings.append(
                     Finding(
                         rule=f"admit.budget.{usage['unit'].replace('_', '-')}-per-day",

@@ -8,7 +8,7 @@ import msgspec
 
 from interlock.guard.control import Control, Request, Settings, verdict
 from interlock.guard.filter.fields import fields_of
-from interlock.guard.state import Cap
+from interlock.guard.state import Cap, fits
 from interlock.types import Decision, Evidence, Finding, Job, Outcome, Verdict
 
 __all__ = ["RateControl"]
@@ -92,7 +92,7 @@ class RateControl(Control):
         limits = {"releases": settings.max_releases, "volume": settings.max_volume}
         for usage in evidence["usage"]:
             limit = limits[usage["unit"]]
-            if limit is not None and usage["used"] + usage["amount"] > limit * (1 + 1e-12):
+            if not fits(usage["used"], usage["amount"], limit):
                 findings.append(
                     Finding(
                         rule=f"govern.rate.{usage['unit']}",

@@ -13,6 +13,7 @@ from interlock.backends.calibration import Calibration
 from interlock.backends.sources import calibration_of
 from interlock.guard.control import Control, Request, Settings
 from interlock.guard.health.grades import Grade, Thresholds, age_hours, grade, subjects, worst
+from interlock.monitor.health import Health, widened
 from interlock.types import Decision, Evidence, Finding, Job, Verdict
 
 __all__ = ["CalibrationControl", "calibration_for"]
@@ -61,16 +62,22 @@ class CalibrationSettings(Settings, frozen=True, kw_only=True):
     Attributes:
         max_age_h: a calibration observed longer ago is RED.
         amber_age_h: a calibration observed longer ago is AMBER.
+        degraded_factor: both ages shrink by this factor while the detector of the device's
+            telemetry is degraded.
         on_red: what a RED device, qubit or coupling leads to.
         on_missing: what a device without any calibration leads to.
+        on_snapshot: what a vendor's simulation of a dated snapshot (`FakeManilaV2`) leads to. It
+            behaves by that very calibration, so its age is labelled and does not make it RED.
         on_unknown_age: what a calibration that does not say its age leads to.
         thresholds: where AMBER and RED begin for qubits and couplings.
     """
 
     max_age_h: Annotated[float, msgspec.Meta(gt=0)] = 36.0
     amber_age_h: Annotated[float, msgspec.Meta(gt=0)] = 24.0
+    degraded_factor: Annotated[float, msgspec.Meta(ge=1)] = 2.0
     on_red: _Choice = "fallback"
     on_missing: _Choice = "fallback"
+    on_snapshot: _Choice = "allow"
     on_unknown_age: _Choice = "allow"
     thresholds: Thresholds = Thresholds()
 
@@ -87,6 +94,9 @@ class CalibrationControl(Control):
 
     def gather(self, request: Request, settings: Any) -> Evidence:
         """Ask the device; take the values of what the job uses."""
+        # it asks this module for the calibration
+        from interlock.guard.health.telemetry import detector_health
+
         calibration = calibration_for(request)
         if calibration is None:
             return {"id": None, "device": request.job.backend, "age_h": None, "subjects": []}
@@ -107,6 +117,7 @@ class CalibrationControl(Control):
             "age_h": age_hours(calibration, request.now()),
             "repairs": len(calibration.repairs),
             "subjects": values,
+            **detector_health(request),
         }
 
     def decide(self, job: Job, settings: CalibrationSettings, evidence: Evidence) -> Verdict:
@@ -114,7 +125,8 @@ class CalibrationControl(Control):
         if evidence["id"] is None:
             return _one(
                 evidence, settings.on_missing, "missing", "the device offers no calibration",
-                "none", "a calibration", "pass a calibration file, or set on_missing: allow",
+                "none", "a calibration",
+                "backend.calibration = Calibration.from_json(...), or set on_missing: allow",
             )  # fmt: skip
         age = evidence["age_h"]
         if age is None and settings.on_unknown_age != "allow":
@@ -123,15 +135,29 @@ class CalibrationControl(Control):
                 "the calibration does not say how old it is", "no date", "a date",
                 "use the provider's properties, or set on_unknown_age: allow",
             )  # fmt: skip
-        if age is not None and (age >= settings.max_age_h or age < -1):
+        findings: list[Finding] = []
+        if evidence.get("kind") == "snapshot":
+            found = _one(
+                evidence, settings.on_snapshot, "snapshot",
+                "AMBER: this is a simulation of a device as it once was, not a device",
+                str(evidence["source"]), "a device, for results that matter",
+                "run it on the provider's backend; on_snapshot: deny keeps simulations out",
+            )  # fmt: skip
+            if found.decision is not Decision.ALLOW:
+                return found
+            findings += found.findings
+            age = None
+        health = Health(evidence.get("detector", "good"))
+        shrink = widened(1.0, health, factor=settings.degraded_factor)
+        max_age_h = settings.max_age_h / shrink
+        if age is not None and (age >= max_age_h or age < -1):
             return _one(
                 evidence, settings.on_red, "stale", "RED: the calibration in force is stale",
-                f"{age:.1f} h old", f"at most {settings.max_age_h:g} h old",
-                "wait for the provider to calibrate, or use another backend",
+                f"{age:.1f} h old", f"at most {max_age_h:g} h old",
+                "wait for the provider to calibrate, use another backend, or give a fallback",
             )  # fmt: skip
-        findings: list[Finding] = []
         levels = [Grade.GREEN]
-        if age is None or age >= settings.amber_age_h:
+        if age is None or age >= settings.amber_age_h / shrink:
             levels.append(Grade.AMBER)
         for subject in evidence["subjects"]:
             level, reasons = grade(subject, settings.thresholds, age or 0.0)

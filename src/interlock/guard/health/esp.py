@@ -99,7 +99,7 @@ def _step(op: Operation, calibration: Calibration) -> tuple[float, float, str | 
         return qubit.readout_us or 0.0, error or 0.0, why
     gate = calibration.gate_error(op.name, op.qubits)
     if gate is None or gate.error is None:
-        if op.name in VIRTUAL or lenient:
+        if op.name in VIRTUAL or (lenient and gate is None):  # a broken value is never a good one
             return 0.0, 0.0, None
         return 0.0, 0.0, f"{op}: no usable calibration"
     return gate.duration_us or 0.0, gate.error, None

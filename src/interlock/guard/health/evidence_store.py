@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from interlock import forks
 from interlock.errors import StorageError
 from interlock.guard.stats.eprocess import Evidence, update
 
@@ -28,6 +29,14 @@ CREATE TABLE IF NOT EXISTS look (
 CREATE TABLE IF NOT EXISTS repeat (
     stream TEXT PRIMARY KEY, digest TEXT NOT NULL, log_chance REAL NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS recent (
+    stream TEXT NOT NULL, number INTEGER NOT NULL, value BLOB NOT NULL,
+    PRIMARY KEY (stream, number)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS score (
+    number INTEGER PRIMARY KEY, device TEXT NOT NULL, kind TEXT NOT NULL, value REAL NOT NULL
+);
+CREATE INDEX IF NOT EXISTS score_device ON score (device, kind);
 """
 #: Points of a stream's history that are kept.
 KEPT = 5000
@@ -42,27 +51,28 @@ class EvidenceStore:
 
     def __init__(self, home: Path) -> None:
         self.path = home / "sentinels.db"
-        self._local = threading.local()
+        self._connections = forks.Connections(self._connect)
+
+    def _connect(self) -> sqlite3.Connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        db = sqlite3.connect(self.path, timeout=10.0, isolation_level=None, check_same_thread=False)
+        db.execute("PRAGMA journal_mode=WAL")
+        db.executescript(_SCHEMA)
+        return db
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         try:
-            db: sqlite3.Connection | None = getattr(self._local, "db", None)
-            if db is None:
-                self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                db = sqlite3.connect(self.path, timeout=10.0, isolation_level=None)
-                db.execute("PRAGMA journal_mode=WAL")
-                db.executescript(_SCHEMA)
-                self._local.db = db
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                yield db
-            except BaseException:
-                db.execute("ROLLBACK")
-                raise
-            db.execute("COMMIT")
+            with self._connections.use() as db:
+                db.execute("BEGIN IMMEDIATE")
+                try:
+                    yield db
+                except BaseException:
+                    db.execute("ROLLBACK")
+                    raise
+                db.execute("COMMIT")
         except (sqlite3.Error, OSError, msgspec.MsgspecError) as error:
-            self._local.db = None
+            self._connections.drop()
             raise StorageError(
                 "the sentinels' evidence cannot be used",
                 code="sentinel-store",
@@ -111,6 +121,70 @@ class EvidenceStore:
             total = float(old[1]) + log_chance if old is not None and old[0] == digest else 0.0
             db.execute("INSERT OR REPLACE INTO repeat VALUES (?, ?, ?)", (stream, digest, total))
         return total
+
+    def recent(self, stream: str, value: Any, keep: int) -> list[Any]:
+        """Add a plain JSON value to a stream and return its last `keep` values, oldest first."""
+        with self._transaction() as db:
+            (last,) = db.execute(
+                "SELECT COALESCE(MAX(number), 0) FROM recent WHERE stream = ?", (stream,)
+            ).fetchone()
+            row = (stream, last + 1, msgspec.json.encode(value))
+            db.execute("INSERT INTO recent VALUES (?, ?, ?)", row)
+            db.execute(
+                "DELETE FROM recent WHERE stream = ? AND number <= ?", (stream, last + 1 - keep)
+            )
+            rows = db.execute(
+                "SELECT value FROM recent WHERE stream = ? ORDER BY number", (stream,)
+            ).fetchall()
+        return [msgspec.json.decode(row[0]) for row in rows]
+
+    def fold(self, stream: str, step: Callable[[Any], tuple[Any, float]]) -> float:
+        """Replace a stream's plain JSON value by the first of what `step` makes of it.
+
+        Returns:
+            The second. `step` gets None when there is no value yet.
+        """
+        with self._transaction() as db:
+            row = db.execute(
+                "SELECT value FROM recent WHERE stream = ? AND number = 0", (stream,)
+            ).fetchone()
+            value, told = step(None if row is None else msgspec.json.decode(row[0]))
+            db.execute(
+                "INSERT OR REPLACE INTO recent VALUES (?, 0, ?)",
+                (stream, msgspec.json.encode(value)),
+            )
+        return told
+
+    def add_scores(
+        self, device: str, rows: Iterable[tuple[str, float]], keep: int
+    ) -> dict[str, int]:
+        """Add scores of figures with a known answer; return how many of each kind."""
+        added: dict[str, int] = {}
+        with self._transaction() as db:
+            for kind, value in rows:
+                db.execute(
+                    "INSERT INTO score (device, kind, value) VALUES (?, ?, ?)",
+                    (device, kind, value),
+                )
+                added[kind] = added.get(kind, 0) + 1
+            for kind in added:
+                db.execute(
+                    "DELETE FROM score WHERE device = ? AND kind = ? AND number NOT IN (SELECT "
+                    "number FROM score WHERE device = ? AND kind = ? ORDER BY number DESC LIMIT ?)",
+                    (device, kind, device, kind, keep),
+                )
+        return added
+
+    def scores(self, device: str) -> dict[str, list[float]]:
+        """Return the scores of a device by kind of figure."""
+        with self._transaction() as db:
+            rows = db.execute(
+                "SELECT kind, value FROM score WHERE device = ? ORDER BY number", (device,)
+            ).fetchall()
+        found: dict[str, list[float]] = {}
+        for kind, value in rows:
+            found.setdefault(str(kind), []).append(float(value))
+        return found
 
     def clear(self, stream: str) -> None:
         """Begin anew: after the device was mended or recalibrated, and someone says so."""

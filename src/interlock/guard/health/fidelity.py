@@ -9,6 +9,8 @@ import msgspec
 from interlock.guard.control import Control, Request, Settings
 from interlock.guard.health.calibration import calibration_for
 from interlock.guard.health.esp import Prediction, predict
+from interlock.guard.health.telemetry import detector_health
+from interlock.monitor.health import Health, widened
 from interlock.types import Decision, Evidence, Finding, Job, Verdict
 
 __all__ = ["FidelityControl"]
@@ -23,11 +25,14 @@ class FidelitySettings(Settings, frozen=True, kw_only=True):
 
     Attributes:
         minimum: the lowest predicted success of any circuit of the job that may run.
+        degraded_factor: the minimum rises by this factor, at most half-way to 1, while the
+            detector of the device's telemetry is degraded.
         on_low: what a prediction below the minimum leads to.
         on_unknown: what a circuit without a prediction leads to.
     """
 
     minimum: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.2
+    degraded_factor: Annotated[float, msgspec.Meta(ge=1)] = 2.0
     on_low: Literal["fallback", "deny"] = "fallback"
     on_unknown: Literal["allow", "fallback", "deny"] = "fallback"
 
@@ -49,6 +54,7 @@ class FidelityControl(Control):
             return {"calibration": None, "predicted": None, "circuits": [], "unknown": "none"}
         rows: list[dict[str, Any]] = []
         lowest: float | None = 1.0
+        each: list[float | None] = []
         unknown: str | None = None
         for index, program in enumerate(request.programs):
             key = (program.circuit.sha256, calibration.id)
@@ -58,6 +64,7 @@ class FidelityControl(Control):
                 if len(self._known) >= _REMEMBERED:
                     self._known.clear()
                 self._known[key] = made
+            each.append(made.success)
             if made.success is None:
                 unknown = unknown or f"circuit {index}: {made.unknown}"
                 lowest = None
@@ -66,16 +73,21 @@ class FidelityControl(Control):
             if index < MOST:
                 rows.append(made._asdict())
         request.shared["predicted_success"] = lowest
+        request.shared["predicted_successes"] = each
         return {
             "calibration": calibration.id,
             "predicted": lowest,
             "circuits": rows,
             "unknown": unknown,
+            **detector_health(request),
         }
 
     def decide(self, job: Job, settings: FidelitySettings, evidence: Evidence) -> Verdict:
         """Compare the lowest prediction with the minimum."""
         predicted = evidence["predicted"]
+        health = Health(evidence.get("detector", "good"))
+        minimum = widened(settings.minimum, health, factor=settings.degraded_factor)
+        minimum = min(minimum, max(settings.minimum, (1.0 + settings.minimum) / 2))
         if predicted is None:
             decision = Decision[settings.on_unknown.upper()]
             finding = Finding(
@@ -85,13 +97,14 @@ class FidelityControl(Control):
                 expected="a usable calibration of every operation",
                 fix="transpile for the backend and avoid operations it has no calibration of",
             )
-        elif predicted < settings.minimum:
+        elif predicted < minimum:
             decision = Decision[settings.on_low.upper()]
             finding = Finding(
                 rule="health.fidelity.low",
                 message="the circuit is not expected to survive the device",
                 got=f"estimated success {predicted:.3f}",
-                expected=f"at least {settings.minimum:g}",
+                expected=f"at least {minimum:g}"
+                + (", as the detector is degraded" if minimum > settings.minimum else ""),
                 fix="make it shallower, or pick other qubits: interlock health CIRCUIT",
             )
         else:

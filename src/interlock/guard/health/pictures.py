@@ -129,6 +129,7 @@ def evidence_chart(log_values: Sequence[float], alpha: float, *, title: str) -> 
         f'<text x="{left}" y="{y(limit) - 5:.1f}" font-size="11" font-family="sans-serif" '
         f'fill="#cf222e">alarm at evidence {1 / alpha:.0f}</text>'
         f'<line x1="{left}" x2="{width - 10}" y1="{y(0):.1f}" y2="{y(0):.1f}" stroke="#8c959f"/>'
-        f'<text x="4" y="{y(0) + 4:.1f}" font-size="11" font-family="sans-serif">1</text>'
+        f'<text x="4" y="{y(0) + 4:.1f}" font-size="11" font-family="sans-serif" '
+        f'fill="currentColor">1</text>'
         f'<polyline fill="none" stroke="#0969da" stroke-width="2" points="{path}"/></svg>'
     )

@@ -64,6 +64,7 @@ class SentinelHistoryControl(Control):
             "failures": state.failures,
             "log_evidence": state.log_value,
             "peak": state.peak,
+            "alpha": settings.alpha,
         }
 
     def decide(self, job: Job, settings: SentinelHistorySettings, evidence: Evidence) -> Verdict:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from interlock import plugins
+from interlock.access.dpop import Prover
 from interlock.errors import InputError, SetupError, UsageError
 from interlock.guard.policy import Policy
 from interlock.guard.remote import RemoteGuard
@@ -79,6 +80,7 @@ def guard(
     labels: tuple[str, ...] = (),
     url: str | None = None,
     token: str | Callable[[], str] | None = None,
+    dpop: Prover | None = None,
     ca: str | Path | None = None,
     certificate: tuple[str, str] | None = None,
 ) -> T:
@@ -100,6 +102,7 @@ def guard(
         url: a gateway (`https://HOST:PORT` or `unix:/PATH`) that takes the jobs instead of this
             process, on its backend of the same name and under its own policy.
         token: bearer token or API key for the gateway, or a function that returns one.
+        dpop: holder of the key that the token is bound to; see `interlock.access.dpop.Prover`.
         ca: file of the CAs to trust for the gateway.
         certificate: (chain, key) of a client certificate for the gateway.
 
@@ -140,7 +143,9 @@ def guard(
                 expected="url with token, ca, certificate, pipeline and labels",
                 fix="leave the others out",
             )
-        made = RemoteGuard(url, token=token, ca=ca, certificate=certificate, pipeline=pipeline)
+        made = RemoteGuard(
+            url, token=token, dpop=dpop, ca=ca, certificate=certificate, pipeline=pipeline
+        )
     else:
         made = Guard(policy=policy, home=home, principal=principal, pipeline=pipeline)
     options = Options(

@@ -1,6 +1,7 @@
 """Guarding an unchanged script: SDK classes are wrapped as they are imported.
 
-Every `run` that a sampler, estimator or backend class defines goes through one guard. A contextvar
+Every submitting method that a class of samplers, estimators, backends or devices defines goes
+through one guard. A contextvar
 says "inside the guard", and thread pools carry it along, so that what a primitive itself submits to
 its backend is not guarded twice. Below that stand trip wires on the functions that really hand work
 to a simulator or a provider: what reaches one from outside the guard went round it, and is recorded
@@ -15,6 +16,7 @@ import functools
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import inspect
 import os
 import sys
 import threading
@@ -35,15 +37,28 @@ _REPORTED: contextvars.ContextVar[bool] = contextvars.ContextVar(
     "interlock_reported", default=False
 )
 
-#: module -> (class, method) that submits; the class's subclasses are wrapped as they are defined.
-GUARDED: dict[str, tuple[str, str]] = {
-    "qiskit.primitives.base.base_sampler": ("BaseSamplerV2", "run"),
-    "qiskit.primitives.base.base_estimator": ("BaseEstimatorV2", "run"),
-    "qiskit.providers.backend": ("BackendV2", "run"),
-}
+#: module -> (class, methods) that submit; the class's subclasses are wrapped as they are defined.
+GUARDED: dict[str, tuple[str, tuple[str, ...]]] = {
+    "braket.devices.device": ("Device", ("run", "run_batch")),
+    "cirq.work.sampler": (
+        "Sampler", ("run_sweep", "run_batch", "run_sweep_async", "run_batch_async")),
+    "pennylane.devices.device_api": (
+        "Device",
+        ("execute", "compute_derivatives", "execute_and_compute_derivatives", "compute_jvp",
+         "execute_and_compute_jvp", "compute_vjp", "execute_and_compute_vjp")),
+    "qiskit.primitives.base.base_sampler": ("BaseSamplerV2", ("run",)),
+    "qiskit.primitives.base.base_estimator": ("BaseEstimatorV2", ("run",)),
+    "qiskit.providers.backend": ("BackendV2", ("run",)),
+}  # fmt: skip
 
-#: module -> (class, method) that hands work to a simulator or a provider.
+#: module -> (class, method) that hands work to a simulator or a provider; "" for a function.
 TRIP_WIRES: dict[str, tuple[tuple[str, str], ...]] = {
+    "braket.aws.aws_session": (("AwsSession", "create_quantum_task"),),
+    "braket.default_simulator.simulator": (("BaseLocalSimulator", "run"),),
+    "cirq.sim.simulator_base": (("SimulatorBase", "_run"),),
+    "pennylane.devices._qubit_device": (("QubitDevice", "execute"),),
+    "pennylane.devices.qubit.simulate": (("", "simulate"),),
+    "pennylane_lightning.lightning_base.lightning_base": (("LightningBase", "simulate"),),
     "qiskit_aer.backends.aerbackend": (
         ("AerBackend", "_run_circuits"),
         ("AerBackend", "_execute_circuits_job"),
@@ -138,16 +153,16 @@ class _Loader(importlib.abc.Loader):
 def _patch(module: ModuleType) -> None:
     name = module.__name__
     if name in GUARDED:
-        cls_name, method = GUARDED[name]
-        _wrap_subclasses(getattr(module, cls_name), method)
+        cls_name, methods = GUARDED[name]
+        _wrap_subclasses(getattr(module, cls_name), methods)
     for cls_name, method in TRIP_WIRES.get(name, ()):
-        cls = getattr(module, cls_name, None)
-        if cls is not None and hasattr(cls, method):
-            _trip_wire(cls, method)
+        owner = getattr(module, cls_name, None) if cls_name else module
+        if owner is not None and hasattr(owner, method):
+            _trip_wire(owner, method)
 
 
-def _wrap_subclasses(base: type, method: str) -> None:
-    """Wrap the method in every subclass that defines it, present and future."""
+def _wrap_subclasses(base: type, methods: Sequence[str]) -> None:
+    """Wrap the methods in every subclass that defines them, present and future."""
     own = base.__dict__.get("__init_subclass__")
 
     def init_subclass(cls: Any, /, **options: Any) -> None:
@@ -155,19 +170,21 @@ def _wrap_subclasses(base: type, method: str) -> None:
             own.__func__(cls, **options)
         else:
             super(base, cls).__init_subclass__(**options)  # type: ignore[arg-type]
-        _wrap_method(cls, method)
+        for method in methods:
+            _wrap_method(cls, method)
 
     setattr(base, "__init_subclass__", classmethod(init_subclass))  # noqa: B010 - mypy
     pending: list[type] = list(base.__subclasses__())
     while pending:
         cls = pending.pop()
-        _wrap_method(cls, method)
+        for method in methods:
+            _wrap_method(cls, method)
         pending += cls.__subclasses__()
 
 
 def _wrap_method(cls: type, method: str) -> None:
     original = cls.__dict__.get(method)
-    if original is None or cls.__dict__.get("interlock_guarded"):
+    if original is None or getattr(cls, "interlock_guarded", False):
         return
     if getattr(original, "interlock_wrapper", False) or not callable(original):
         return
@@ -176,7 +193,17 @@ def _wrap_method(cls: type, method: str) -> None:
     def run(self: Any, *args: Any, **options: Any) -> Any:
         if INSIDE.get():
             return original(self, *args, **options)
-        return _guarded(self, original).run(*args, **options)
+        return getattr(_guarded(self, method, original), method)(*args, **options)
+
+    if inspect.iscoroutinefunction(original):
+        # The drop-in's own coroutine may need the SDK's event loop; its plain method needs none.
+        plain = method.removesuffix("_async")
+
+        @functools.wraps(original)
+        async def run(self: Any, *args: Any, **options: Any) -> Any:
+            if INSIDE.get():
+                return await original(self, *args, **options)
+            return getattr(_guarded(self, plain, getattr(cls, plain)), plain)(*args, **options)
 
     del run.__wrapped__
     run.interlock_wrapper = True  # type: ignore[attr-defined]
@@ -184,77 +211,104 @@ def _wrap_method(cls: type, method: str) -> None:
 
 
 class _Original:
-    """Stands for an SDK object and calls its own, unwrapped method as the guard's."""
+    """Stands for an SDK object: its methods are called unwrapped, as the guard's own calls."""
 
-    def __init__(self, target: Any, method: Callable[..., Any]) -> None:
+    def __init__(self, target: Any, method: str, original: Callable[..., Any]) -> None:
         self.__dict__["_target"] = target
         self.__dict__["_method"] = method
+        self.__dict__["_original"] = original
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
         return type(self._target)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._target, name)
 
     @property
     def interlock_wrapped(self) -> Any:
         """The SDK's object itself, for those who ask what it is and do not run it."""
         return self._target
 
-    def run(self, *args: Any, **options: Any) -> Any:
+    def __getattr__(self, name: str) -> Any:
+        if name == self._method:
+            return _inside(functools.partial(self._original, self._target))
+        value = getattr(self._target, name)
+        return _inside(value) if inspect.ismethod(value) else value
+
+
+def _inside(method: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*args: Any, **options: Any) -> Any:
         token = INSIDE.set(True)
         try:
-            return self._method(self._target, *args, **options)
+            return method(*args, **options)
         finally:
             INSIDE.reset(token)
+
+    return call
 
 
 _ATTRIBUTE = "_interlock_guarded"
 
 
-def _guarded(target: Any, original: Callable[..., Any]) -> Any:
+class _Kept:
+    """The drop-ins made for an object, kept with it. A copy of the object has none yet."""
+
+    def __init__(self) -> None:
+        self.made: dict[Any, tuple[Any, Any]] = {}
+
+    def __deepcopy__(self, _memo: Any) -> _Kept:
+        return _Kept()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Kept, ()
+
+
+def _guarded(target: Any, method: str, original: Callable[..., Any]) -> Any:
     """Return the guarded drop-in of an object, made once and kept with it."""
     with _lock:
-        found = getattr(target, "__dict__", {}).get(_ATTRIBUTE)
-        # A copy of the object brings the attribute along; it must not submit to the first.
-        if found is not None and found[0] is target and found[1] is original:
-            return found[2]
+        kept = getattr(target, "__dict__", {}).get(_ATTRIBUTE, _Kept())
+        found = kept.made.get(original)
+        # A shallow copy of the object brings the attribute along; it must not submit to the first.
+        if found is not None and found[0] is target:
+            return found[1]
         token = INSIDE.set(True)
         try:
             from interlock.guard.hooks import Options, adapter_for
 
             guard = events.gateway_guard() or events.run_guard()
             options = Options(guard=guard, fallback=events.run_fallback())
-            made = adapter_for(target).wrap(_Original(target, original), options)
+            made = adapter_for(target).wrap(_Original(target, method, original), options)
         finally:
             INSIDE.reset(token)
+        if found is not None:
+            kept = _Kept()
+        kept.made[original] = (target, made)
         with contextlib.suppress(AttributeError, TypeError):
-            target.__dict__[_ATTRIBUTE] = (target, original, made)
+            target.__dict__[_ATTRIBUTE] = kept
         return made
 
 
-def _trip_wire(cls: type, method: str) -> None:
-    original = getattr(cls, method)
+def _trip_wire(owner: Any, method: str) -> None:
+    original = getattr(owner, method)
+    of_class = isinstance(owner, type)
+    what = f"{owner.__module__}.{owner.__qualname__}" if of_class else owner.__name__
 
     @functools.wraps(original)
-    def watched(self: Any, *args: Any, **options: Any) -> Any:
-        if INSIDE.get() or _REPORTED.get() or not _submits(self, method, args):
-            return original(self, *args, **options)
-        events.unguarded(f"{cls.__module__}.{cls.__qualname__}.{method}", _caller())
+    def watched(*args: Any, **options: Any) -> Any:
+        submits = method != "putrequest" or _to_provider(*args[:3])
+        if INSIDE.get() or _REPORTED.get() or not submits:
+            return original(*args, **options)
+        events.unguarded(f"{what}.{method}", _caller())
         token = _REPORTED.set(True)
         try:
-            return original(self, *args, **options)
+            return original(*args, **options)
         finally:
             _REPORTED.reset(token)
 
-    setattr(cls, method, watched)
+    setattr(owner, method, watched)
 
 
-def _submits(connection: Any, method: str, args: tuple[Any, ...]) -> bool:
-    if method != "putrequest":
-        return True
-    host, verb, path = str(getattr(connection, "host", "")), *(str(a) for a in args[:2])
+def _to_provider(connection: Any, *request: Any) -> bool:
+    """Whether an HTTP request (verb, path) submits a job to a provider."""
+    host, verb, path = str(getattr(connection, "host", "")), *(str(a) for a in request[:2])
     watched = any(host == h or host.endswith("." + h) for h in PROVIDER_HOSTS) or (
         host.startswith("braket.") and host.endswith(".amazonaws.com")
     )

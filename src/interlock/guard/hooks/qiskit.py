@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from copy import deepcopy
 from typing import Any
 
@@ -22,8 +21,14 @@ from interlock.circuits.qiskit_adapter import from_qiskit
 from interlock.errors import InputError
 from interlock.guard.control import Program
 from interlock.guard.hooks import Options
-from interlock.guard.hooks.qiskit_results import (
+from interlock.guard.hooks.common import (
+    Guarded,
+    baseline,
     classical,
+    decoder,
+    unknown_object,
+)
+from interlock.guard.hooks.qiskit_results import (
     fallback_result,
     neutral,
     paired,
@@ -40,22 +45,9 @@ from interlock.guard.hooks.qiskit_targets import (
 )
 from interlock.guard.result import Result
 from interlock.guard.service import Released
+from interlock.guard.validate.interval import intervals_of
 
 __all__ = ["GuardedBackend", "GuardedEstimator", "GuardedSampler", "wrap"]
-
-#: Jobs of one process that may be under way at once; more wait their turn.
-WORKERS = 8
-
-_executor = ThreadPoolExecutor(max_workers=WORKERS, thread_name_prefix="interlock-job")
-
-
-def _renew() -> None:
-    """Give a forked child threads of its own."""
-    global _executor
-    _executor = ThreadPoolExecutor(max_workers=WORKERS, thread_name_prefix="interlock-job")
-
-
-os.register_at_fork(after_in_child=_renew)
 
 
 def wrap(target: Any, options: Options) -> Any:
@@ -70,13 +62,7 @@ def wrap(target: Any, options: Options) -> Any:
         return GuardedEstimator(target, options)
     if isinstance(target, BackendV2):
         return GuardedBackend(target, options)
-    raise InputError(
-        f"cannot guard a {type(target).__qualname__}",
-        code="guard-unknown-object",
-        got=type(target).__qualname__,
-        expected="a BaseSamplerV2, BaseEstimatorV2 or BackendV2",
-        fix="wrap the object that submits the jobs",
-    )
+    raise unknown_object(target, "a BaseSamplerV2, BaseEstimatorV2 or BackendV2")
 
 
 class GuardedJob(BasePrimitiveJob[Any, JobStatus]):
@@ -128,14 +114,8 @@ class GuardedJob(BasePrimitiveJob[Any, JobStatus]):
         return self._future.cancel()
 
 
-class GuardedSampler(BaseSamplerV2):
+class GuardedSampler(Guarded, BaseSamplerV2):
     """A sampler whose every job goes the guarded path."""
-
-    interlock_guarded = True
-
-    def __init__(self, inner: BaseSamplerV2, options: Options) -> None:
-        self._inner = inner
-        self.interlock = options
 
     def __getattr__(self, name: str) -> Any:
         return _passed(self, name)
@@ -156,14 +136,8 @@ class GuardedSampler(BaseSamplerV2):
         return _start(self._inner, self.interlock, "sample", coerced, programs, {})
 
 
-class GuardedEstimator(BaseEstimatorV2):
+class GuardedEstimator(Guarded, BaseEstimatorV2):
     """An estimator whose every job goes the guarded path."""
-
-    interlock_guarded = True
-
-    def __init__(self, inner: BaseEstimatorV2, options: Options) -> None:
-        self._inner = inner
-        self.interlock = options
 
     def __getattr__(self, name: str) -> Any:
         return _passed(self, name)
@@ -187,15 +161,12 @@ class GuardedEstimator(BaseEstimatorV2):
         return _start(self._inner, self.interlock, "estimate", coerced, programs, {})
 
 
-class GuardedBackend(BackendV2):
+class GuardedBackend(Guarded, BackendV2):
     """A backend whose `run` goes the guarded path; everything else is the backend's own."""
 
-    interlock_guarded = True
-
     def __init__(self, inner: BackendV2, options: Options) -> None:
-        super().__init__(name=inner.name, description=inner.description)
-        self._inner = inner
-        self.interlock = options
+        BackendV2.__init__(self, name=inner.name, description=inner.description)
+        super().__init__(inner, options)
 
     def __getattr__(self, name: str) -> Any:
         return _passed(self, name)
@@ -334,23 +305,20 @@ def _start(
         seconds = time.perf_counter() - started
         return neutral(native, kind, programs, seconds, seed_of(target, run_options), target, extra)
 
-    baseline: Callable[[], Result] | None = None
-    if options.fallback is not None:
-        classical(options.fallback)
-        baseline = lambda: fallback_result(options.fallback, on, pubs, kind, programs)  # noqa: E731
-    decode = options.decode
+    fallback = options.fallback
+    if fallback is not None:
+        classical(fallback)
+    compute = lambda: fallback_result(fallback, on, pubs, kind, programs)  # noqa: E731
     if kind == "estimate" and getattr(options.guard, "remote", False):
         programs = [paired(pub, p) for pub, p in zip(pubs, programs, strict=True)]
-    future = _executor.submit(
-        options.guard.submit,
+    future = options.guard.start(
         programs,
         kind=kind,
         backend_name=name_of(inner),
         backend=backend_of(inner),
         execute=lambda: on(inner),
-        baseline=baseline,
-        # The decoder gets a copy: what it writes into it must not change what is released.
-        decode=(lambda result: decode(deepcopy(result.native))) if decode else None,
+        baseline=None if fallback is None else baseline(fallback, compute),
+        decode=decoder(options),
         seed=seed_of(inner, run_options),
         labels=options.labels,
         isolation=level_of(inner),
@@ -363,7 +331,7 @@ def _with_receipt(released: Released, kind: str, pubs: Sequence[Any]) -> Any:
     native = released.result.native
     if native is None:
         native = to_native(released.result, kind, pubs)
-    receipt = released.receipt.as_dict()
+    receipt = released.receipt.as_dict() | {"intervals": intervals_of(released.trace)}
     if isinstance(native, PrimitiveResult):
         return PrimitiveResult(list(native), metadata={**native.metadata, "interlock": receipt})
     if isinstance(native, QiskitResult):

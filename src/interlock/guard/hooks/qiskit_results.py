@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,10 @@ from qiskit.primitives import BitArray, DataBin, PrimitiveResult, PubResult
 from qiskit.result import Result as QiskitResult
 from qiskit.result.models import ExperimentResult, ExperimentResultData
 
-from interlock.backends import calibration_of
 from interlock.errors import InputError
 from interlock.guard.control import Program
-from interlock.guard.hooks.qiskit_targets import backend_of, level_of
+from interlock.guard.hooks.common import wrong_result
+from interlock.guard.hooks.qiskit_targets import level_of
 from interlock.guard.result import Estimates, Result, Samples
 
 __all__ = ["fallback_result", "neutral", "paired", "to_native"]
@@ -107,29 +108,14 @@ def _counts_bin(answer: Any, program: Program) -> DataBin:
             # Counts are expanded to shots below: a wrong total must not fill the memory first.
             if sum(row.values()) != program.shots:
                 raise ValueError(f"{sum(row.values())} counts for {program.shots} shots")
+            # Qiskit would cut longer strings and fill up shorter ones.
+            for key in row:
+                if isinstance(key, str) and set(key) <= {"0", "1"} and len(key) != register.size:
+                    raise ValueError(f"{key!r} for a register of {register.size} bits")
         shape = () if isinstance(given, Mapping) else (len(rows),)
         bits = BitArray.from_counts([dict(r) for r in rows], num_bits=register.size)
         arrays[register.name] = bits.reshape(shape)
     return DataBin(**arrays, shape=shape)
-
-
-def classical(fallback: Any) -> None:
-    """Refuse a fallback that is a device, or a simulator of one.
-
-    Raises:
-        InputError: it would be the quantum answer once more, not filtered by health and not paid.
-    """
-    if not hasattr(fallback, "run"):
-        return
-    calibration = calibration_of(backend_of(fallback), now=0.0)
-    if calibration is None or calibration.kind != "ideal":
-        raise InputError(
-            "the fallback is a device, or a simulator of one",
-            code="fallback-quantum",
-            got=type(fallback).__qualname__,
-            expected="a function, or a simulator without noise such as StatevectorSampler(seed=7)",
-            fix="pass a classical baseline; see docs/how-to/fallback.md",
-        )
 
 
 def neutral(
@@ -160,13 +146,7 @@ def neutral(
     except InputError:
         raise
     except Exception as error:
-        raise InputError(
-            "what came back is no result for these circuits",
-            code="result-format",
-            got=f"{type(native).__name__}: {type(error).__name__}: {error}",
-            expected="a result with one entry a circuit",
-            fix="return the SDK's own result object, one entry for each circuit",
-        ) from error
+        raise wrong_result(native, error) from error
     return Result(
         items=tuple(items),
         native=native,
@@ -189,8 +169,25 @@ def _samples(pub: Any, shots: int) -> Samples:
     return Samples(registers=registers, widths=widths, shots=shots)
 
 
+#: Registers up to this width are counted by a table of all their outcomes.
+NARROW = 12
+
+
+@lru_cache(maxsize=NARROW)
+def _names(width: int) -> tuple[str, ...]:
+    """Return the bit strings of all outcomes of a register."""
+    return tuple(format(k, f"0{width}b") for k in range(1 << width))
+
+
 def _counts(packed: Any, width: int) -> dict[str, int]:
     """Count the outcomes of one array of packed bits, (shots, bytes), most significant first."""
+    if 0 < width <= NARROW and packed.shape[-1] == (width + 7) // 8:
+        numbers = packed[:, -1]
+        if packed.shape[-1] == 2:
+            numbers = numbers + (packed[:, 0].astype(np.uint16) << 8)
+        table = np.bincount(numbers, minlength=1 << width).tolist()
+        if len(table) == 1 << width:
+            return {name: count for name, count in zip(_names(width), table, strict=True) if count}
     if packed.shape[-1] > 8:
         outcomes, counts = np.unique(packed, axis=0, return_counts=True)
         keys = [int.from_bytes(row.tobytes(), "big") for row in outcomes]

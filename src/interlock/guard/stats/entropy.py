@@ -10,27 +10,29 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-import msgspec
 import numpy as np
 
-__all__ = ["Spike", "meyer_wallach", "output_entropy", "spike"]
+__all__ = ["SpikeTracker", "meyer_wallach", "miller_madow"]
 
 
-def output_entropy(counts: Mapping[str, int], width: int) -> float:
-    """Normalised Shannon entropy of counts with the Miller-Madow correction, at most 1.
+def miller_madow(counts: Mapping[str, int], num_bits: int) -> float:
+    """Return the normalised entropy of counts, with the Miller-Madow (1955) correction.
 
-    Plug-in entropy is too low by about (outcomes seen - 1) / (2 shots) nats (Miller 1955).
+    Plug-in entropy is too low by about (outcomes seen - 1) / (2 shots) nats.
+
+    Raises:
+        ValueError: no shot or no bit.
 
     Example:
-        >>> output_entropy({"00": 500, "11": 500}, 2) == 0.5 + 1 / 2000 / math.log(4)
-        True
+        >>> round(miller_madow({"0": 128, "1": 128}, 1), 3)
+        1.0
     """
-    shots = sum(counts.values())
-    if shots <= 0 or width <= 0:
-        return 0.0
-    seen = [n / shots for n in counts.values() if n > 0]
-    nats = -sum(p * math.log(p) for p in seen) + (len(seen) - 1) / (2 * shots)
-    return min(1.0, nats / (width * math.log(2)))
+    total = sum(counts.values())
+    if total <= 0 or num_bits < 1:
+        raise ValueError("counts of at least one shot and one bit")
+    plug_in = -sum(c / total * math.log(c / total) for c in counts.values() if c > 0)
+    seen = sum(c > 0 for c in counts.values())
+    return min(1.0, (plug_in + (seen - 1) / (2 * total)) / (num_bits * math.log(2)))
 
 
 def meyer_wallach(state: np.ndarray) -> float:
@@ -55,34 +57,58 @@ def meyer_wallach(state: np.ndarray) -> float:
     return 2 * (1 - sum(purities) / width)
 
 
-class Spike(msgspec.Struct, frozen=True, kw_only=True):
-    """Running mean and variance of a decision's entropy, and the spike of the last value."""
+class SpikeTracker:
+    """The exponentially weighted mean and deviation that a spike is measured against.
 
-    mean: float = 0.0
-    variance: float = 0.0
-    seen: int = 0
-    value: float = 0.0
-
-
-def spike(state: Spike, entropy: float, *, memory: float = 0.1, slack: float = 3.0) -> Spike:
-    """Return the state after one more value; `value` is max(0, (H - mean) / sigma - slack).
-
-    The first eight values only teach: there is nothing to compare them with.
-
-    Example:
-        >>> s = Spike()
-        >>> for h in (0.2, 0.21) * 10:
-        ...     s = spike(s, h)
-        >>> s.value, spike(s, 0.9).value > 10
-        (0.0, True)
+    Args:
+        alpha: weight of the newest value.
+        k: deviations that are no spike yet.
+        warm_up: values before which nothing is a spike.
+        floor: least deviation, so that a constant entropy does not make every change a spike.
     """
-    away = entropy - state.mean
-    sigma = math.sqrt(max(state.variance, 1e-6))
-    value = max(0.0, away / sigma - slack) if state.seen >= 8 else 0.0
-    weight = max(memory, 1 / (state.seen + 1))
-    return Spike(
-        mean=state.mean + weight * away,
-        variance=(1 - weight) * (state.variance + weight * away * away),
-        seen=state.seen + 1,
-        value=value,
-    )
+
+    def __init__(
+        self, *, alpha: float = 0.1, k: float = 2.0, warm_up: int = 10, floor: float = 0.01
+    ) -> None:
+        if not 0 < alpha <= 1 or warm_up < 1 or floor <= 0:
+            raise ValueError("0 < alpha <= 1, warm_up >= 1 and floor > 0")
+        self.alpha, self.k, self.warm_up, self.floor = alpha, k, warm_up, floor
+        self.mean, self.variance, self.seen = 0.0, 0.0, 0
+
+    @property
+    def state(self) -> tuple[float, float, int]:
+        """Mean, variance and number of values seen; may be set to go on from a stored state."""
+        return self.mean, self.variance, self.seen
+
+    @state.setter
+    def state(self, value: tuple[float, float, int]) -> None:
+        self.mean, self.variance, self.seen = value
+
+    def threshold(self) -> tuple[float, float] | None:
+        """Return mean and deviation to measure against, or None while warming up."""
+        if self.seen < self.warm_up:
+            return None
+        return self.mean, max(math.sqrt(self.variance), self.floor)
+
+    def excess(self, entropy: float) -> float:
+        """Return the spike of a value without taking it in."""
+        against = self.threshold()
+        return 0.0 if against is None else max(0.0, (entropy - against[0]) / against[1] - self.k)
+
+    def update(self, entropy: float) -> float:
+        """Return the spike of a value, then take the value in.
+
+        Example:
+            >>> tracker = SpikeTracker(warm_up=3)
+            >>> [round(tracker.update(h), 1) for h in (0.5, 0.5, 0.5, 0.5, 0.9)]
+            [0.0, 0.0, 0.0, 0.0, 38.0]
+        """
+        if not math.isfinite(entropy):
+            raise ValueError(f"an entropy of {entropy}")
+        spike = self.excess(entropy)
+        step = self.alpha if self.seen else 1.0
+        change = entropy - self.mean
+        self.mean += step * change
+        self.variance = (1 - step) * (self.variance + step * change * change)
+        self.seen += 1
+        return spike

@@ -11,8 +11,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
-__all__ = ["combined", "conformal_quantile", "jeffreys", "noise_scale"]
+__all__ = [
+    "KINDS",
+    "Scale",
+    "conformal_bounds",
+    "interval_from",
+    "jeffreys",
+    "kind_of",
+    "scale_of",
+    "score",
+    "shot_sd",
+]
 
 
 def _beta_cdf(x: float, a: float, b: float) -> float:
@@ -71,35 +82,105 @@ def jeffreys(count: int, shots: int, confidence: float = 0.9) -> tuple[float, fl
     return low, high
 
 
-def noise_scale(
-    value: float, shots: int, success: float, resting: float, model_sd: float = 0.0
-) -> float:
+class Scale(NamedTuple):
+    """What could have moved a figure: standard deviations of the three parts.
+
+    Attributes:
+        sampling: of the shots.
+        device: of the device's noise, from the predicted success.
+        model: of the model that uses the figure.
+    """
+
+    sampling: float
+    device: float
+    model: float = 0.0
+
+    @property
+    def physical(self) -> float:
+        """Shots and device together."""
+        return math.hypot(self.sampling, self.device)
+
+
+def shot_sd(value: float, shots: float) -> float:
+    """Return the standard error of a proportion; half a count each way, so it is never nothing."""
+    smooth = (value * shots + 0.5) / (shots + 1)
+    return math.sqrt(smooth * (1 - smooth) / shots)
+
+
+def scale_of(
+    value: float, sampling: float, success: float, resting: float, model: float = 0.0
+) -> Scale:
     """Return what shot noise, device noise and the model's error together could do to a figure.
 
     Args:
         value: measured probability.
-        shots: shots.
+        sampling: its standard error from the shots; see `shot_sd`.
         success: predicted success of the circuit.
         resting: the value a fully decohered device would give.
-        model_sd: standard error of the model that uses the figure, when it gives one.
+        model: standard error of the model that uses the figure, when it gives one.
     """
-    smooth = (value * shots + 0.5) / (shots + 1)
-    sampling = smooth * (1 - smooth) / shots
-    pull = (1 - success) * (0.1 + abs(value - resting))
-    return math.sqrt(sampling + pull * pull + model_sd * model_sd)
+    return Scale(sampling, (1 - success) * (0.1 + abs(value - resting)), model)
 
 
-def conformal_quantile(scores: Sequence[float], confidence: float = 0.9) -> float:
-    """Return the factor on the scale that covers with this confidence; inf when too few scores.
+#: Figures whose truth is likely near 0, small, between, or near 1 err differently, so each kind has
+#: scores of its own.
+KINDS = ("low", "small", "middle", "high")
+
+
+def kind_of(value: float, success: float, resting: float) -> str:
+    """Return which of `KINDS` a figure is, by where its truth would lie if noise were uniform.
 
     Example:
-        >>> conformal_quantile([float(n) for n in range(1, 10)]), conformal_quantile([1.0])
-        (9.0, inf)
+        >>> kind_of(0.02, 0.9, 0.25), kind_of(0.5, 0.9, 0.25), kind_of(0.9, 0.9, 0.25)
+        ('low', 'middle', 'high')
     """
-    rank = math.ceil((len(scores) + 1) * confidence)
-    return math.inf if rank > len(scores) else sorted(scores)[rank - 1]
+    likely = (value - (1 - success) * resting) / max(success, 0.05)
+    steps = (("low", 0.03), ("small", 0.12), ("middle", 0.9))
+    return next((name for name, top in steps if likely < top), "high")
 
 
-def combined(value: float, scale: float, factor: float) -> tuple[float, float]:
-    """Return the interval of a probability, within [0, 1]."""
-    return max(0.0, value - factor * scale), min(1.0, value + factor * scale)
+def score(value: float, truth: float, scale: float, resting: float) -> float:
+    """Return how far a known truth lay from a figure, in units of the scale, signed.
+
+    Positive is away from the resting value: noise pulls towards it, so truths lie beyond.
+    """
+    return (truth - value) / scale * (1.0 if value >= resting else -1.0)
+
+
+def conformal_bounds(scores: Sequence[float], confidence: float = 0.9) -> tuple[float, float]:
+    """Return the two scores that hold the next one with this confidence; infinite when too few.
+
+    Example:
+        >>> conformal_bounds([float(n) for n in range(1, 20)])
+        (1.0, 19.0)
+        >>> conformal_bounds([0.0])
+        (-inf, inf)
+    """
+    ordered = sorted(scores)
+    tail = (len(ordered) + 1) * (1 - confidence) / 2
+    low = math.floor(tail + 1e-9)
+    if low < 1:
+        return -math.inf, math.inf
+    return ordered[low - 1], ordered[len(ordered) - low]
+
+
+def interval_from(
+    value: float,
+    scale: float,
+    bounds: tuple[float, float],
+    resting: float,
+    model: float = 0.0,
+) -> tuple[float, float]:
+    """Return the interval of a probability that these scores give, within [0, 1].
+
+    Args:
+        value: measured probability.
+        scale: of shots and device; the scores are in units of it.
+        bounds: see `conformal_bounds`.
+        resting: the value a fully decohered device would give.
+        model: half-width that the model's own error has by itself; it adds in quadrature.
+    """
+    low, high = bounds if value >= resting else (-bounds[1], -bounds[0])
+    half = math.hypot((high - low) / 2 * scale, model)
+    centre = value + (low + high) / 2 * scale if math.isfinite(half) else value
+    return min(1.0, max(0.0, centre - half)), max(0.0, min(1.0, centre + half))

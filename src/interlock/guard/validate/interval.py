@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import NormalDist
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
+from interlock.errors import InputError
 from interlock.guard.control import Control, Request, Settings, verdict
-from interlock.guard.result import Result, Samples
+from interlock.guard.filter.fields import fields_of
+from interlock.guard.health.known import bounds_for
+from interlock.guard.pipeline import Trace
+from interlock.guard.result import Estimates, Result, Samples
+from interlock.guard.stats.uncertainty import interval_from, kind_of, scale_of, shot_sd
 from interlock.types import Decision, Evidence, Finding, Job, Verdict
 
-__all__ = ["IntervalControl", "figures", "wilson"]
+__all__ = ["IntervalControl", "Noise", "figures", "intervals_of", "wilson"]
 
 #: Outcomes of one parameter set, and figures of one job, that the record gives intervals for.
 TOP = 8
@@ -25,26 +31,37 @@ class IntervalSettings(Settings, frozen=True, kw_only=True):
     Attributes:
         confidence: two-sided confidence of each interval.
         max_half_width: a figure known less well than this is not used, or None for no limit.
+        model_field: the decoded field with the standard error of the model that uses the figures,
+            on their scale, one number or one a figure; null when no model has a part in it.
     """
 
     confidence: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.9
     max_half_width: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    model_field: str | None = None
 
 
 class IntervalControl(Control):
-    """Puts an interval on every figure; what is known too badly is not used."""
+    """Puts an interval on every figure; what is known too badly is not used.
+
+    The interval is for the noiseless value: it combines the shots, the device's noise and the
+    model's own error, with widths learnt from known answers (`interlock health learn`, or shipped
+    ones). Without a predicted success there is only the shots' own interval, and it says so.
+    """
 
     id = "interval"
     stage = "validate"
+    version = 2
     Settings = IntervalSettings
 
     def gather(self, request: Request, settings: IntervalSettings) -> Evidence:
         """Compute the intervals of the current result."""
         if request.result is None:
             return {"figures": [], "confidence": settings.confidence, "half_width": None}
-        found, total, widest = figures(request.result, settings.confidence)
+        noise = _noise(request, settings)
+        found, total, widest = figures(request.result, settings.confidence, noise)
         return {
             "confidence": settings.confidence,
+            "basis": noise.basis,
             "count": total,
             "figures": found,
             "half_width": widest,
@@ -97,48 +114,160 @@ def wilson(count: int, shots: int, z: float) -> tuple[float, float]:
     return low, high
 
 
-def figures(result: Result, confidence: float) -> tuple[list[dict[str, Any]], int, float | None]:
+class Noise(NamedTuple):
+    """What is known of the device and the model, for `figures`.
+
+    Attributes:
+        basis: where the widths come from: `device`, `shipped`, `device and shipped`, or `sampling`
+            when there is no prediction, `exact device` when there is no noise.
+        successes: predicted success of each circuit, or None.
+        bounds: score bounds by kind of figure.
+        limits: largest absolute value of each circuit's estimates.
+        model: standard errors of the model, one a figure, or one for all, or none.
+    """
+
+    basis: str = "sampling"
+    successes: Sequence[float | None] = ()
+    bounds: Mapping[str, tuple[float, float]] = {}
+    limits: Sequence[float] = ()
+    model: Sequence[float] = ()
+
+
+#: Nothing is known of device and model: the intervals are those of the shots.
+NO_NOISE = Noise()
+
+
+def _noise(request: Request, settings: IntervalSettings) -> Noise:
+    successes = request.shared.get("predicted_successes") or ()
+    model = _model(request, settings.model_field)
+    limits = [max(p.bounds, default=1.0) for p in request.programs]
+    if not any(s is not None for s in successes):
+        return Noise("sampling", (), {}, limits, model)
+    if all(s == 1.0 for s in successes):
+        return Noise("exact device", successes, {}, limits, model)
+    device = getattr(request.shared.get("calibration"), "device", request.job.backend)
+    bounds, basis = bounds_for(request.home, device, settings.confidence)
+    return Noise(basis, successes, bounds, limits, model)
+
+
+def _model(request: Request, field: str | None) -> tuple[float, ...]:
+    if field is None:
+        return ()
+    value = fields_of(request).get(field)
+    rows: list[Any] = value if isinstance(value, list) else [value]
+    if not rows or not all(isinstance(v, int | float) and v >= 0 for v in rows):
+        raise InputError(
+            "the model's standard error is missing",
+            code="interval-model",
+            got=f"{field}: {value!r:.80}",
+            expected="a number >= 0, or one a figure, in the decoded output",
+            fix="have the decoder return it, or take model_field out of validate.interval",
+        )
+    return tuple(float(v) for v in rows)
+
+
+class _Raw(NamedTuple):
+    """A figure before device and model: on the scale of a probability, value = p * span + low."""
+
+    name: str
+    p: float
+    sampling: float
+    interval: tuple[float, float]
+    resting: float
+    span: float = 1.0
+    low: float = 0.0
+
+
+def figures(
+    result: Result, confidence: float, noise: Noise = NO_NOISE
+) -> tuple[list[dict[str, Any]], int, float | None]:
     """Return the first figures with their intervals, how many there are, the widest half-width.
 
     Of samples: the most frequent outcomes of each register and parameter set. Of estimates: each
-    value, with the error the device reported.
+    value, with the error the device reported. `parts` are the standard deviations of shots, device
+    and model; `sampling` is the interval of the shots alone.
     """
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     found: list[dict[str, Any]] = []
     total, widest = 0, 0.0
     for index, item in enumerate(result.items):
-        if isinstance(item, Samples):
-            for name, rows in item.registers.items():
-                for row, counts in enumerate(rows):
-                    shots = sum(counts.values())
-                    if shots == 0:
-                        return found, total, None
-                    top = sorted(counts.items(), key=lambda kv: (-kv[1], kv[0]))[:TOP]
-                    for bits, count in top:
-                        low, high = wilson(count, shots, z)
-                        widest = max(widest, (high - low) / 2)
-                        total += 1
-                        if len(found) < MOST:
-                            label = f"p({bits})" if len(rows) == 1 else f"p({bits}) [{row}]"
-                            found.append(
-                                _figure(index, f"{name} {label}", count / shots, low, high)
-                            )
-        else:
-            for row, (value, error) in enumerate(zip(item.values, item.errors, strict=True)):
-                half = z * error
-                if not math.isfinite(value) or not math.isfinite(half):
-                    return found, total, None
-                widest = max(widest, half)
-                total += 1
-                if len(found) < MOST:
-                    found.append(
-                        _figure(index, f"value [{row}]", value, value - half, value + half)
-                    )
+        success = noise.successes[index] if index < len(noise.successes) else None
+        limit = noise.limits[index] if index < len(noise.limits) else 1.0
+        for raw in _samples(item, z) if isinstance(item, Samples) else _estimates(item, z, limit):
+            if raw is None:
+                return found, total, None
+            model = noise.model[min(total, len(noise.model) - 1)] if noise.model else 0.0
+            made = _figure(index, raw, success, model / raw.span, noise, z)
+            widest = max(widest, (made["high"] - made["low"]) / 2)
+            total += 1
+            if len(found) < MOST:
+                found.append(made)
     return found, total, widest if total else None
 
 
-def _figure(circuit: int, name: str, value: float, low: float, high: float) -> dict[str, Any]:
-    return {"circuit": circuit, "name": name, "value": value, "low": low, "high": high}
+def _samples(item: Samples, z: float) -> Iterator[_Raw | None]:
+    for name, rows in item.registers.items():
+        for row, counts in enumerate(rows):
+            shots = sum(counts.values())
+            if shots == 0:
+                yield None
+                return
+            top = sorted(counts.items(), key=lambda kv: (-kv[1], kv[0]))[:TOP]
+            for bits, count in top:
+                label = f"p({bits})" if len(rows) == 1 else f"p({bits}) [{row}]"
+                p = count / shots
+                yield _Raw(
+                    f"{name} {label}", p, shot_sd(p, shots), wilson(count, shots, z),
+                    0.5 ** len(bits),
+                )  # fmt: skip
+
+
+def _estimates(item: Estimates, z: float, limit: float) -> Iterator[_Raw | None]:
+    for row, (value, error) in enumerate(zip(item.values, item.errors, strict=True)):
+        half = z * error
+        if not math.isfinite(value) or not math.isfinite(half):
+            yield None
+            return
+        bound = max(limit, 1e-300)
+        span = 2 * bound
+        yield _Raw(
+            f"value [{row}]", (value + bound) / span, error / span, (value - half, value + half),
+            0.5, span, -bound,
+        )  # fmt: skip
+
+
+def _figure(
+    circuit: int, raw: _Raw, success: float | None, model: float, noise: Noise, z: float
+) -> dict[str, Any]:
+    scale = scale_of(raw.p, raw.sampling, 1.0 if success is None else success, raw.resting, model)
+    low, high = raw.interval
+    if noise.bounds and success is not None:
+        kind = kind_of(raw.p, success, raw.resting)
+        inner = interval_from(raw.p, scale.physical, noise.bounds[kind], raw.resting, z * model)
+        low, high = (v * raw.span + raw.low for v in inner)
+    elif model:
+        value, extra = raw.p * raw.span + raw.low, z * model * raw.span
+        low, high = value - math.hypot(value - low, extra), value + math.hypot(high - value, extra)
+    return {
+        "circuit": circuit,
+        "name": raw.name,
+        "value": raw.p * raw.span + raw.low,
+        "low": low,
+        "high": high,
+        "sampling": list(raw.interval),
+        "parts": {k: v * raw.span for k, v in scale._asdict().items()},
+    }
+
+
+def intervals_of(trace: Trace) -> list[dict[str, Any]]:
+    """Return the intervals that a released quantum result carries; a baseline's has none."""
+    if trace.fell_back is not None:
+        return []
+    for stage in trace.stages:
+        for record in stage.controls:
+            if (stage.stage, record.control) == ("validate", "interval"):
+                return list(record.verdict.evidence.get("figures", ()))
+    return []
 
 
 def headline(found: list[dict[str, Any]], total: int, widest: float | None) -> str | None:

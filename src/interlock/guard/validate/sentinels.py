@@ -64,6 +64,7 @@ class SentinelControl(Control):
             "log_evidence_before": before.log_value,
             "log_evidence": state.log_value,
             "peak": state.peak,
+            "alpha": settings.alpha,
         }
 
     def decide(self, job: Job, settings: SentinelSettings, evidence: Evidence) -> Verdict:

@@ -27,6 +27,8 @@ class Question(Settings, frozen=True, kw_only=True):
         register: for counts, the register; empty for the first.
         circuit: number of the circuit in the job.
         row: number of the parameter set, or of the value of an estimate.
+        weights: for an estimate, judge this weighted sum of its values instead of one of them,
+            for instance the score of a kernel machine; one weight a value.
         margin: how far device noise alone may move it; None takes it from the predicted success.
     """
 
@@ -36,6 +38,7 @@ class Question(Settings, frozen=True, kw_only=True):
     register: str = ""
     circuit: int = 0
     row: int = 0
+    weights: tuple[float, ...] = ()
     margin: Annotated[float, msgspec.Meta(ge=0)] | None = None
 
 
@@ -135,7 +138,14 @@ def _look(request: Request, question: Question) -> tuple[str, float, float] | No
         return "count", float(hits), float(sum(counts.values()))
     if question.outcomes or question.row >= len(item.values):
         return None
-    value, error = float(item.values[question.row]), float(item.errors[question.row])
+    if question.weights:
+        if len(question.weights) != len(item.values):
+            return None
+        value = math.fsum(w * v for w, v in zip(question.weights, item.values, strict=True))
+        # The values are measured apart, so their errors are independent.
+        error = math.hypot(*(w * e for w, e in zip(question.weights, item.errors, strict=True)))
+    else:
+        value, error = float(item.values[question.row]), float(item.errors[question.row])
     if not (math.isfinite(value) and math.isfinite(error) and error > 0):
         return None
     return "value", value / error**2, 1 / error**2
@@ -143,9 +153,12 @@ def _look(request: Request, question: Question) -> tuple[str, float, float] | No
 
 def _stream(request: Request, question: Question) -> str:
     program = request.programs[question.circuit]
+    told: dict[str, object] = msgspec.to_builtins(question)
+    if not question.weights:
+        told.pop("weights")  # streams of before there were weights go on
     asked = [
         request.job.principal.tenant, request.job.pipeline, request.job.backend,
         program.circuit.sha256, [[float(v) for v in row] for row in program.values],
-        list(program.observables), msgspec.to_builtins(question),
+        list(program.observables), told,
     ]  # fmt: skip
     return hashlib.sha256(msgspec.json.encode(asked, order="deterministic")).hexdigest()

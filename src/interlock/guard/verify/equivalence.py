@@ -10,7 +10,14 @@ import msgspec
 
 from interlock.circuits.canonical import Circuit
 from interlock.circuits.check import files_of
-from interlock.circuits.equivalence import Answer, Comparison, compare, placement_of
+from interlock.circuits.equivalence import (
+    Answer,
+    Comparison,
+    Recompile,
+    compare,
+    placement_of,
+    recompiler,
+)
 from interlock.circuits.ingest import load_bytes, read_circuit
 from interlock.errors import InputError, UsageError
 from interlock.guard.control import Control, Program, Request, Settings
@@ -19,6 +26,18 @@ from interlock.types import Decision, Evidence, Finding, Job, Verdict
 __all__ = ["EquivalenceControl"]
 
 MAX_BYTES = 16 * 1024 * 1024
+
+
+class Compiler(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How the circuits are compiled: `transpile(circuit, backend, ...)` of the installed Qiskit.
+
+    Attributes:
+        level: `optimization_level`.
+        seed: `seed_transpiler`.
+    """
+
+    level: Literal[0, 1, 2] = 1
+    seed: int = 0
 
 
 class EquivalenceSettings(Settings, frozen=True, kw_only=True):
@@ -30,6 +49,8 @@ class EquivalenceSettings(Settings, frozen=True, kw_only=True):
         on_unknown: what a comparison without an answer leads to. It is never a pass.
         timeout_s: hard deadline of one comparison.
         max_candidates: reviewed circuits that one circuit is compared with at most.
+        compiler: level and seed that everybody compiles with; then a circuit that nothing proves
+            is compiled again, and the same result counts as `evidenced`.
     """
 
     reviewed: str = ""
@@ -37,6 +58,7 @@ class EquivalenceSettings(Settings, frozen=True, kw_only=True):
     on_unknown: Literal["hold", "fallback", "deny"] = "deny"
     timeout_s: float = 10.0
     max_candidates: int = 8
+    compiler: Compiler | None = None
 
 
 class EquivalenceControl(Control):
@@ -54,9 +76,13 @@ class EquivalenceControl(Control):
             reviewed = [_read(p) for p in files_of([Path(settings.reviewed)])]
         except (InputError, UsageError) as error:
             return {"reviewed": 0, "programs": [], "problem": f"{error.message}: {error.got}"}
+        again = None
+        if settings.compiler is not None and request.backend is not None:
+            how = settings.compiler
+            again = recompiler(request.backend, level=how.level, seed=how.seed)
         return {
             "reviewed": len(reviewed),
-            "programs": [_judge(p, reviewed, settings) for p in request.programs],
+            "programs": [_judge(p, reviewed, settings, again) for p in request.programs],
             "problem": None,
         }
 
@@ -94,7 +120,10 @@ def _parsed(data: bytes) -> Circuit:
 
 
 def _judge(
-    program: Program, reviewed: list[Circuit], settings: EquivalenceSettings
+    program: Program,
+    reviewed: list[Circuit],
+    settings: EquivalenceSettings,
+    again: Recompile | None,
 ) -> dict[str, Any]:
     circuit = program.circuit
     placement = placement_of(program.native)
@@ -102,7 +131,13 @@ def _judge(
     fitting.sort(key=lambda c: (c.sha256 != circuit.sha256, abs(c.num_qubits - circuit.num_qubits)))
     best: tuple[Comparison, str] | None = None
     for candidate in fitting[: settings.max_candidates]:
-        found = compare(candidate, circuit, placement=placement, timeout_s=settings.timeout_s)
+        found = compare(
+            candidate,
+            circuit,
+            placement=placement,
+            timeout_s=settings.timeout_s,
+            recompile=again,
+        )
         if found.answer is Answer.EQUIVALENT:
             best = (found, candidate.sha256)
             break

@@ -3,14 +3,12 @@
 usage: python verify.py [FOLDER] [--keys FILE] [--witness VKEY ... --quorum K] [--proof FILE]
 
 Give --keys with the ledger's public keys as you got them from somebody else: keys inside the
-export show only that it fits together.
-Exit code 0: everything fits; 7: something was changed; 2: wrong usage.
+export show only that it fits together. Exit code 0: it fits; 7: changed; 2: wrong usage.
 """
 
 import argparse
 import base64
 import hashlib
-import hmac
 import json
 import struct
 import sys
@@ -24,10 +22,26 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 ERRORS = (OSError, ValueError, LookupError, TypeError, AttributeError, InvalidTag)
 ALGORITHMS = {1: "ed25519", 6: "ml-dsa-44"}
+SHAPES = ("leaf", "header payload_sha256", "header key payload stored")  # of an entry's line
+ROOT: dict[str, Any] = {"ed25519": Ed25519PublicKey, "ml-dsa-65": MLDSA65PublicKey}
 
 
 class MismatchError(ValueError):
     """Something does not fit."""
+
+
+def need(fits: bool, otherwise: str) -> None:
+    """Raise unless it fits."""
+    if not fits:
+        raise MismatchError(otherwise)
+
+
+def verified(check: Any, signature: bytes, message: bytes, otherwise: str) -> None:
+    """Raise unless the signature is good."""
+    try:
+        check(signature, message)
+    except (InvalidSignature, ValueError) as error:
+        raise MismatchError(otherwise) from error
 
 
 def sha256(data: bytes) -> bytes:
@@ -85,8 +99,7 @@ class Key:
         raw = base64.b64decode(encoded, validate=True)
         self.kind, self.public = raw[0], raw[1:]
         self.id = sha256(self.name.encode() + b"\n" + raw)[:4]
-        if self.id.hex() != identity:
-            raise MismatchError(f"the id of key {self.name} does not fit the key")
+        need(self.id.hex() == identity, f"the id of key {self.name} does not fit the key")
         kind: Any = MLDSA44PublicKey if self.kind == 6 else Ed25519PublicKey
         self.check = kind.from_public_bytes(self.public).verify
 
@@ -97,131 +110,122 @@ class Note:
     def __init__(self, note: str) -> None:
         text, _, tail = note.rpartition("\n\n")
         self.text = text + "\n"
-        lines = self.text.split("\n")
-        self.origin, self.size = lines[0], int(lines[1])
-        self.root = base64.b64decode(lines[2], validate=True)
-        self.signatures = []
-        for line in tail.splitlines():
-            _, name, encoded = line.split(" ")
-            raw = base64.b64decode(encoded, validate=True)
-            self.signatures.append((name, raw[:4], raw[4:]))
+        self.origin, size, root, *_ = self.text.split("\n")
+        self.size, self.root = int(size), base64.b64decode(root, validate=True)
+        parts = [line.split(" ") for line in tail.splitlines()]
+        raws = [(name, base64.b64decode(text, validate=True)) for _, name, text in parts]
+        self.signatures = {(name, raw[:4]): raw[4:] for name, raw in raws}
 
     def signed_by(self, key: Key) -> bool:
         """Whether the key has signed; a signature that is there but wrong raises."""
-        for name, identity, raw in self.signatures:
-            if (name, identity) != (key.name, key.id):
-                continue
-            message, signature = self.text.encode(), raw
-            if key.kind in (4, 6):
-                time, signature = raw[:8], raw[8:]
-            if key.kind == 4:
-                seconds = struct.unpack(">Q", time)[0]
-                message = f"cosignature/v1\ntime {seconds}\n".encode() + message
-            if key.kind == 6:
-                cosigner, origin = key.name.encode(), self.origin.encode()
-                message = b"subtree/v1\n\0" + bytes([len(cosigner)]) + cosigner + time
-                message += bytes([len(origin)]) + origin + struct.pack(">QQ", 0, self.size)
-                message += self.root
-            try:
-                key.check(signature, message)
-            except (InvalidSignature, ValueError) as error:
-                raise MismatchError(
-                    f"head of {self.size}: wrong signature by {key.name}"
-                ) from error
-            return True
-        return False
+        raw = self.signatures.get((key.name, key.id))
+        if raw is None:
+            return False
+        time, signature = (raw[:8], raw[8:]) if key.kind in (4, 6) else (b"", raw)
+        message = self.text.encode()
+        if key.kind == 4:
+            message = f"cosignature/v1\ntime {int.from_bytes(time)}\n".encode() + message
+        if key.kind == 6:
+            cosigner, origin = key.name.encode(), self.origin.encode()
+            message = b"subtree/v1\n\0" + bytes([len(cosigner)]) + cosigner + time
+            message += bytes([len(origin)]) + origin + struct.pack(">QQ", 0, self.size) + self.root
+        verified(key.check, signature, message, f"head of {self.size}: {key.name} did not sign it")
+        return True
 
 
 class Generations:
-    """Signing keys by tree size; a rotation is an entry endorsed by the keys before it."""
+    """Signing keys by tree size; entries that the keys before or the root endorsed change them."""
 
     def __init__(self, first: list[Key]) -> None:
-        if sorted(key.kind for key in first) != [1, 6]:
-            raise MismatchError("the ledger's keys must be one Ed25519 and one ML-DSA-44 key")
+        need(sorted(key.kind for key in first) == [1, 6], "not one Ed25519 and one ML-DSA-44 key")
         self.all = [(0, first)]
+        self.roots: list[dict[str, Any]] = [{}]
 
     def at(self, size: int) -> list[Key]:
         """The keys in force at a size."""
         return [keys for start, keys in self.all if start <= size][-1]
 
-    def rotate(self, index: int, header: dict[str, Any]) -> None:
-        """Take up the new keys of a rotation entry."""
-        old, number = self.all[-1][1], len(self.all)
-        new = [Key(header["key." + ALGORITHMS[key.kind]]) for key in old]
-        lines = ["interlock/ledger/rotation/v1", str(number), *(key.text for key in new)]
-        message = "\n".join(lines).encode() + b"\n"
-        if header["generation"] != number or any(key.name != old[0].name for key in new):
-            raise MismatchError(f"entry {index}: the rotation does not follow the keys before it")
-        for key in old:
-            try:
-                key.check(base64.b64decode(header["endorsed." + ALGORITHMS[key.kind]]), message)
-            except InvalidSignature as error:
-                raise MismatchError(
-                    f"entry {index}: the old keys did not endorse the new"
-                ) from error
-        self.all.append((index + 1, new))
+    def change(self, index: int, event: str, header: dict[str, Any]) -> None:
+        """Take up the new signing keys, or the new root, of an entry."""
+        old, rooted = self.all[-1][1], event == "ledger.rooted"
+        new = [] if rooted else [Key(header["key." + ALGORITHMS[key.kind]]) for key in old]
+        lines = [key.text for key in new] or [f"{name}:{header['root.' + name]}" for name in ROOT]
+        number = len(self.roots if rooted else self.all)
+        what = f"offline-root/v1\n{old[0].name}" if rooted else "rotation/v1"
+        message = "\n".join([f"interlock/ledger/{what}", str(number), *lines, ""]).encode()
+        follows = {key.name for key in new} <= {old[0].name}
+        follows &= number == header["number" if rooted else "generation"]
+        need(follows, f"entry {index}: the rotation does not follow the keys before it")
+        checks = self.roots[-1] or {"endorsed." + ALGORITHMS[key.kind]: key.check for key in old}
+        for name, check in checks.items():
+            otherwise = f"entry {index}: {name} did not sign the new keys"
+            verified(check, base64.b64decode(header[name]), message, otherwise)
+        if rooted:
+            raw = {name: base64.b64decode(header["root." + name]) for name in ROOT}
+            keys = {name: ROOT[name].from_public_bytes(raw[name]) for name in ROOT}
+            self.roots.append({"by-root." + name: key.verify for name, key in keys.items()})
+        else:
+            self.all.append((index + 1, new))
 
 
 def open_payload(key: bytes, key_id: str, stored: bytes) -> Any:
     """Decrypt one payload with its own key, which the stored bytes commit to."""
     commitment = sha256(b"interlock/ledger/commit/v1" + key)
-    if stored[:1] != b"\x01" or not hmac.compare_digest(commitment, stored[25:57]):
-        raise MismatchError("a disclosed key is not that of its entry")
+    fits = stored[:1] + stored[25:57] == b"\x01" + commitment
+    need(fits, "a disclosed key is not that of its entry")
     return json.loads(AESGCM(key).decrypt(bytes(12), stored[57:], key_id.encode()))
 
 
 def check_entry(line: dict[str, Any], index: int, keys: Generations) -> tuple[bytes, str]:
     """Return the leaf hash of an exported entry, and how much of it is disclosed."""
-    if "header" not in line:
+    need(" ".join(sorted(line)) in SHAPES, f"entry {index} shows what its leaf does not cover")
+    if "leaf" in line:
         return bytes.fromhex(line["leaf"]), "hidden"
-    stored = base64.b64decode(line["stored"]) if "stored" in line else None
-    digest = sha256(stored) if stored is not None else bytes.fromhex(line["payload_sha256"])
+    stored = base64.b64decode(line.get("stored", ""))
+    digest = sha256(stored) if stored else bytes.fromhex(line["payload_sha256"])
     leaf = sha256(b"\x00" + line["header"].encode() + digest)
     header = json.loads(line["header"])
-    if header["index"] != index:
-        raise MismatchError(f"entry {index} says it is entry {header['index']}")
-    if header["event"] == "ledger.rotated":
-        keys.rotate(index, header["header"])
-    if stored is None or "key" not in line:
+    need(header["index"] == index, f"entry {index} says it is entry {header['index']}")
+    if header["event"] in ("ledger.rotated", "ledger.rooted"):
+        keys.change(index, header["event"], header["header"])
+    if not stored:
         return leaf, "header only"
-    if open_payload(bytes.fromhex(line["key"]), header["key"], stored) != line["payload"]:
-        raise MismatchError(f"entry {index}: the payload shown is not the payload recorded")
+    opened = open_payload(bytes.fromhex(line["key"]), header["key"], stored)
+    need(opened == line["payload"], f"entry {index}: the payload shown is not that recorded")
     return leaf, "payload"
 
 
-def check_files(folder: Path, trusted: list[str]) -> str:
+def check_files(folder: Path, trusted: list[str] | None) -> str:
     """Check the signed list of files, when there is one (DSSE, Ed25519 and ML-DSA-65)."""
     path = folder / "manifest.dsse.json"
     if not path.exists():
+        bundle = (folder / "bundle.keys").exists() or (folder / "summary.json").exists()
+        need(trusted is None and not bundle, "the signed list of files of this bundle is gone")
         return "no signed list of files"
     envelope = json.loads(path.read_text())
     body, kind = base64.b64decode(envelope["payload"]), envelope["payloadType"]
     pae = b"DSSEv1 %d %s %d %s" % (len(kind), kind.encode(), len(body), body)
     found = {s["keyid"]: base64.b64decode(s["sig"]) for s in envelope["signatures"]}
-    kinds: dict[str, Any] = {"ed25519": Ed25519PublicKey, "ml-dsa-65": MLDSA65PublicKey}
-    keys = dict(key.split(":") for key in trusted or (folder / "bundle.keys").read_text().split())
-    for name, public in ((name, base64.b64decode(keys[name])) for name in kinds):
-        try:
-            keyid = hashlib.sha256(public).hexdigest()
-            kinds[name].from_public_bytes(public).verify(found.get(keyid, b""), pae)
-        except InvalidSignature as error:
-            raise MismatchError(f"the list of files lacks a signature by {name}") from error
+    trusted = (folder / "bundle.keys").read_text().split() if trusted is None else trusted
+    keys = dict(key.split(":") for key in trusted)
+    for name, public in ((name, base64.b64decode(keys[name])) for name in ROOT):
+        check = ROOT[name].from_public_bytes(public).verify
+        signature = found.get(sha256(public).hex(), b"")
+        verified(check, signature, pae, f"the list of files lacks a signature by {name}")
     listed = json.loads(body)["files"]
-    present = {str(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir()}
-    if wrong := sorted(present ^ {*listed, path.name}):
-        raise MismatchError(f"files missing or too many: {', '.join(wrong)}")
+    plain = (p for p in folder.rglob("*") if p.is_symlink() or not p.is_dir())
+    wrong = sorted({str(p.relative_to(folder)) for p in plain} ^ {*listed, path.name})
+    need(not wrong, f"{len(wrong)} files missing or too many: {', '.join(wrong[:5])}")
     for name, digest in listed.items():
-        if hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
-            raise MismatchError(f"{name} was changed")
+        need(sha256((folder / name).read_bytes()).hex() == digest, f"{name} was changed")
     return f"{len(listed)} files as signed"
 
 
-def check_folder(folder: Path, first: list[Key], witnesses: list[Key], quorum: int) -> list[str]:
-    """Check entries against heads; return what to tell."""
-    keys, tree = Generations(first), Tree()
+def check_folder(folder: Path, keys: Generations, witnesses: list[Key], quorum: int) -> list[str]:
+    """Check entries against heads, taking up each change of keys; return what to tell."""
+    origin, tree = keys.all[0][1][0].name, Tree()
     notes = [Note(path.read_text()) for path in sorted((folder / "heads").glob("*.note"))]
-    sizes, roots = {note.size for note in notes}, {0: tree.root()}
-    shown: dict[str, int] = {}
+    sizes, roots, shown = {note.size for note in notes}, {0: tree.root()}, dict[str, int]()
     with (folder / "entries.ndjson").open(encoding="utf-8") as lines:
         for index, line in enumerate(lines):
             leaf, how = check_entry(json.loads(line), index, keys)
@@ -229,39 +233,37 @@ def check_folder(folder: Path, first: list[Key], witnesses: list[Key], quorum: i
             tree.add(leaf)
             if tree.size in sizes:
                 roots[tree.size] = tree.root()
-    if not notes or max(note.size for note in notes) != tree.size:
-        raise MismatchError(f"{tree.size} entries, but the newest head does not cover exactly them")
+    need(max(sizes, default=-1) == tree.size, f"no newest head covers exactly {tree.size} entries")
     for note in notes:
-        if note.origin != first[0].name:
-            raise MismatchError(f"a head of another ledger, {note.origin}")
-        if not all(note.signed_by(key) for key in keys.at(note.size)):
-            raise MismatchError(f"the head of {note.size} entries lacks a signature")
-        if roots.get(note.size) != note.root:
-            raise MismatchError(f"the first {note.size} entries are not those that were signed")
-    newest = max(notes, key=lambda note: note.size)
+        need(note.origin == origin, f"a head of another ledger, {note.origin}")
+        need(all(map(note.signed_by, keys.at(note.size))), f"head {note.size} lacks a signature")
+        need(roots.get(note.size) == note.root, f"the first {note.size} entries are not as signed")
+    for path in folder.glob("ledger.vkeys.*"):
+        held = [key.text for key in keys.all[int(path.suffix[1:])][1]]
+        need(path.read_text().split() == held, f"{path.name} are not the keys of that rotation")
+    newest = next(note for note in notes if note.size == tree.size)
     seen = {key.name for key in witnesses if newest.signed_by(key)}
-    if len(seen) < quorum:
-        raise MismatchError(f"{len(seen)} of the witnesses have cosigned, {quorum} are needed")
-    counts = ", ".join(f"{count} {how}" for how, count in sorted(shown.items()))
+    need(len(seen) >= quorum, f"{len(seen)} of the witnesses have cosigned, {quorum} are needed")
+    counts = ", ".join(f"{count} {how}" for how, count in sorted(shown.items())) or "none"
     return [
-        f"ledger {first[0].name}",
-        f"{tree.size} entries ({counts or 'none'}), {len(notes)} signed heads, all fit",
+        f"ledger {origin}, {len(keys.all) - 1} rotations of its keys",
+        f"{tree.size} entries ({counts}), {len(notes)} signed heads, all fit",
         f"witnesses: {len(seen)} of {len(witnesses)} given have cosigned the newest head",
     ]
 
 
-def check_proof(path: Path, first: list[Key]) -> str:
-    """Check a tlog-proof written by `interlock ledger prove` (first generation of keys)."""
+def check_proof(path: Path, keys: Generations) -> str:
+    """Check a tlog-proof written by `interlock ledger prove`, by the keys in force at its size."""
     head, _, note_text = path.read_text().partition("\n\n")
-    lines = head.split("\n")
-    note = Note(note_text)
-    leaf = sha256(b"\0" + base64.b64decode(lines[1].removeprefix("extra ")))
-    index = int(lines[2].removeprefix("index "))
-    hashes = [base64.b64decode(line) for line in lines[3:]]
-    if not all(note.signed_by(key) for key in first) or note.origin != first[0].name:
-        raise MismatchError("the head in the proof is not signed by the ledger's keys")
-    if not 0 <= index < note.size or inclusion_root(leaf, index, note.size, hashes) != note.root:
-        raise MismatchError("the proof does not lead to the signed head")
+    form, extra, number, *hashes = head.split("\n")
+    need(form == "c2sp.org/tlog-proof@v1", f"{form!r} is no known format")
+    note, index = Note(note_text), int(number.removeprefix("index "))
+    leaf = sha256(b"\0" + base64.b64decode(extra.removeprefix("extra ")))
+    signed = all(note.signed_by(key) and note.origin == key.name for key in keys.at(note.size))
+    need(signed, "the head in the proof is not signed by the ledger's keys in force at its size")
+    need(0 <= index < note.size, f"entry {index} is not among the {note.size} under the head")
+    root = inclusion_root(leaf, index, note.size, [base64.b64decode(line) for line in hashes])
+    need(root == note.root, "the proof does not lead to the signed head")
     return f"entry {index} is in ledger {note.origin} of {note.size} entries"
 
 
@@ -272,25 +274,24 @@ def main() -> int:
     parser.add_argument("--keys", type=Path, help="public keys got from somebody else")
     parser.add_argument("--bundle-keys", type=Path, help="keys of the list of files")
     parser.add_argument("--witness", action="append", default=[], help="verifier key")
-    parser.add_argument("--quorum", type=int, default=0)
-    parser.add_argument("--proof", type=Path, help="check one tlog-proof instead of a folder")
+    parser.add_argument("--quorum", type=int, default=0, help="how many of them")
+    parser.add_argument("--proof", type=Path, help="a tlog-proof; entries of FOLDER give its keys")
     options = parser.parse_args()
-    source = options.keys or options.folder / "ledger.vkeys"
     try:
-        keys = [Key(line) for line in source.read_text().split("\n") if line.strip()]
+        source = options.keys or options.folder / "ledger.vkeys"
+        keys = Generations([*map(Key, source.read_text().split())])
+        trusted = options.bundle_keys and options.bundle_keys.read_text().split()
+        lines = [check_files(options.folder, trusted)]
+        if not options.proof or (options.folder / "entries.ndjson").exists():
+            witnesses = [*map(Key, options.witness)]
+            lines += check_folder(options.folder, keys, witnesses, options.quorum)
         if options.proof:
-            lines = [check_proof(options.proof, keys)]
-        else:
-            trusted = options.bundle_keys.read_text().split() if options.bundle_keys else []
-            lines = [check_files(options.folder, trusted)]
-            seen = [Key(text) for text in options.witness]
-            lines += check_folder(options.folder, keys, seen, options.quorum)
+            lines.append(check_proof(options.proof, keys))
     except ERRORS as error:
         sys.stdout.write(f"CHANGED or unreadable: {type(error).__name__}: {error}\n")
         return 7
-    if not options.keys:
-        lines.append("note: keys are from the export itself; pass --keys to rule out a forgery")
-    sys.stdout.write("\n".join([*lines, "OK"]) + "\n")
+    note = "note: keys are from the export itself; pass --keys to rule out a forgery"
+    sys.stdout.write("\n".join([*lines, *([] if options.keys else [note]), "OK"]) + "\n")
     return 0
 
 

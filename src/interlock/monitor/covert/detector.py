@@ -45,7 +45,7 @@ def capacity_bits_per_interval(gaps: Floats, strongest: str) -> float:
     Phase tests: mutual information of a two-phase code, from the resultant of the doubled phase.
     Others: at most one bit an interval times the share of order that is missing. An estimate.
     """
-    if strongest == "rayleigh":
+    if strongest == "phase":
         best = 0.0
         for period in (8.0, 16.0, 32.0, 64.0, 128.0, 256.0):
             r = abs(np.exp(2j * np.pi * gaps / period).mean())

@@ -11,15 +11,16 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import rfc8785
 
 from interlock.crypto.files import read_private, write_private
 from interlock.errors import DeniedError, IntegrityError
+from interlock.monitor.firmware.boot import EventLog, Quote, verify_quote
 from interlock.monitor.signed import DualKey, DualPublic, verify_dual
 
-__all__ = ["Device", "Image", "Manifest", "make_manifest"]
+__all__ = ["Device", "Image", "Manifest", "Release", "make_manifest", "wrong_firmware"]
 
 CONTEXT = "firmware-manifest-v1"
 
@@ -40,6 +41,13 @@ class Manifest:
     signatures: dict[str, str]
 
 
+class Release(Protocol):
+    """What says which image is current: a TUF client on the device's side."""
+
+    def check(self, image: Image) -> int:
+        """Raise IntegrityError unless the image is the current one; return its version."""
+
+
 def make_manifest(image: Image, *, version: int, expires_s: int, key: DualKey) -> Manifest:
     """Return a signed manifest of an image."""
     body: dict[str, Any] = {
@@ -52,7 +60,8 @@ def make_manifest(image: Image, *, version: int, expires_s: int, key: DualKey) -
     return Manifest(body=body, signatures=key.sign(CONTEXT, rfc8785.dumps(body)))
 
 
-def _wrong(why: str) -> IntegrityError:
+def wrong_firmware(why: str) -> IntegrityError:
+    """Return the error of an image that is not what its owner released."""
     return IntegrityError(
         "a firmware image is not what its owner released",
         code="monitor-firmware",
@@ -85,7 +94,7 @@ class Device:
             found: dict[str, Any] = json.loads(raw)
             return {"floor": int(found["floor"]), "quarantine": found["quarantine"]}
         except (ValueError, KeyError, TypeError) as error:
-            raise _wrong("the device's state file is damaged") from error
+            raise wrong_firmware("the device's state file is damaged") from error
 
     def _save(self, state: dict[str, Any]) -> None:
         write_private(self.state, json.dumps(state).encode())
@@ -105,8 +114,13 @@ class Device:
         """End the quarantine; the owner's decision."""
         self._save({**self._load(), "quarantine": None})
 
-    def boot(self, image: Image, manifest: Manifest | None, *, now_s: int) -> None:
+    def boot(self, image: Image, release: Manifest | Release | None, *, now_s: int) -> None:
         """Boot an image, or quarantine the device.
+
+        Args:
+            image: what would run.
+            release: its signed manifest, or a client of the owner's repository.
+            now_s: seconds since the epoch.
 
         Raises:
             DeniedError: the device is quarantined already.
@@ -122,24 +136,55 @@ class Device:
                 fix="find the cause, then have the owner lift the quarantine",
             )
         try:
-            self._check(image, manifest, state["floor"], now_s)
+            version = self._check(image, release, state["floor"], now_s)
         except IntegrityError as error:
             self.quarantine(error.got or error.message)
             raise
-        assert manifest is not None
-        self._save({**state, "floor": manifest.body["version"]})
+        self._save({**state, "floor": version})
         self.running = image
 
-    def _check(self, image: Image, manifest: Manifest | None, floor: int, now_s: int) -> None:
-        if manifest is None:
-            raise _wrong("an unsigned image")
+    def attest(
+        self, quote: Quote, expected: EventLog, *, key_pem: bytes, nonce: bytes, pcr: int
+    ) -> None:
+        """Check what the device measured while it booted, or quarantine it.
+
+        Args:
+            quote: the TPM's answer to `nonce`.
+            expected: the log that the released loader and image lead to.
+            key_pem: the TPM's attestation key.
+            nonce: fresh, chosen by the verifier.
+            pcr: the register.
+
+        Raises:
+            IntegrityError: it booted something else, or the quote does not hold.
+        """
+        try:
+            verify_quote(quote, key_pem=key_pem, nonce=nonce, log=expected, pcr=pcr)
+        except IntegrityError as error:
+            self.quarantine(f"measured boot: {error.got}")
+            raise
+
+    def _check(
+        self, image: Image, release: Manifest | Release | None, floor: int, now_s: int
+    ) -> int:
+        if release is None:
+            raise wrong_firmware("an unsigned image")
+        if isinstance(release, Manifest):
+            return self._check_manifest(image, release, floor, now_s)
+        version = release.check(image)
+        if version < floor:
+            raise wrong_firmware(f"version {version}, below {floor}")
+        return version
+
+    def _check_manifest(self, image: Image, manifest: Manifest, floor: int, now_s: int) -> int:
         verify_dual(self.owner, manifest.signatures, CONTEXT, rfc8785.dumps(manifest.body))
         body = manifest.body
         if body["name"] != image.name or body["length"] != len(image.data):
-            raise _wrong("another image's name or length")
+            raise wrong_firmware("another image's name or length")
         if body["sha256"] != hashlib.sha256(image.data).hexdigest():
-            raise _wrong("bytes that differ from the signed hash")
+            raise wrong_firmware("bytes that differ from the signed hash")
         if body["version"] < floor:
-            raise _wrong(f"version {body['version']}, below {floor}")
+            raise wrong_firmware(f"version {body['version']}, below {floor}")
         if now_s >= body["expires_s"]:
-            raise _wrong(f"a manifest that expired at {body['expires_s']}")
+            raise wrong_firmware(f"a manifest that expired at {body['expires_s']}")
+        return int(body["version"])

@@ -1,13 +1,14 @@
 """Frames from Arrow IPC, Parquet, CSV and NDJSON files, a bounded batch at a time.
 
-A column `t_ns` gives times and `seq` row numbers, both optional; every other column is a channel.
-The reader is a generator: a slow consumer holds it back, and memory does not grow with the file.
+A column `t_ns` gives times and `seq` row numbers, both optional. Other clocks and row numbers are
+left out, and said; every other column is a channel. The reader is a generator: a slow consumer
+holds it back, and memory does not grow with the file.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, KeysView
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,17 @@ import numpy as np
 
 from interlock.errors import InputError, SetupError
 from interlock.monitor.frames import Frame, Origin, StreamKind, StreamSpec
+from interlock.monitor.ingest.assemble import GAP_ROWS, fill_gaps
+from interlock.monitor.ingest.columns import SEQ, TIME, Numbering, is_clock, reference, whole
+from interlock.monitor.ingest.source import Account
 
-__all__ = ["FORMATS", "read_frames"]
+__all__ = ["FORMATS", "accounted", "read_frames"]
 
 BATCH_ROWS = 65_536
 MAX_LINE_BYTES = 1 << 20
-TIME, SEQ = "t_ns", "seq"
+PERIOD_NS = 1_000_000
+#: Samples that missing rows may add to what is in memory at once.
+FILL_VALUES = 1 << 22
 
 
 def _pyarrow() -> Any:
@@ -68,6 +74,7 @@ def _ndjson(path: Path) -> Iterator[Any]:
     with path.open("rb") as source:
         lines = iter(lambda: source.readline(MAX_LINE_BYTES), b"")
         number = 0
+        channels: KeysView[str] = {}.keys()
         while chunk := list(itertools.islice(lines, 8192)):
             rows = []
             for line in chunk:
@@ -78,6 +85,10 @@ def _ndjson(path: Path) -> Iterator[Any]:
                     raise _unreadable(path, f"line {number}: {error}") from error
                 if not isinstance(row, dict):
                     raise _unreadable(path, f"line {number} is not an object")
+                channels = channels or row.keys()
+                if more := sorted(row.keys() - channels):
+                    # Dropped without a word, a new channel would never be watched.
+                    raise _unreadable(path, f"line {number} has {more[:8]}, and line 1 has not")
                 rows.append(row)
             yield pa.RecordBatch.from_pylist(rows)
 
@@ -102,59 +113,95 @@ def _unreadable(path: Path, why: str) -> InputError:
     )
 
 
-def _frame(
-    batch: Any,
-    spec: StreamSpec | None,
-    path: Path,
-    first: int,
-    period_ns: int,
-    kind: StreamKind,
-    origin: Origin,
-) -> Frame:
-    names = [n for n in batch.schema.names if n not in (TIME, SEQ)]
-    if spec is None:
-        spec = StreamSpec(
-            source=path.stem, kind=kind, channels=tuple(names), period_ns=period_ns, origin=origin
+class _Reader:
+    """Turns the batches of one file into frames."""
+
+    def __init__(
+        self,
+        path: Path,
+        period_ns: int | None,
+        kind: StreamKind,
+        origin: Origin,
+        say: Callable[[str], None],
+    ) -> None:
+        self._path, self._kind, self._origin, self._say = path, kind, origin, say
+        self._period_ns = period_ns
+        self._numbering = Numbering(period_ns)
+        self._clocks: frozenset[str] = frozenset()
+        self.spec: StreamSpec | None = None
+        self._first = 0
+        self._reference = np.empty(0)
+
+    def _begin(self, batch: Any, period_ns: int) -> StreamSpec:
+        names = [n for n in batch.schema.names if n not in (TIME, SEQ)]
+        self._clocks = frozenset(n for n in names if is_clock(n, batch.column(n)))
+        for name in sorted(self._clocks):
+            self._say(f"column {name!r} is a clock or a row number: it is not watched")
+        return StreamSpec(
+            source=self._path.stem,
+            kind=self._kind,
+            channels=tuple(n for n in names if n not in self._clocks),
+            period_ns=period_ns,
+            origin=self._origin,
         )
-    if set(names) != set(spec.channels):
-        raise _unreadable(path, f"columns {names[:8]}")
-    rows = batch.num_rows
-    values = np.empty((rows, len(spec.channels)), np.float32)
-    for c, name in enumerate(spec.channels):
-        values[:, c] = batch.column(name).to_numpy(zero_copy_only=False)
-    seq = np.arange(first, first + rows, dtype=np.int64)
-    if SEQ in batch.schema.names:
-        seq = batch.column(SEQ).to_numpy(zero_copy_only=False).astype(np.int64)
-    times = seq * spec.period_ns
-    if TIME in batch.schema.names:
-        times = batch.column(TIME).to_numpy(zero_copy_only=False).astype(np.int64)
-    return Frame(spec=spec, t_ns=times, seq=seq, values=values)
+
+    def frame(self, batch: Any) -> Frame:
+        names, rows = batch.schema.names, batch.num_rows
+        times = whole(batch.column(TIME)) if TIME in names else None
+        if SEQ in names:
+            seq = whole(batch.column(SEQ))
+        elif times is not None:
+            seq = self._numbering.number(times)
+        else:
+            seq = np.arange(self._first, self._first + rows, dtype=np.int64)
+        self._first += rows
+        spec = self.spec
+        if spec is None:
+            period_ns = self._period_ns or self._numbering.period_ns or PERIOD_NS
+            spec = self.spec = self._begin(batch, period_ns)
+            self._reference = np.full(len(spec.channels), np.nan)
+        if set(names) - {TIME, SEQ} - self._clocks != set(spec.channels):
+            raise _unreadable(self._path, f"columns {names[:8]}")
+        values = np.empty((rows, len(spec.channels)), np.float32)
+        for c, name in enumerate(spec.channels):
+            column = batch.column(name).to_numpy(zero_copy_only=False)
+            if np.isnan(self._reference[c]):
+                self._reference[c] = reference(column)
+            take = self._reference[c]
+            values[:, c] = column - take if take and not np.isnan(take) else column
+        times = seq * spec.period_ns if times is None else times
+        taken = self._reference.copy()
+        return Frame(spec=spec, t_ns=times, seq=seq, values=values, reference=taken)
 
 
 def read_frames(
     path: Path,
     *,
-    period_ns: int = 1_000_000,
+    period_ns: int | None = None,
     kind: StreamKind = StreamKind.CALIBRATION,
-    origin: Origin = Origin.LAB_DRIVER,
+    origin: Origin = Origin.UNKNOWN,
+    say: Callable[[str], None] = lambda _line: None,
 ) -> Iterator[Frame]:
-    """Yield the frames of a telemetry file; the ending says the format.
+    """Yield the frames of a telemetry file as they are; the ending says the format.
+
+    Args:
+        path: the file.
+        period_ns: nominal time between rows; by default the median step of `t_ns`, or 1 ms.
+        kind: what is measured.
+        origin: where the samples come from.
+        say: told which columns are left out.
 
     Raises:
         InputError: the ending, a column or a value is not what it should be.
     """
-    reader = FORMATS.get(path.suffix.lower())
-    if reader is None or not path.is_file():
-        raise _unreadable(path, "no such file" if reader else f"ending {path.suffix!r}")
-    spec: StreamSpec | None = None
-    first = 0
+    read = FORMATS.get(path.suffix.lower())
+    if read is None or not path.is_file():
+        raise _unreadable(path, "no such file" if read else f"ending {path.suffix!r}")
+    reader = _Reader(path, period_ns, kind, origin, say)
     try:
-        for batch in reader(path):
+        for batch in read(path):
             for start in range(0, batch.num_rows, BATCH_ROWS):
-                part = batch.slice(start, BATCH_ROWS)
-                frame = _frame(part, spec, path, first, period_ns, kind, origin)
-                spec, first = frame.spec, first + len(frame)
-                yield frame
+                yield reader.frame(batch.slice(start, BATCH_ROWS))
     except InputError:
         raise
     except (
@@ -162,5 +209,27 @@ def read_frames(
         TypeError,
         OSError,
         KeyError,
+        OverflowError,
     ) as error:  # pyarrow's errors derive from these
         raise _unreadable(path, f"{type(error).__name__}: {error}") from error
+
+
+def accounted(frames: Iterator[Frame], account: Account) -> Iterator[Frame]:
+    """Yield each row once, in order, missing rows as NaN, as a listener does; count the rest.
+
+    A row whose number was seen before is a duplicate and left out: a file has no sender to refuse.
+    """
+    for whole_frame in frames:
+        size = len(whole_frame)
+        if (np.diff(whole_frame.seq) != 1).any():
+            size = max(1, FILL_VALUES // ((GAP_ROWS + 1) * len(whole_frame.spec.channels)))
+        for at in range(0, len(whole_frame), size or 1):
+            part = whole_frame[at : at + size]
+            floor = part.seq[0] - 1 if account.next_seq is None else account.next_seq - 1
+            newest = np.maximum.accumulate(np.concatenate([[floor], part.seq]))
+            fresh = part.seq > newest[:-1]
+            account.duplicates += int((~fresh).sum())
+            if not fresh.any():
+                continue
+            expected = account.next_seq
+            yield fill_gaps(account.take(part[fresh], lag_ns=0, limit_ns=0), expected)

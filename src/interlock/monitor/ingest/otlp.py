@@ -1,7 +1,8 @@
-"""OTLP metrics and logs, and Prometheus remote write, from their bytes to columns.
+"""OTLP metrics and logs, from their bytes to columns.
 
 Metrics go through a compiled walk of the wire format, because a Python loop over values costs ten
-times the parsing. Limits come before decompression and before allocation.
+times the parsing. Gauges and sums give one sample a point; histograms and summaries give `.count`,
+`.sum`, `.min`, `.max`, and with explicit buckets `.p50` and `.p99`. Limits come before allocation.
 """
 
 from __future__ import annotations
@@ -12,26 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from interlock.errors import InputError, SetupError
+from interlock.errors import SetupError
+from interlock.monitor.ingest.points import MAX_BYTES, Points, bad_message, room_for, series_name
 
-__all__ = ["LogEvent", "Points", "decode_logs", "decode_metrics", "decode_remote_write"]
-
-MAX_BYTES = 64 << 20
-SMALLEST_POINT = 11
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Points:
-    """Samples of many series: parallel columns; `names[code[i]]` is the metric of sample i."""
-
-    t_ns: npt.NDArray[np.int64]
-    values: npt.NDArray[np.float64]
-    series: npt.NDArray[np.uint64]
-    code: npt.NDArray[np.int64]
-    names: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.t_ns)
+__all__ = ["LogEvent", "decode_logs", "decode_metrics"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,116 +29,72 @@ class LogEvent:
     attributes: dict[str, str]
 
 
-def _bad(what: str, got: str) -> InputError:
-    return InputError(
-        f"a {what} message cannot be decoded",
-        code="monitor-wire",
-        got=got,
-        expected=f"well-formed {what} of at most {MAX_BYTES} bytes",
-        fix="check the exporter; send smaller batches",
-    )
-
-
 def _names(
-    payload: bytes, start: npt.NDArray[np.int64], stop: npt.NDArray[np.int64]
+    payload: bytes, ints: npt.NDArray[np.int64], suffixes: tuple[str, ...]
 ) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
-    firsts, code = np.unique(start, return_inverse=True)
-    ends = np.zeros(len(firsts), np.int64)
-    ends[code] = stop
-    texts = [payload[a:b].decode("utf-8", "replace") for a, b in zip(firsts, ends, strict=True)]
+    from interlock.monitor.ingest import _wire
+
+    place = ints[_wire.NAME] * len(suffixes) + ints[_wire.SUFFIX]
+    _, first, code = np.unique(place, return_index=True, return_inverse=True)
+    texts = [
+        payload[ints[_wire.NAME, k] : ints[_wire.NAME_STOP, k]].decode("utf-8", "replace")
+        + suffixes[ints[_wire.SUFFIX, k]]
+        for k in first
+    ]
     names = tuple(dict.fromkeys(texts))
     lookup = {name: k for k, name in enumerate(names)}
     return np.array([lookup[t] for t in texts], np.int64)[code], names
 
 
+def _attributes(point: bytes, tag: int) -> dict[str, str]:
+    """Return the attributes of one data point; `tag` is their field number."""
+    from opentelemetry.proto.common.v1 import common_pb2
+
+    from interlock.monitor.ingest import _wire
+
+    found: dict[str, str] = {}
+    data, at = np.frombuffer(point, np.uint8), 0
+    while True:
+        state, start, at = _wire.child(data, at, len(data), tag)
+        if state <= 0:
+            return found
+        pair: Any = common_pb2.KeyValue()
+        pair.ParseFromString(point[start:at])
+        found[pair.key] = _text(pair.value)
+
+
 def decode_metrics(payload: bytes) -> Points:
-    """Decode an OTLP ExportMetricsServiceRequest: the points of its gauges and sums.
+    """Decode an OTLP ExportMetricsServiceRequest.
 
     Raises:
         InputError: too large, or not the wire format.
     """
     if len(payload) > MAX_BYTES:
-        raise _bad("OTLP metrics", f"{len(payload)} bytes")
+        raise bad_message("OTLP metrics", f"{len(payload)} bytes")
     from interlock.monitor.ingest import _wire
 
     data = np.frombuffer(payload, np.uint8)
-    room = len(data) // SMALLEST_POINT + 1
-    bits, series = np.empty(room, np.uint64), np.empty(room, np.uint64)
-    whole = np.zeros(room, np.bool_)
-    time, start, stop = (np.empty(room, np.int64) for _ in range(3))
-    n = int(_wire.otlp_points(data, bits, whole, time, series, start, stop))
+    bits, values, ints = room_for(len(data), 7)
+    series, lost = np.empty(len(bits), np.uint64), np.zeros(1, np.int64)
+    n = int(_wire.otlp_points(data, bits, values, ints, series, lost))
     if n < 0:
-        raise _bad("OTLP metrics", f"broken at byte {-1 - n}")
-    values = np.where(whole[:n], bits[:n].view(np.int64), bits[:n].view(np.float64))
-    code, names = _names(payload, start[:n], stop[:n])
-    return Points(t_ns=time[:n], values=values, series=series[:n], code=code, names=names)
+        raise bad_message("OTLP metrics", f"broken at byte {-1 - n}")
+    ints = ints[:, :n]
+    code, names = _names(payload, ints, _wire.SUFFIXES)
 
+    def label(k: int) -> str:
+        from google.protobuf.message import DecodeError
 
-def _labels(part: bytes) -> str:
-    """Return the sorted labels of one remote-write series, without its samples."""
-    from interlock.monitor.ingest import _wire
+        point = payload[ints[_wire.POINT, k] : ints[_wire.POINT_STOP, k]]
+        try:
+            return series_name(names[code[k]], _attributes(point, int(ints[_wire.TAG, k])))
+        except DecodeError as error:
+            raise bad_message("OTLP metrics", f"attributes: {error}") from error
 
-    data, at, labels = np.frombuffer(part, np.uint8), 0, []
-    while at < len(data):
-        number, wire, a, b = _wire.field(data, at, len(data))
-        if number == 1 and wire == 2:
-            texts, k = {}, a
-            while k < b:
-                number, _, fa, fb = _wire.field(data, k, b)
-                if fb < 0:
-                    raise _bad("remote write", "a broken label")
-                texts[number] = part[fa:fb].decode("utf-8", "replace")
-                k = fb
-            labels.append((texts.get(1, ""), texts.get(2, "")))
-        at = b
-    name = dict(labels).get("__name__", "")
-    rest = ",".join(f"{k}={v}" for k, v in sorted(labels) if k != "__name__")
-    return f"{name}{{{rest}}}"
-
-
-def decode_remote_write(payload: bytes) -> Points:
-    """Decode a Prometheus remote-write request (snappy block format, protobuf 1.0).
-
-    Raises:
-        InputError: the declared or real size is too large, or the bytes are not the format.
-    """
-    try:
-        import pyarrow as pa
-    except ImportError as error:
-        raise SetupError(
-            "remote write needs pyarrow",
-            code="monitor-extra",
-            got=str(error),
-            expected="the extra `monitor`",
-            fix="pip install 'interlock[monitor]'",
-        ) from error
-    from interlock.monitor.ingest import _wire
-
-    size, at = _wire.varint(np.frombuffer(payload[:10], np.uint8), 0, min(10, len(payload)))
-    if at < 0 or int(size) > MAX_BYTES or len(payload) > MAX_BYTES:
-        raise _bad("remote write", f"{len(payload)} bytes saying {int(size)}")
-    try:
-        raw = pa.decompress(payload, decompressed_size=int(size), codec="snappy", asbytes=True)
-    except (ValueError, OSError) as error:
-        raise _bad("remote write", str(error)) from error
-    data = np.frombuffer(raw, np.uint8)
-    room = len(data) // SMALLEST_POINT + 1
-    bits = np.empty(room, np.uint64)
-    time, start, stop = (np.empty(room, np.int64) for _ in range(3))
-    n = int(_wire.prometheus_samples(data, bits, time, start, stop))
-    if n < 0:
-        raise _bad("remote write", f"broken at byte {-1 - n}")
-    firsts, code = np.unique(start[:n], return_inverse=True)
-    ends = np.zeros(len(firsts), np.int64)
-    ends[code] = stop[:n]
-    names = tuple(_labels(raw[a:b]) for a, b in zip(firsts, ends, strict=True))
     return Points(
-        t_ns=time[:n] * 1_000_000,
-        values=bits[:n].view(np.float64),
-        series=code.astype(np.uint64),
-        code=code,
-        names=names,
-    )
+        t_ns=ints[_wire.TIME], values=values[:n], series=series[:n], code=code, names=names,
+        label=label, lost=int(lost[0]),
+    )  # fmt: skip
 
 
 def decode_logs(payload: bytes) -> list[LogEvent]:
@@ -164,7 +105,7 @@ def decode_logs(payload: bytes) -> list[LogEvent]:
         SetupError: the extra is missing.
     """
     if len(payload) > MAX_BYTES:
-        raise _bad("OTLP logs", f"{len(payload)} bytes")
+        raise bad_message("OTLP logs", f"{len(payload)} bytes")
     try:
         from google.protobuf.message import DecodeError
         from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
@@ -180,7 +121,7 @@ def decode_logs(payload: bytes) -> list[LogEvent]:
     try:
         message.ParseFromString(payload)
     except DecodeError as error:
-        raise _bad("OTLP logs", str(error)) from error
+        raise bad_message("OTLP logs", str(error)) from error
     return [
         LogEvent(
             t_ns=record.time_unix_nano,

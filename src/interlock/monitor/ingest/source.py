@@ -8,6 +8,7 @@ are counted, and skew is taken out of the times.
 from __future__ import annotations
 
 import collections
+import dataclasses
 import hashlib
 from dataclasses import dataclass, field
 
@@ -16,10 +17,13 @@ import numpy as np
 from interlock.crypto import signing
 from interlock.errors import IntegrityError
 from interlock.monitor.frames import Frame, StreamSpec
+from interlock.monitor.ingest.assemble import GAP_ROWS
 
-__all__ = ["Account", "BoundedBuffer", "SourceGate", "sign_frame"]
+__all__ = ["Account", "BoundedBuffer", "SourceGate", "refusal", "sign_frame"]
 
 SKEW_WINDOW = 64
+SKEW_LIMIT_NS = 20_000_000
+BUFFER_BYTES = 256 << 20
 
 
 def _digest(frame: Frame) -> bytes:
@@ -28,8 +32,9 @@ def _digest(frame: Frame) -> bytes:
         (spec.source, spec.kind, spec.origin, str(spec.period_ns), *spec.channels)
     ).encode()
     h = hashlib.sha256(len(text).to_bytes(8, "big") + text)
-    for column in (frame.t_ns, frame.seq, frame.values):
-        h.update(np.ascontiguousarray(column).tobytes())
+    for column in (frame.t_ns, frame.seq, frame.values, frame.reference):
+        if column is not None:
+            h.update(np.ascontiguousarray(column).tobytes())
     return b"interlock-telemetry-batch-v1\x00" + h.digest()
 
 
@@ -40,11 +45,12 @@ def sign_frame(frame: Frame, key: signing.PrivateKey) -> bytes:
 
 @dataclass(slots=True)
 class Account:
-    """What one source has sent so far."""
+    """What one source has sent so far, and how far its clock is off."""
 
     rows: int = 0
     duplicates: int = 0
     missing: int = 0
+    restarts: int = 0
     refused: int = 0
     next_seq: int | None = None
     skew_ns: int = 0
@@ -52,6 +58,54 @@ class Account:
     clock_steps: int = 0
     _lags: collections.deque[int] = field(
         default_factory=lambda: collections.deque(maxlen=SKEW_WINDOW)
+    )
+
+    def take(self, frame: Frame, *, lag_ns: int, limit_ns: int) -> Frame:
+        """Count the frame's rows; return the new ones with skew taken out of their times.
+
+        Args:
+            frame: rows whose numbers rise.
+            lag_ns: from the last row's time to its arrival, less the delay expected.
+            limit_ns: skew above this is taken out.
+
+        Raises:
+            IntegrityError: row numbers do not rise, or nothing is new (a replay).
+        """
+        if len(frame) == 0 or (np.diff(frame.seq) <= 0).any():
+            raise self.refuse(frame.spec.source, "row numbers do not rise", "monitor-replay")
+        expected = self.next_seq if self.next_seq is not None else int(frame.seq[0])
+        fresh = frame.seq >= expected
+        if not fresh.any():
+            raise self.refuse(frame.spec.source, "every row was seen before", "monitor-replay")
+        self.duplicates += int((~fresh).sum())
+        seq, times = frame.seq[fresh], frame.t_ns[fresh]
+        self.missing += int(seq[-1]) - expected + 1 - len(seq)
+        self.restarts += int((np.diff(seq, prepend=expected - 1) > GAP_ROWS + 1).sum())
+        self.rows += len(seq)
+        self.next_seq = int(seq[-1]) + 1
+        if times[0] <= self.last_t_ns or (np.diff(times) <= 0).any():
+            self.clock_steps += 1
+        self.last_t_ns = int(times[-1])
+        self._lags.append(lag_ns)
+        # Queueing only adds to the lag, so the least of the last lags is nearest to the skew.
+        self.skew_ns = min(self._lags, key=abs)
+        shift = self.skew_ns if abs(self.skew_ns) > limit_ns else 0
+        return dataclasses.replace(frame[fresh], t_ns=times + shift)
+
+    def refuse(self, name: str, why: str, code: str) -> IntegrityError:
+        """Count a refusal and return its error."""
+        self.refused += 1
+        return refusal(name, why, code)
+
+
+def refusal(name: str, why: str, code: str = "monitor-source") -> IntegrityError:
+    """Return the error of telemetry that is not what a known source sends for the first time."""
+    return IntegrityError(
+        f"telemetry from {name[:80]!r} is refused",
+        code=code,
+        got=why,
+        expected="a batch signed by a known source, with rows not seen before",
+        fix="register the source, or look for someone sending in its name",
     )
 
 
@@ -69,7 +123,7 @@ class SourceGate:
         sources: dict[str, tuple[StreamSpec, bytes]],
         *,
         delay_ns: int = 0,
-        skew_limit_ns: int = 20_000_000,
+        skew_limit_ns: int = SKEW_LIMIT_NS,
     ) -> None:
         self._sources = dict(sources)
         self._delay_ns = delay_ns
@@ -85,49 +139,24 @@ class SourceGate:
         name = frame.spec.source
         known = self._sources.get(name)
         if known is None or known[0] != frame.spec:
-            raise self._refuse(name, "unknown source or changed stream", "monitor-source")
+            raise refusal(name, "unknown source or changed stream")
         account = self.accounts[name]
         try:
             signing.verify("ed25519", known[1], signature, _digest(frame))
         except IntegrityError as error:
-            account.refused += 1
-            raise self._refuse(name, "wrong signature", "monitor-source") from error
-        if len(frame) == 0 or (np.diff(frame.seq) <= 0).any():
-            account.refused += 1
-            raise self._refuse(name, "row numbers do not rise", "monitor-replay")
-        fresh = frame.seq >= (account.next_seq if account.next_seq is not None else frame.seq[0])
-        if not fresh.any():
-            account.refused += 1
-            raise self._refuse(name, "every row was seen before", "monitor-replay")
-        account.duplicates += int((~fresh).sum())
-        seq = frame.seq[fresh]
-        expected = account.next_seq if account.next_seq is not None else int(seq[0])
-        account.missing += int(seq[-1]) - expected + 1 - len(seq)
-        account.rows += len(seq)
-        account.next_seq = int(seq[-1]) + 1
-        times = frame.t_ns[fresh]
-        if times[0] <= account.last_t_ns or (np.diff(times) <= 0).any():
-            account.clock_steps += 1
-        account.last_t_ns = int(times[-1])
-        account._lags.append(received_ns - int(times[-1]) - self._delay_ns)
-        # Queueing only adds to the lag, so the least of the last lags is nearest to the skew.
-        account.skew_ns = min(account._lags, key=abs) if account._lags else 0
-        shift = account.skew_ns if abs(account.skew_ns) > self._limit_ns else 0
-        return Frame(spec=frame.spec, t_ns=times + shift, seq=seq, values=frame.values[fresh])
-
-    @staticmethod
-    def _refuse(name: str, why: str, code: str) -> IntegrityError:
-        return IntegrityError(
-            f"telemetry from {name!r} is refused",
-            code=code,
-            got=why,
-            expected="a batch signed by a known source, with rows not seen before",
-            fix="register the source, or look for someone sending in its name",
+            raise account.refuse(name, "wrong signature", "monitor-source") from error
+        last = int(frame.t_ns[-1]) if len(frame) else received_ns
+        return account.take(
+            frame, lag_ns=received_ns - last - self._delay_ns, limit_ns=self._limit_ns
         )
 
 
 class BoundedBuffer:
-    """Frames waiting to be scored, at most `max_rows`; a full buffer says no.
+    """Frames waiting to be scored, bounded in rows and in bytes; a full buffer says no.
+
+    Args:
+        max_rows: rows that may wait.
+        max_bytes: bytes they may take: rows of many channels are charged for all of them.
 
     Example:
         >>> from interlock.monitor.frames import Origin, StreamKind
@@ -138,19 +167,35 @@ class BoundedBuffer:
         [True, False]
     """
 
-    def __init__(self, *, max_rows: int) -> None:
-        self._max = max_rows
+    def __init__(self, *, max_rows: int, max_bytes: int = BUFFER_BYTES) -> None:
+        self._max, self._max_bytes = max_rows, max_bytes
         self._frames: collections.deque[Frame] = collections.deque()
-        self.rows = 0
+        self.rows = self.bytes = 0
         self.turned_away = 0
+
+    @staticmethod
+    def cost(rows: int, spec: StreamSpec) -> int:
+        """Return the bytes of so many rows: samples, time and number."""
+        return rows * (4 * len(spec.channels) + 16)
+
+    def holds(self, rows: int, spec: StreamSpec) -> bool:
+        """Return whether so many rows fit when nothing else waits."""
+        return rows <= self._max and self.cost(rows, spec) <= self._max_bytes
+
+    def room(self, rows: int, spec: StreamSpec) -> bool:
+        """Return whether so many rows would fit; count a no."""
+        if self.rows + rows > self._max or self.bytes + self.cost(rows, spec) > self._max_bytes:
+            self.turned_away += 1
+            return False
+        return True
 
     def offer(self, frame: Frame) -> bool:
         """Take the frame, or return False: the sender must wait."""
-        if self.rows + len(frame) > self._max:
-            self.turned_away += 1
+        if not self.room(len(frame), frame.spec):
             return False
         self._frames.append(frame)
         self.rows += len(frame)
+        self.bytes += self.cost(len(frame), frame.spec)
         return True
 
     def take(self) -> Frame | None:
@@ -159,4 +204,5 @@ class BoundedBuffer:
             return None
         frame = self._frames.popleft()
         self.rows -= len(frame)
+        self.bytes -= self.cost(len(frame), frame.spec)
         return frame

@@ -202,6 +202,39 @@ class Module:
         value = self.value(node)
         return self.name(value.func) if isinstance(value, ast.Call) else ""
 
+    def made_by(self, node: ast.expr, names: set[str]) -> bool:
+        """Whether a value can only come from a call of one of these functions.
+
+        True for such a call itself, and for a name that its scope gives a value once and that no
+        argument, loop, import or `global` could fill otherwise.
+        """
+        value = self.value(node)
+        if not isinstance(value, ast.Call) or self.name(value.func) not in names:
+            return False
+        root = value.func
+        while isinstance(root, ast.Attribute):
+            root = root.value
+        if not isinstance(root, ast.Name) or root.id not in self.imports:
+            return False  # a name of the same spelling that this module made itself
+        return not isinstance(node, ast.Name) or self._stores(node) == 1
+
+    def _stores(self, name: ast.Name) -> int:
+        """Count the ways the scope of a name gives it a value; more than one is not told apart."""
+        scope, count = self._scope[name], 0
+        for node in self.nodes:
+            if isinstance(node, (ast.Global, ast.Nonlocal)):
+                count += 2 * (name.id in node.names)
+            elif self._scope[node] is not scope:
+                continue
+            elif isinstance(node, ast.Name):
+                count += node.id == name.id and not isinstance(node.ctx, ast.Load)
+            elif isinstance(node, ast.alias):
+                count += 2 * ((node.asname or node.name.split(".")[0]) in (name.id, "*"))
+            elif isinstance(node, (ast.arg, ast.ExceptHandler, ast.MatchAs, ast.MatchStar)):
+                said = node.arg if isinstance(node, ast.arg) else node.name
+                count += 2 * (said == name.id)
+        return count
+
     def text_of(self, node: ast.expr) -> str | None:
         """Work out a string built from constants: `+`, f-strings, join, slices, names, `chr`."""
         value = self.value(node)

@@ -14,6 +14,8 @@ from interlock.scan.finding import Report, ScanFinding, printable
 __all__ = ["GROUP", "check_python", "check_qasm", "code_rules"]
 
 GROUP = "interlock.scan"
+#: Parsed, a literal takes five hundred times its size in memory.
+_MAX_PARSED = 1024 * 1024
 _HIDE = re.compile(r"""(["'])[^"']{12,}\1""")
 
 
@@ -30,6 +32,9 @@ def code_rules(extra: tuple[str, ...] = ()) -> tuple[CodeRule, ...]:
 
 def check_python(text: str, shown: str, report: Report) -> list[ScanFinding]:
     """Return what the rules say of one module; text that does not parse is noted."""
+    if len(text) > _MAX_PARSED:
+        report.note(shown, "too-large-to-parse", f"over {_MAX_PARSED} characters: no code rules")
+        return []
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -7,9 +7,6 @@ have always been got round; a pickle is refused because it is a pickle.
 
 from __future__ import annotations
 
-import io
-import pickletools
-import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -18,8 +15,9 @@ from typing import BinaryIO
 from interlock.errors import InputError
 from interlock.scan.finding import ScanFinding, Severity
 from interlock.scan.models import structure
+from interlock.scan.models.pickled import goes_on, is_object_array, is_pickle
 
-__all__ = ["ALLOWED", "admit", "examine", "examine_head", "is_pickle"]
+__all__ = ["ALLOWED", "admit", "examine", "examine_head"]
 
 #: suffix -> structure reader
 ALLOWED = {
@@ -32,45 +30,15 @@ ALLOWED = {
 REFUSED = frozenset({
     ".pkl", ".pickle", ".joblib", ".dill", ".cloudpickle", ".pt", ".pth", ".ckpt", ".h5", ".hdf5",
     ".keras", ".tflite", ".gguf", ".ggml", ".mar", ".nemo", ".t7", ".pdparams", ".caffemodel",
-    ".mlmodel", ".skops",
+    ".mlmodel", ".skops", ".pt2", ".ptl", ".engine",
 })  # fmt: skip
 _MAGIC = (
-    (b"\x89HDF\r\n\x1a\n", "HDF5"),
-    (b"GGUF", "GGUF"),
-    (b"ggml", "GGML"),
+    (0, b"\x89HDF\r\n\x1a\n", "HDF5"),
+    (0, b"GGUF", "GGUF"),
+    (0, b"ggml", "GGML"),
+    (4, b"TFL3", "TFLite"),
 )
-_GLOBAL = re.compile(rb"c[A-Za-z_][\w.]{0,80}\n[A-Za-z_][\w.]{0,80}\n")
-
-
-def is_pickle(head: bytes) -> bool:
-    r"""Return whether bytes begin like a pickle of any protocol; nothing is run.
-
-    Example:
-        >>> import pickle
-        >>> is_pickle(pickle.dumps([1, 2])), is_pickle(b"(notes)")
-        (True, False)
-    """
-    if len(head) >= 2 and head[0] == 0x80 and head[1] <= 5:
-        return _ops(head[2:]) >= 1
-    if not head or head[:1] not in b"(]}c\x88\x89KMIFSVUTNLldBCXJG":
-        return False
-    stop = head.find(b".")
-    if stop < 0:
-        return False
-    return bool(_GLOBAL.search(head[:4096])) and _ops(head) >= 2
-
-
-def _ops(body: bytes) -> int:
-    """Count the opcodes that disassemble before the bytes end or make no sense."""
-    count = 0
-    try:
-        for _code, _argument, _position in pickletools.genops(io.BytesIO(body)):
-            count += 1
-            if count >= 64:
-                break
-    except Exception:  # noqa: BLE001 - the disassembler fails in many ways on what is no pickle
-        return count
-    return count
+_MORE = 4 * 1024 * 1024
 
 
 def _finding(rule: str, shown: str, message: str, severity: Severity) -> ScanFinding:
@@ -142,10 +110,12 @@ def examine_head(head: bytes, shown: str) -> Iterator[ScanFinding]:
             Severity.CRITICAL if disguised and suffix in ALLOWED else Severity.HIGH,
         )  # fmt: skip
         return
-    if head.startswith(b"\x93NUMPY") and re.search(rb"'descr':\s*(?:'\|O|\[.*'\|O)", head[:2048]):
-        yield _finding("pickle", shown, "NumPy array of objects: pickled inside", Severity.HIGH)
+    if is_object_array(head):
+        yield _finding(
+            "pickle", shown, "NumPy array of objects, or of a type not said plainly", Severity.HIGH
+        )
         return
-    known = next((name for magic, name in _MAGIC if head.startswith(magic)), None)
+    known = next((name for at, magic, name in _MAGIC if head.startswith(magic, at)), None)
     if known and suffix not in REFUSED:
         yield _finding(
             "refused-format",
@@ -153,7 +123,7 @@ def examine_head(head: bytes, shown: str) -> Iterator[ScanFinding]:
             f"{known} data in a {suffix or 'nameless'} file",
             Severity.MEDIUM,
         )
-    elif suffix in REFUSED:
+    elif suffix in REFUSED or shown.endswith("saved_model.pb"):
         yield _finding("refused-format", shown, f"{suffix} is not on the list", Severity.HIGH)
 
 
@@ -166,6 +136,10 @@ def examine(
     passes.
     """
     suffix = PurePosixPath(shown).suffix.lower()
+    if goes_on(head):
+        handle.seek(0)
+        head = handle.read(_MORE)
+        handle.seek(0)
     pickled = list(examine_head(head, shown))
     if pickled:
         yield from pickled

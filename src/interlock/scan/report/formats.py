@@ -12,7 +12,16 @@ from xml.sax.saxutils import escape, quoteattr
 
 from interlock.scan.finding import Report, ScanFinding, Severity, printable
 
-__all__ = ["FORMATS", "summary_line", "to_gitlab", "to_json", "to_junit", "to_sarif", "to_text"]
+__all__ = [
+    "FORMATS",
+    "note_lines",
+    "summary_line",
+    "to_gitlab",
+    "to_json",
+    "to_junit",
+    "to_sarif",
+    "to_text",
+]
 
 
 def _fingerprint(finding: ScanFinding, ordinal: int) -> str:
@@ -79,6 +88,30 @@ def summary_line(report: Report) -> str:
     return "; ".join(parts)
 
 
+def note_lines(report: Report) -> list[str]:
+    """Say in a line each what was not, or not wholly, looked into.
+
+    Example:
+        >>> note_lines(Report(binary=2))[0][:25]
+        'note: 2 binary file(s): r'
+    """
+    lines = []
+    for note in report.notes:
+        detail = f" ({printable(note.detail)})" if note.detail else ""
+        lines.append(f"note: {printable(note.path, 400)}: {note.reason}{detail}")
+    lines += [f"note: looked at {printable(line, 400)}" for line in report.covered]
+    for name, count in sorted(report.excluded.items()):
+        lines.append(f"note: {count} folder(s) named {name} excluded; --all looks inside")
+    if report.binary:
+        lines.append(
+            f"note: {report.binary} binary file(s): rules of tokens with a prefix or checksum were "
+            "tried, rules that go by a name beside the value were not"
+        )
+    if report.failure is not None:
+        lines.append(f"note: FAILED, the rest is here: {printable(str(report.failure), 400)}")
+    return lines
+
+
 def to_text(report: Report, least: Severity = Severity.NOTE, *, colour: bool = False) -> str:
     """Return the report for a person: each finding with its line and its fix, notes, a summary."""
     paint: Callable[[str, str], str] = (
@@ -94,13 +127,7 @@ def to_text(report: Report, least: Severity = Severity.NOTE, *, colour: bool = F
             lines.append(f"    | {item.excerpt}")
         lines.append(f"    why: {item.why}")
         lines.append(f"    fix: {item.fix}")
-    for note in report.notes:
-        detail = f" ({printable(note.detail)})" if note.detail else ""
-        lines.append(paint("2", f"note: {printable(note.path, 400)}: {note.reason}{detail}"))
-    for name, count in sorted(report.excluded.items()):
-        lines.append(
-            paint("2", f"note: {count} folder(s) named {name} excluded; --all looks inside")
-        )
+    lines += [paint("2", line) for line in note_lines(report)]
     lines.append(summary_line(report))
     return "\n".join(lines) + "\n"
 
@@ -113,8 +140,11 @@ def to_json(report: Report, least: Severity = Severity.NOTE) -> str:
         "tool": {"name": "interlock", "version": version("interlock")},
         "findings": [_plain(f, mark) for f, mark in _numbered(chosen)],
         "notes": [{"path": n.path, "reason": n.reason, "detail": n.detail} for n in report.notes],
+        "covered": report.covered,
         "excluded": report.excluded,
         "files": report.files,
+        "binary": report.binary,
+        "failure": None if report.failure is None else str(report.failure),
         "bytes": report.bytes,
         "seconds": round(report.seconds, 3),
         "cpu_seconds": round(report.cpu_seconds, 3),
@@ -190,6 +220,15 @@ def to_sarif(report: Report, least: Severity = Severity.NOTE) -> str:
         }
         for n in report.notes
     ]
+    whole = note_lines(
+        Report(
+            covered=report.covered,
+            excluded=report.excluded,
+            binary=report.binary,
+            failure=report.failure,
+        )
+    )
+    notes += [{"level": "note", "message": {"text": line.removeprefix("note: ")}} for line in whole]
     run = {
         "tool": {
             "driver": {
@@ -200,7 +239,7 @@ def to_sarif(report: Report, least: Severity = Severity.NOTE) -> str:
         },
         "invocations": [
             {
-                "executionSuccessful": not report.interrupted,
+                "executionSuccessful": not report.interrupted and report.failure is None,
                 "toolExecutionNotifications": notes,
             }
         ],
@@ -245,13 +284,15 @@ def to_junit(report: Report, least: Severity = Severity.NOTE) -> str:
     ]
     if not cases:
         cases = [f'  <testcase classname="interlock.scan" name="{report.files} files"/>']
+    remarks = "\n".join(note_lines(report))
+    said = [f"  <system-out>{escape(_xml(remarks))}</system-out>"] if remarks else []
     head = (
         f'<testsuite name="interlock scan" tests="{len(cases)}" failures="{len(active)}" '
         f'errors="0" time="{report.seconds:.3f}">'
     )
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
-        + "\n".join([head, *cases, "</testsuite>"])
+        + "\n".join([head, *cases, *said, "</testsuite>"])
         + "\n"
     )
 

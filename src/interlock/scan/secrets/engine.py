@@ -5,13 +5,14 @@ from __future__ import annotations
 import bisect
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from interlock.scan.secrets.anchors import AnchorSet
 from interlock.scan.secrets.checks import CHECKS, entropy
 from interlock.scan.secrets.placeholder import is_placeholder
 from interlock.scan.secrets.ruleset import SecretRule, builtin_rules
+from interlock.scan.secrets.views import TRIGGERS, views
 
 __all__ = ["BLOCK_BYTES", "Engine", "Match", "default_engine"]
 
@@ -24,7 +25,11 @@ _NAME = re.compile(rb"[\w.\-]{1,40}$")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """Where a secret is: offsets into the scanned bytes, and which rule says so."""
+    """Where a secret is: offsets into the scanned bytes, and which rule says so.
+
+    `secret` is the value as a program would read it: escapes decoded, folded lines joined. The
+    bytes from `start` to `end` are how it was written.
+    """
 
     rule: SecretRule
     start: int
@@ -35,13 +40,13 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """A match in a stream: absolute line, column, and the line it stands on."""
+    """A match in a stream: absolute line, column, the line it stands on and where in that."""
 
     match: Match
     line: int
     column: int
     text: bytes
-    offset: int
+    inside: int
 
 
 class Engine:
@@ -66,13 +71,36 @@ class Engine:
         for number, rule in enumerate(self.rules):
             for anchor in rule.anchors:
                 self._by_anchor.setdefault(anchor, []).append(number)
-        self._anchors = AnchorSet(self._by_anchor)
+        self._anchors = AnchorSet([*self._by_anchor, *TRIGGERS])
+        # random bytes hold every short literal: in binary files look for what can be reported
+        self._binary = AnchorSet(a for rule in self.rules if rule.binary for a in rule.anchors)
 
     def scan(self, block: bytes, *, binary: bool = False) -> list[Match]:
-        """Return the secrets in one block, in order, none overlapping another."""
+        """Return the secrets in one block, in order, none overlapping another.
+
+        Text is looked at as it stands and with escapes, invisible characters and folds undone.
+        """
+        places: list[int] = []
+        found = self._matches(block, places, binary=binary)
+        if places and not binary:
+            for view in views(block, places):
+                for match in self._matches(view.data, [], binary=False):
+                    span = view.span(match.start, match.end)
+                    if span is not None:
+                        found.append(replace(match, start=span[0], end=span[1]))
+        return _best(found)
+
+    def places(self, block: bytes) -> list[int]:
+        """Return where a literal of any rule stands."""
+        return [at for at, anchor in self._anchors.find(block) if anchor in self._by_anchor]
+
+    def _matches(self, block: bytes, places: list[int], *, binary: bool) -> list[Match]:
         regions: dict[int, list[list[int]]] = {}
         found: list[Match] = []
-        for offset, anchor in self._anchors.find(block):
+        for offset, anchor in (self._binary if binary else self._anchors).find(block):
+            if anchor not in self._by_anchor:
+                places.append(offset)
+                continue
             for number in self._by_anchor[anchor]:
                 rule = self.rules[number]
                 if binary and not rule.binary:
@@ -93,7 +121,7 @@ class Engine:
             rule = self.rules[number]
             for low, high in spans:
                 found.extend(self._try(rule, block, low, high))
-        return _best(found)
+        return found
 
     def _try(self, rule: SecretRule, block: bytes, low: int, high: int) -> Iterator[Match]:
         position = low
@@ -158,12 +186,13 @@ class Engine:
                 begin = newlines[index - 1] + 1 if index else line_start - base
                 stop = buffer.find(b"\n", match.start)
                 stop = len(buffer) if stop < 0 else stop
+                first = max(begin, 0, match.start - 200)
                 yield Located(
                     match,
                     lines + index,
                     match.start - begin + 1,
-                    buffer[max(begin, 0, match.start - 200) : min(stop, match.end + 200)],
-                    base + match.start,
+                    buffer[first : min(stop, match.end + 200)],
+                    match.start - first,
                 )
             if not last:
                 cut = len(buffer) - _TAIL

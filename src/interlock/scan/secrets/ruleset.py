@@ -19,7 +19,10 @@ __all__ = ["SecretRule", "builtin_rules", "load_rules"]
 
 _QUOTE = r"""(?:[bruf]?\\{0,3}["'`]{1,3})?"""
 _TYPED = r"\s{0,3}:\s{0,3}(?:str|bytes|string|Optional\[str\])\s{0,3}=\s{0,3}"
-_EQUALS = r"=>|:=|={1,2}|:|%3[Dd]"
+# the last: {name: TOKEN, value: ...} of containers and templates
+_EQUALS = r"=>|:=|={1,2}|:|%3[Dd]|,?\s{1,40}+[\"']?value[\"']?\s{0,3}[:=]"
+# space after it, or the value in the next line, however deep
+_AFTER = r"(?:\s{0,8}|[ \t]{0,4}\r?\n[ \t]{0,120}+)"
 
 #: What `${NAME}` stands for inside an expression.
 MACROS = {
@@ -29,12 +32,12 @@ MACROS = {
     "E": r"(?![A-Za-z0-9+/=_\-])",
     # between a name and its value: assignment, call, header, flag or plain space
     "LOOSE": (
-        rf"\\{{0,3}}[\"'`\])]{{0,3}}(?:{_TYPED}|\s{{0,8}}(?:{_EQUALS}|,|\()\s{{0,8}}|"
+        rf"\\{{0,3}}[\"'`\])]{{0,3}}(?:{_TYPED}|\s{{0,8}}(?:{_EQUALS}|,|\(){_AFTER}|"
         rf"\s{{1,4}}(?:is\s{{1,2}})?)[\[({{]?{_QUOTE}(?:(?:bearer|apikey|basic|token)\s{{1,3}})?"
     ),
     # an assignment only
     "ASSIGN": (
-        rf"\\{{0,3}}[\"'`\]]{{0,3}}(?:{_TYPED}|\s{{0,8}}(?:{_EQUALS})\s{{0,8}}|"
+        rf"\\{{0,3}}[\"'`\]]{{0,3}}(?:{_TYPED}|\s{{0,8}}(?:{_EQUALS}){_AFTER}|"
         rf"(?<=[\"']),\s{{0,3}}(?=[\"'])){_QUOTE}"
     ),
     # an assignment whose value is quoted

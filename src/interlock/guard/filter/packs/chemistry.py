@@ -257,7 +257,17 @@ def _texts(fields: Mapping[str, Any], settings: ChemistrySettings) -> list[Any]:
 
 
 def assess_all(texts: list[Any], settings: ChemistrySettings) -> list[dict[str, Any]]:
-    """Return the facts of all molecules: RDKit in a confined child, then the model."""
+    """Return the facts of all molecules: RDKit in a confined child, then the model.
+
+    A generator repeats itself; each different molecule is assessed once.
+    """
+    keys = [msgspec.json.encode(text) for text in texts]
+    different = dict(zip(keys, texts, strict=True))
+    known = dict(zip(different, _assess(list(different.values()), settings), strict=True))
+    return [known[key] for key in keys]
+
+
+def _assess(texts: list[Any], settings: ChemistrySettings) -> list[dict[str, Any]]:
     want = {
         "format": settings.format,
         "strain": settings.max_strain_kcal_per_atom is not None,

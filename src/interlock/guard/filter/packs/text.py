@@ -57,6 +57,8 @@ _PII: dict[str, str] = {
     "phone": r"(?:\+|\b00)\d{1,3}[ .-]?(?:\(?\d{1,4}\)?[ .-]?){2,5}\d{2,4}\b",
     "ipv4": r"\b(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)\b",
 }
+#: What presidio finds that is no datum of a person; `forbidden` can refuse it.
+_NOT_PERSONAL = frozenset({"URL", "DATE_TIME"})
 _INVISIBLE = dict.fromkeys([*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2065),
                             0xFEFF, 0x00AD, 0x180E, *range(0xE0000, 0xE0080)])  # fmt: skip
 
@@ -72,7 +74,9 @@ class TextSettings(Settings, frozen=True, kw_only=True):
         forbidden: RE2 patterns, by name, that may not occur (on folded text).
         schema: JSON Schema that the text, read as JSON, must fit.
         pii: kinds refused in the output: email, card, iban, us-ssn, phone, ipv4.
-        presidio: also ask presidio-analyzer (needs the `pii` extra and its language model).
+        presidio: also ask presidio-analyzer (needs the `pii` extra).
+        presidio_model: an installed spaCy model, to find names and places too; null for
+            presidio's pattern recognisers alone. Nothing is downloaded.
         injection: refuse the markers of prompt injection in the input.
         on_fail: what a violation leads to.
     """
@@ -87,6 +91,7 @@ class TextSettings(Settings, frozen=True, kw_only=True):
         "email", "card", "iban", "us-ssn",
     )  # fmt: skip
     presidio: bool = False
+    presidio_model: str | None = None
     injection: bool = True
     on_fail: Literal["block", "fallback", "hold"] = "block"
 
@@ -178,7 +183,9 @@ class TextControl(Control):
         inputs = _listed(fields.get(settings.input_field)) if settings.input_field else []
         evidence: dict[str, Any] = {"texts": texts, "inputs": inputs}
         if settings.presidio:
-            evidence["presidio"] = [_presidio(t) for t in texts if isinstance(t, str)]
+            evidence["presidio"] = [
+                _presidio(t, settings.presidio_model) for t in texts if isinstance(t, str)
+            ]
         return evidence
 
     def decide(self, job: Job, settings: TextSettings, evidence: Evidence) -> Verdict:
@@ -232,23 +239,37 @@ def _injections(text: Any, max_chars: int) -> Iterator[str]:
 
 
 @cache
-def _engine() -> Any:
+def _engine(model: str | None) -> Any:
+    """Return presidio on an installed model, or on a blank tokenizer; it would download one."""
     try:
+        import spacy
+        import tldextract
         from presidio_analyzer import AnalyzerEngine
+        from presidio_analyzer.nlp_engine import SpacyNlpEngine
 
-        return AnalyzerEngine()
-    except (ImportError, OSError, SystemExit) as error:
+        pipeline = spacy.blank("en") if model is None else spacy.load(model)
+    except (ImportError, OSError) as error:
         raise SetupError(
             "presidio or its language model is not installed",
             code="extra-missing",
             got=f"{type(error).__name__}: {error}",
-            expected="presidio-analyzer with a spaCy model",
-            fix="pip install 'interlock[pii]' and a spaCy model, or set presidio: false",
+            expected="presidio-analyzer, and the spaCy model that presidio_model names",
+            fix="pip install 'interlock[pii]'; leave presidio_model out for patterns alone",
         ) from error
+    # The list of public suffixes comes from the wheel, not from the network.
+    tldextract.tldextract.TLD_EXTRACTOR = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
+    engine: Any = SpacyNlpEngine(models=[{"lang_code": "en", "model_name": model or "blank"}])
+    engine.nlp = {"en": pipeline}
+    return AnalyzerEngine(nlp_engine=engine, supported_languages=["en"])
 
 
-def _presidio(text: str) -> list[str]:
+def _presidio(text: str, model: str | None) -> list[str]:
+    visible = unicodedata.normalize("NFKC", text.translate(_INVISIBLE))
+    results = _engine(model).analyze(text=visible, language="en")
     found: Mapping[str, None] = dict.fromkeys(
-        r.entity_type for r in _engine().analyze(text=text, language="en") if r.score >= 0.5
+        # A recogniser that matches any digits says so with a low score.
+        r.entity_type
+        for r in results
+        if r.score >= 0.5 and r.entity_type not in _NOT_PERSONAL
     )
     return sorted(found)

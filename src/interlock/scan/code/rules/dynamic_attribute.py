@@ -45,9 +45,9 @@ class DynamicAttribute:
     def _import(self, module: Module, call: ast.Call, name: str) -> Iterator[Hit]:
         first = call.args[0]
         text = module.text_of(first)
-        if text is not None and not isinstance(first, ast.Constant):
+        if text is not None and not isinstance(module.value(first), ast.Constant):
             yield module.hit(call, f"{name} of a name in pieces: {text!r}")
-        elif text in _MODULES and name == "__import__":
+        elif text in _MODULES and (name == "__import__" or not isinstance(first, ast.Constant)):
             yield module.hit(call, f"{name}({text!r}) hides an import")
 
     def _getattr(self, module: Module, call: ast.Call) -> Iterator[Hit]:

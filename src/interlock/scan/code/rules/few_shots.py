@@ -14,6 +14,7 @@ __all__ = ["FewShots"]
 #: Below this the standard error of a probability near one half is over five points.
 LEAST = 100
 _CALLS = {"run", "execute", "sample", "device", "qnode", "Sampler", "SamplerV2", "run_sampler"}
+_MAKERS = {"device", "qnode", "Sampler", "SamplerV2"}  # their results are used elsewhere
 _SDKS = {"qiskit", "qiskit_aer", "qiskit_ibm_runtime", "pennylane", "cirq", "braket", "interlock"}
 _STATS = {"get_counts", "expval", "mean", "histogram", "plot_histogram", "probabilities", "counts",
           "result_distribution", "measurement_counts", "std", "var"}  # fmt: skip
@@ -33,15 +34,19 @@ class FewShots:
         """Yield the runs."""
         if not module.roots & _SDKS:
             return
-        used = {n.attr for n in module.nodes if isinstance(n, ast.Attribute)} | {
-            n.id for n in module.nodes if isinstance(n, ast.Name)
+        places = {
+            module.scope(node)
+            for node in module.nodes
+            if getattr(node, "attr", None) in _STATS or getattr(node, "id", None) in _STATS
         }
-        if not used & _STATS:
+        if not places:
             return
         for call in module.calls:
             last = module.name(call.func).rpartition(".")[2] or getattr(call.func, "attr", "")
             shots = module.keyword(call, "shots") or module.keyword(call, "repetitions")
             count = module.number(shots)
-            if last in _CALLS and count is not None and 1 < count < LEAST:
+            scope = module.scope(call)
+            near = last in _MAKERS or scope in places or isinstance(scope, ast.Module)
+            if near and last in _CALLS and count is not None and 1 < count < LEAST:
                 error = 0.5 / count**0.5
                 yield module.hit(call, f"{count} shots: standard error up to {error:.2f}")

@@ -18,6 +18,8 @@ _ALWAYS = {
     "pandas.read_pickle", "sklearn.externals.joblib.load", "jsonpickle.decode",
     "torch.jit.load", "pickle5.load", "pickle5.loads", "compress_pickle.load",
 }  # fmt: skip
+_LOADS = {f"{owner}.loads" for owner in ("pickle", "_pickle", "dill", "cloudpickle", "marshal")}
+_DUMPS = {name.removesuffix("loads") + "dumps" for name in _LOADS}
 _YAML = {"yaml.load", "yaml.load_all"}
 _YAML_SAFE = {"SafeLoader", "CSafeLoader", "BaseLoader", "CBaseLoader"}
 _YAML_BAD = {"yaml.unsafe_load", "yaml.unsafe_load_all", "yaml.full_load", "yaml.full_load_all"}
@@ -26,6 +28,7 @@ _KERAS = {
     "tensorflow.keras.models.load_model",
     "keras.saving.load_model",
 }
+_TORCH = {"torch.load", "torch.serialization.load"}
 _QPY = {"qiskit.qpy.load", "qpy.load"}
 
 
@@ -55,9 +58,11 @@ class UnsafeLoad:
                 yield module.hit(call, f"{name}: {reason}")
 
     def _reason(self, module: Module, call: ast.Call, name: str) -> str | None:
+        if name in _LOADS and call.args and module.made_by(call.args[0], _DUMPS):
+            return None  # bytes this program made itself, a copy
         if name in _ALWAYS:
             return "runs code the file holds"
-        if name == "torch.load" and not _is(module.keyword(call, "weights_only"), True):
+        if name in _TORCH and not _is(module.keyword(call, "weights_only"), True):
             return "weights_only=True is not set"
         if name == "numpy.load":
             flag = module.keyword(call, "allow_pickle")

@@ -20,15 +20,16 @@ _GLOBAL = {
     "numpy.random": (
         {"rand", "randn", "randint", "random", "choice", "shuffle", "permutation", "normal",
          "uniform"},
-        {"numpy.random.seed"},
+        {"numpy.random.seed", "numpy.random.set_state"},
     ),
     "random": (
         {"random", "randint", "choice", "shuffle", "sample", "uniform", "gauss", "choices"},
-        {"random.seed"},
+        {"random.seed", "random.setstate"},
     ),
     "torch": (
         {"rand", "randn", "randint", "randperm", "normal"},
-        {"torch.manual_seed", "torch.seed"},
+        {"torch.manual_seed", "torch.seed", "torch.random.manual_seed", "torch.random.seed",
+         "torch.set_rng_state"},
     ),
 }  # fmt: skip
 

@@ -1,0 +1,132 @@
+"""Qiskit gates that are no standard gates: definition, matrix and name have to be one gate.
+
+Simulators take the matrix where a gate has one, Aer takes many gates by their names, and
+transpilers and the canonical form take the definition.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from interlock.circuits.canonical import Operation
+from interlock.circuits.faces import FACE_QUBITS, agree, disagree, of_sdk, patched
+from interlock.circuits.gates import ALIASES, GATES
+from interlock.circuits.matrices import gate_matrix
+from interlock.errors import InputError
+
+__all__ = ["hold", "hold_standard"]
+
+_NAMES = {**{name: name for name in GATES}, **ALIASES}
+_METHODS = ("__array__", "to_matrix", "definition", "_define")
+#: Names that Aer runs by themselves, whatever the definition says. The vocabulary's are compared.
+_NATIVE = frozenset({
+    "diagonal", "initialize", "kraus", "mcp", "mcphase", "mcr", "mcrx", "mcry", "mcrz", "mcswap",
+    "mcsx", "mcu", "mcu1", "mcu2", "mcu3", "mcx", "mcx_gray", "mcy", "mcz", "multiplexer", "pauli",
+    "quantum_channel", "qerror_loc", "roerror", "store", "superop", "unitary",
+})  # fmt: skip
+_AT = (0.371, 1.142, 2.885, 0.713, 1.979)
+
+
+def hold_standard(op: Any) -> None:
+    """Refuse an object in a block or a definition that only passes for a standard gate.
+
+    A circuit's own standard gates are made anew when it is copied; those inside are not.
+    """
+    kind = getattr(op, "base_class", type(op))
+    if not of_sdk(kind, "qiskit") or patched(op, _METHODS):
+        raise disagree(op.name, f"a {kind.__qualname__} in place of the standard gate")
+
+
+def hold(
+    op: Any, wires: Sequence[int], steps: Sequence[Operation], again: Callable[[Any], Any] | None
+) -> None:
+    """Hold a gate to the steps its definition was read as.
+
+    Args:
+        op: the gate.
+        wires: its qubits.
+        steps: what was read.
+        again: reads the definition of another gate on the same wires; None where the gate has just
+            made its own.
+
+    Raises:
+        InputError: `circuit-two-faces`.
+    """
+    method = patched(op, _METHODS)
+    library = _from_library(op) and method is None
+    if library and again is not None:
+        fresh = op.to_mutable() if hasattr(op, "to_mutable") else copy.copy(op)
+        fresh._definition = None
+        if list(again(fresh)) != list(steps):
+            raise disagree(op.name, f"a {type(op).__name__} with another definition")
+    if method in ("definition", "_define"):
+        raise disagree(op.name, f"{method} of its own")
+    symbols = sorted(
+        {s for p in op.params for s in getattr(p, "parameters", ())}, key=lambda s: str(s.name)
+    )
+    numbers = {s: 0.371 + 0.477 * i % 2.9 for i, s in enumerate(symbols)}
+    values = {s.name: v for s, v in numbers.items()}
+    bound = [p.bind(numbers, allow_unknown_parameters=True).numeric()
+             if hasattr(p, "bind") else p for p in op.params]  # fmt: skip
+    _hold_name(op, bound, wires, steps, values)
+    # Qiskit's own classes make definition and matrix from the same data.
+    if not library and (hasattr(op, "__array__") or _own_matrix(op)):
+        agree(op.name, steps, wires, _matrix(op, bound, len(wires)), values)
+
+
+def _from_library(op: Any) -> bool:
+    """Whether the class is one of Qiskit's own that make their definition themselves."""
+    from qiskit.circuit import ControlledGate, Gate, Instruction
+
+    kind = getattr(op, "base_class", type(op))
+    return kind not in (ControlledGate, Gate, Instruction) and of_sdk(kind, "qiskit")
+
+
+def _hold_name(
+    op: Any, bound: Sequence[Any], wires: Sequence[int], steps: Sequence[Operation], values: Any
+) -> None:
+    """Hold a gate to what its name says, where a simulator runs gates by that name."""
+    name = str(op.name)
+    if name in _NAMES:
+        try:
+            wanted = gate_matrix(_NAMES[name], [float(p) for p in bound])
+        except (TypeError, ValueError):
+            wanted = None
+        agree(name, steps, wires, wanted, values)
+    elif _from_library(op) and str(type(op).__module__).startswith("qiskit.circuit.library."):
+        return
+    elif name in ("mcx", "mcx_gray") and len(wires) <= FACE_QUBITS:
+        size = 2 ** len(wires)
+        order = np.arange(size)
+        order[[size // 2 - 1, size - 1]] = size - 1, size // 2 - 1
+        agree(name, steps, wires, np.eye(size)[order], values)
+    elif name in _NATIVE or name.startswith(("save_", "set_")):
+        raise disagree(name, "a custom gate with a name that simulators run by themselves")
+
+
+def _own_matrix(op: Any) -> bool:
+    from qiskit.circuit import Gate
+
+    found = getattr(type(op), "to_matrix", None)
+    return "to_matrix" in vars(op) or (found is not None and found is not Gate.to_matrix)
+
+
+def _matrix(op: Any, bound: Sequence[Any], width: int) -> Any:
+    if width > FACE_QUBITS:
+        raise disagree(op.name, f"{width} qubits")
+    try:
+        if any(hasattr(p, "bind") for p in op.params):
+            op = copy.deepcopy(op)
+            op.params = list(bound)
+        matrix = op.to_matrix()
+        if hasattr(op, "__array__") and not np.allclose(op.__array__(), matrix, atol=1e-6):
+            raise disagree(op.name, "two different matrices")
+    except InputError:
+        raise
+    except Exception as error:
+        raise disagree(op.name, f"{type(error).__name__}: {error}") from error
+    return matrix

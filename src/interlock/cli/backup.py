@@ -1,0 +1,29 @@
+"""`interlock backup`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("home", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path))
+def command(home: Path, file: Path) -> int:
+    """Write everything of HOME into FILE: databases, keys, heads, credentials, certificates.
+
+    HOME may be in use. The ledger in the copy is checked before FILE appears. FILE holds keys:
+    seal it with `interlock envelope seal` before it leaves the machine, and keep its SHA-256
+    elsewhere.
+    """
+    from interlock.crypto.kek import provider_of
+    from interlock.ledger.backup import backup
+
+    digest, report = backup(home, file)
+    click.echo(f"wrote {file}: ledger of {report.size} entries, {report.checkpoints} heads checked")
+    click.echo(f"sha256 {digest}")
+    keeper = provider_of(home / "keys").name
+    if keeper != "file":
+        click.echo(f"note   the key-encryption key is not in it; it is kept by: {keeper}")
+    return 0

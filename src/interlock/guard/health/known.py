@@ -1,0 +1,178 @@
+"""How far a device's figures lie from known answers: the record the combined interval rests on.
+
+`learn` runs circuits with known answers and keeps one score a figure. A device without a record of
+its own is given the scores of simulated devices that ship with the package.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from interlock.guard.health.evidence_store import store_of
+from interlock.guard.stats.uncertainty import (
+    KINDS,
+    conformal_bounds,
+    kind_of,
+    scale_of,
+    score,
+    shot_sd,
+)
+
+if TYPE_CHECKING:
+    from qiskit.circuit import QuantumCircuit
+
+    from interlock.backends.calibration import Calibration
+
+__all__ = ["bounds_for", "known_circuit", "learn", "scores_of"]
+
+#: Scores of a kind that a device must have before they are used instead of the shipped ones.
+LEAST = 100
+#: Scores of a kind that are kept.
+KEPT = 2000
+#: Most frequent outcomes of a circuit that are scored, as the interval control reports them.
+TOP = 8
+
+
+def bounds_for(
+    home: Path, device: str, confidence: float
+) -> tuple[dict[str, tuple[float, float]], str]:
+    """Return the score bounds of each kind of figure, and where they come from.
+
+    Args:
+        home: folder of the ledger, state and keys.
+        device: name of the device.
+        confidence: of the intervals.
+    """
+    own = store_of(home).scores(device)
+    made: dict[str, tuple[float, float]] = {}
+    used = 0
+    for kind in KINDS:
+        rows = own.get(kind, [])
+        if len(rows) >= LEAST:
+            made[kind] = conformal_bounds(rows, confidence)
+            used += 1
+        else:
+            made[kind] = _shipped_bounds(kind, confidence)
+    return made, {0: "shipped", len(KINDS): "device"}.get(used, "device and shipped")
+
+
+@cache
+def _shipped() -> dict[str, list[float]]:
+    text = resources.files("interlock.guard.health").joinpath("known.json").read_bytes()
+    return msgspec.json.decode(text, type=dict[str, list[float]])
+
+
+@cache
+def _shipped_bounds(kind: str, confidence: float) -> tuple[float, float]:
+    """Quantiles of the shipped scores, kept as evenly spaced quantiles."""
+    points = _shipped()[kind]
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(points, (tail, 1 - tail))
+    return float(low), float(high)
+
+
+def scores_of(
+    counts: Mapping[str, int], truth: Mapping[str, float], success: float
+) -> list[tuple[str, float]]:
+    """Return (kind, score) of the most frequent outcomes of one circuit.
+
+    Args:
+        counts: of one register.
+        truth: noiseless probabilities.
+        success: predicted success of the circuit.
+    """
+    shots = sum(counts.values())
+    width = len(next(iter(counts), ""))
+    rest = 0.5**width
+    made = []
+    for bits, count in sorted(counts.items(), key=lambda kv: (-kv[1], kv[0]))[:TOP]:
+        value = count / shots
+        size = scale_of(value, shot_sd(value, shots), success, rest).physical
+        made.append((kind_of(value, success, rest), score(value, truth.get(bits, 0.0), size, rest)))
+    return made
+
+
+def known_circuit(width: int, rng: np.random.Generator) -> QuantumCircuit:
+    """Return a random circuit of this width whose answer is easily computed, with measurements.
+
+    A third have half turns only and a third quarter turns mostly, so that answers near 0 and 1 are
+    among them.
+    """
+    from qiskit.circuit import QuantumCircuit
+
+    made = QuantumCircuit(width)
+    sharp = (1.0, 0.8, 0.0)[int(rng.integers(3))]
+    for _ in range(int(rng.integers(1, 5))):
+        for qubit in range(width):
+            angle = float(rng.uniform(-math.pi, math.pi))
+            if rng.random() < sharp:
+                angle = float(rng.integers(0, 3)) * math.pi / (1 if sharp == 1.0 else 2)
+            made.ry(angle, qubit)
+        for qubit in range(width - 1):
+            if rng.random() < 0.7:
+                made.cx(qubit, qubit + 1)
+    made.measure_all()
+    return made
+
+
+def learn(
+    sampler: Any,
+    calibration: Calibration,
+    target: Any,
+    home: Path,
+    *,
+    circuits: int = 60,
+    shots: int = 1000,
+    rng: np.random.Generator | int | None = None,
+) -> dict[str, int]:
+    """Run circuits with known answers and add their scores to the device's record.
+
+    Args:
+        sampler: runs Qiskit circuits.
+        calibration: in force; the record is kept under its device's name.
+        target: what to compile for.
+        home: folder of the ledger, state and keys.
+        circuits: how many, of 2 to 5 qubits.
+        shots: of each.
+        rng: which circuits.
+
+    Returns:
+        How many scores of each kind were added.
+    """
+    from qiskit import transpile
+    from qiskit.quantum_info import Statevector
+
+    from interlock.circuits.qiskit_adapter import from_qiskit
+    from interlock.guard.health.esp import predict
+
+    random = np.random.default_rng(rng)
+    logical = [
+        known_circuit(int(random.integers(2, min(5, calibration.num_qubits) + 1)), random)
+        for _ in range(circuits)
+    ]
+    native = [
+        transpile(c, target, optimization_level=1, seed_transpiler=int(random.integers(2**31)))
+        for c in logical
+    ]
+    results = sampler.run([(c, None, shots) for c in native]).result()
+    rows: list[tuple[str, float]] = []
+    for ideal, isa, result in zip(logical, native, results, strict=True):
+        success = predict(from_qiskit(isa), calibration).success
+        if success is None:
+            continue
+        bare = ideal.remove_final_measurements(inplace=False)
+        truth = Statevector(bare).probabilities_dict()
+        rows += scores_of(result.data.meas.get_counts(), truth, success)
+    return store_of(home).add_scores(calibration.device, _finite(rows), KEPT)
+
+
+def _finite(rows: Iterable[tuple[str, float]]) -> list[tuple[str, float]]:
+    return [(kind, value) for kind, value in rows if math.isfinite(value)]

@@ -1,0 +1,475 @@
+"""Guarded Braket devices: ordinary tasks and results, with the receipt in `result.interlock`."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from braket.circuits import Circuit, Observable
+from braket.devices import Device
+from braket.ir.openqasm import Program as OpenQASMProgram
+from braket.task_result import AdditionalMetadata, TaskMetadata
+from braket.tasks import GateModelQuantumTaskResult, QuantumTask
+from braket.tasks.quantum_task_batch import QuantumTaskBatch
+
+from interlock.circuits.braket_adapter import from_braket
+from interlock.errors import InputError
+from interlock.guard.control import Program
+from interlock.guard.hooks import Options
+from interlock.guard.hooks.common import (
+    Guarded,
+    answered,
+    baseline,
+    classical,
+    counted,
+    decoder,
+    expanded,
+    unknown_object,
+    wrong_result,
+)
+from interlock.guard.result import Estimates, Result, Samples
+from interlock.guard.service import Released
+
+__all__ = ["GuardedDevice", "wrap"]
+
+
+def wrap(target: Any, options: Options) -> Any:
+    """Return a guarded device.
+
+    Raises:
+        InputError: it is no device.
+    """
+    if isinstance(target, Device):
+        return GuardedDevice(target, options)
+    raise unknown_object(target, "a braket.devices.Device, such as LocalSimulator()")
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One task of a job.
+
+    Attributes:
+        native: what the device gets.
+        circuit: the same as Braket's own circuit.
+        inputs: values of the free parameters.
+        program: the same for the guard.
+    """
+
+    native: Any
+    circuit: Any
+    inputs: dict[str, float]
+    program: Program
+
+    @property
+    def shots(self) -> int:
+        return self.program.shots
+
+
+class GuardedDevice(Guarded, Device):
+    """A device whose every task goes the guarded path; a batch is one job."""
+
+    def __init__(self, inner: Any, options: Options) -> None:
+        super().__init__(inner, options)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or "_inner" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        value = getattr(self._inner, name)
+        if not callable(value):
+            return value
+        raise AttributeError(f"{name!r} would go round the guard: use run or run_batch")
+
+    name = property(lambda self: self._inner.name)
+    status = property(lambda self: self._inner.status)
+    properties = property(lambda self: self._inner.properties)
+
+    def run(
+        self,
+        task_specification: Any,
+        *positional: Any,
+        shots: Any = None,
+        inputs: Any = None,
+        **options: Any,
+    ) -> GuardedTask:
+        """Submit a circuit; see the device's own `run`. Refusals are raised by `result()`."""
+        names = ("s3_destination_folder", "shots") if _cloud(self._inner) else ("shots", "inputs")
+        given = _named(names, positional) | options
+        shots, inputs = given.pop("shots", shots), given.pop("inputs", inputs)
+        asked = [_asked(self._inner, task_specification, shots, inputs)]
+        return GuardedTask(self._start(asked, given), lambda done: _with_receipt(done, asked)[0])
+
+    def run_batch(
+        self,
+        task_specifications: Any,
+        *positional: Any,
+        shots: Any = None,
+        inputs: Any = None,
+        max_parallel: int | None = None,
+        **options: Any,
+    ) -> GuardedBatch:
+        """Submit circuits as one job; refusals are raised by `results()`."""
+        names = ("shots", "max_parallel", "inputs")
+        if _cloud(self._inner):
+            names = ("s3_destination_folder", "shots", "max_parallel")
+        given = _named(names, positional) | options
+        given.pop("max_parallel", max_parallel)  # one job at a time, and the queue is the device's
+        shots, inputs = given.pop("shots", shots), given.pop("inputs", inputs)
+        many = isinstance(task_specifications, (list, tuple))
+        rows = inputs if isinstance(inputs, (list, tuple)) else None
+        specifications = list(task_specifications) if many else [task_specifications]
+        if not many and rows is not None:
+            specifications = specifications * len(rows)
+        rows = list(rows) if rows is not None else [inputs] * len(specifications)
+        each = list(shots) if isinstance(shots, (list, tuple)) else [shots] * len(specifications)
+        if not len(rows) == len(each) == len(specifications):
+            raise InputError(
+                "a batch has not one of each for every circuit",
+                code="guard-unknown-object",
+                got=f"{len(specifications)} circuits, {len(rows)} inputs, {len(each)} shots",
+                expected="as many inputs and shots as circuits, or one for all",
+                fix="pass lists of one length",
+            )
+        zipped = zip(specifications, each, rows, strict=True)
+        asked = [_asked(self._inner, *row) for row in zipped]
+        return GuardedBatch(self._start(asked, given), lambda done: _with_receipt(done, asked))
+
+    def _start(self, asked: list[_Asked], run_options: dict[str, Any]) -> Future[Released]:
+        options, inner = self.interlock, self._inner
+        fallback = options.fallback
+        if fallback is not None:
+            classical(fallback)
+        kinds = {"sample" if a.shots else "estimate" for a in asked}
+        if len(kinds) != 1:
+            raise InputError(
+                "a batch mixes exact values and samples",
+                code="job-shots",
+                got="shots=0 and shots>0 in one batch",
+                expected="one or the other",
+                fix="send two batches",
+            )
+        (kind,) = kinds
+        if kind == "estimate" and getattr(options.guard, "remote", False):
+            raise InputError(
+                "a gateway gives counts to Braket, and nothing else",
+                code="circuit-unsupported",
+                got="shots=0",
+                expected="shots >= 1",
+                fix="guard the device in this process, or ask for shots",
+            )
+        compute = lambda: _baseline(fallback, asked)  # noqa: E731
+        started: Future[Released] = options.guard.start(
+            [a.program for a in asked],
+            kind=kind,
+            backend_name=str(inner.name),
+            backend=getattr(inner, "interlock_wrapped", inner),
+            execute=lambda: _on(inner, asked, run_options),
+            baseline=None if fallback is None else baseline(fallback, compute),
+            decode=decoder(options),
+            labels=options.labels,
+        )
+        return started
+
+
+class GuardedTask(QuantumTask):
+    """A task under way on the guarded path."""
+
+    def __init__(self, future: Future[Released], finish: Callable[[Released], Any]) -> None:
+        self._future = future
+        self._finish = finish
+        self._id = f"interlock-{uuid.uuid4()}"
+
+    @property
+    def id(self) -> str:
+        """The id of the task at the guard; the device's own is in the result's metadata."""
+        return self._id
+
+    def cancel(self) -> None:
+        """Cancel it if it has not begun."""
+        self._future.cancel()
+
+    def state(self) -> str:
+        """Return RUNNING, COMPLETED, FAILED (refused) or CANCELLED."""
+        if self._future.cancelled():
+            return "CANCELLED"
+        if not self._future.done():
+            return "RUNNING"
+        return "COMPLETED" if self._future.exception() is None else "FAILED"
+
+    def result(self) -> Any:
+        """Return the result once it is released.
+
+        Raises:
+            DeniedError: the path refused the job.
+            HeldError: it waits for an approval.
+        """
+        return self._finish(self._future.result())
+
+    def async_result(self) -> Any:
+        """Return an asyncio task for the result."""
+        return asyncio.ensure_future(asyncio.to_thread(self.result))
+
+    def metadata(self, use_cached_value: bool = False) -> dict[str, Any]:
+        """Return the status of the task."""
+        del use_cached_value
+        return {"status": self.state()}
+
+
+class GuardedBatch(QuantumTaskBatch):
+    """A batch under way on the guarded path, as one job."""
+
+    def __init__(self, future: Future[Released], finish: Callable[[Released], Any]) -> None:
+        self._future = future
+        self._finish = finish
+
+    def results(self, *_: Any, **__: Any) -> list[Any]:
+        """Return the results once the job is released.
+
+        Raises:
+            DeniedError: the path refused the job.
+            HeldError: it waits for an approval.
+        """
+        released: list[Any] = self._finish(self._future.result())
+        return released
+
+
+def _cloud(device: Any) -> bool:
+    """Whether a device's `run` takes a folder for its results first, as those of AWS do."""
+    return hasattr(device, "arn")
+
+
+def _named(names: tuple[str, ...], positional: tuple[Any, ...]) -> dict[str, Any]:
+    if len(positional) > len(names):
+        raise InputError(
+            "too many arguments without a name",
+            code="guard-unknown-object",
+            got=f"{len(positional)} after the circuit",
+            expected=", ".join(names),
+            fix="pass the others by name",
+        )
+    return dict(zip(names, positional, strict=False))
+
+
+def _asked(inner: Any, specification: Any, shots: Any, inputs: Any) -> _Asked:
+    inputs = {str(k): float(v) for k, v in (inputs or {}).items()}
+    if isinstance(specification, Circuit):
+        native: Any = copy.deepcopy(specification)  # what is checked is what runs
+        circuit = native
+    elif isinstance(specification, OpenQASMProgram):
+        native = specification.copy(deep=True)
+        inputs = {**{k: float(v) for k, v in (native.inputs or {}).items()}, **inputs}
+        circuit = _parsed(native)
+    else:
+        raise InputError(
+            "a guarded Braket device runs circuits",
+            code="circuit-unsupported",
+            got=type(specification).__name__,
+            expected="a braket.circuits.Circuit or an OpenQASM program",
+            fix="send the circuits of a program set one by one; annealing and analogue programs "
+            "have no canonical form",
+        )
+    shots = _shots(inner, circuit, shots)
+    canonical = from_braket(circuit, measured=bool(shots))
+    missing = sorted(set(canonical.parameters) - set(inputs))
+    if missing:
+        raise InputError(
+            "a parameter has no value",
+            code="circuit-unbound",
+            got=", ".join(sorted(inputs)) or "no inputs",
+            expected="a value for " + ", ".join(missing),
+            fix="pass inputs={name: number}",
+        )
+    names = canonical.parameters
+    if not shots and not circuit.result_types:
+        raise InputError(
+            "a circuit without shots asks for no value",
+            code="job-shots",
+            got="shots=0 and no result type",
+            expected="shots >= 1, or a result type",
+            fix="pass shots=1000, or add circuit.expectation(...)",
+        )
+    program = Program(
+        circuit=canonical,
+        native=circuit,
+        parameters=names,
+        values=[[inputs[n] for n in names]] if names else (),
+        shots=shots,
+        observables=() if shots else tuple(f"{t!r:.200}" for t in circuit.result_types),
+        bounds=() if shots else _bounds(circuit),
+    )
+    return _Asked(native, circuit, inputs, program)
+
+
+def _parsed(program: Any) -> Any:
+    try:
+        return Circuit.from_ir(program)
+    except Exception as error:
+        raise InputError(
+            "the OpenQASM program cannot be read as a circuit",
+            code="circuit-unsupported",
+            got=f"{type(error).__name__}: {error}"[:200],
+            expected="gates, result types and measurements",
+            fix="build it with braket.circuits.Circuit",
+        ) from error
+
+
+def _shots(inner: Any, circuit: Any, shots: Any) -> Any:
+    """Return the shots the device would take by itself; a wrong number is refused later."""
+    if shots is not None:
+        return int(shots) if isinstance(shots, np.integer) else shots
+    default = getattr(inner, "_default_shots", 0)
+    return default(circuit) if callable(default) else default
+
+
+def _bounds(circuit: Any) -> tuple[float, ...]:
+    found = []
+    for kind in circuit.result_types:
+        observable = getattr(kind, "observable", None)
+        if isinstance(observable, Observable):
+            try:
+                largest = float(np.max(np.abs(observable.eigenvalues)))
+            except Exception:  # noqa: BLE001 - a sum, for instance: no bound
+                return ()
+            found.append(largest**2 if kind.name == "Variance" else largest)
+        elif kind.name in ("Probability", "StateVector", "DensityMatrix", "Amplitude"):
+            found.append(1.0)
+        else:
+            return ()
+    return tuple(found)
+
+
+def _on(device: Any, asked: Sequence[_Asked], options: Mapping[str, Any]) -> Result:
+    started = time.perf_counter()
+    native = [
+        task.result()
+        for task in [
+            device.run(a.native, shots=a.shots, inputs=a.inputs or None, **options) for a in asked
+        ]
+    ]
+    return _neutral(native, asked, time.perf_counter() - started)
+
+
+def _neutral(native: list[Any], asked: Sequence[_Asked], seconds: float) -> Result:
+    try:
+        items = tuple(
+            _samples(r, a) if a.shots else _estimates(r) for r, a in zip(native, asked, strict=True)
+        )
+    except (TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
+        raise wrong_result(native, error) from error
+    exact = not any(a.shots for a in asked)
+    return Result(
+        items=items, native=native, seconds=seconds, extra={"exact": True} if exact else {}
+    )
+
+
+def _samples(result: Any, asked: _Asked) -> Samples:
+    circuit = asked.program.circuit
+    place = {int(q): i for i, q in enumerate(result.measured_qubits)}
+    order = [place[qubit] for qubit, _ in sorted(circuit.measured, key=lambda m: m[1])]
+    bits = np.asarray(result.measurements)[:, order]
+    register = circuit.registers[0]
+    return Samples(
+        registers={register.name: [counted(bits)]},
+        widths={register.name: len(register.clbits)},
+        shots=asked.shots,
+    )
+
+
+def _estimates(result: Any) -> Estimates:
+    values = [x for value in result.values for x in _numbers(value)]
+    return Estimates(values=values, errors=[0.0] * len(values), shape=(len(values),))
+
+
+def _numbers(value: Any) -> list[float]:
+    if isinstance(value, Mapping):
+        return [x for inner in value.values() for x in _numbers(inner)]
+    array = np.asarray(value)
+    if array.dtype.kind == "c":
+        return [float(x) for z in array.ravel() for x in (z.real, z.imag)]
+    return [float(x) for x in array.ravel()]
+
+
+def _baseline(fallback: Any, asked: Sequence[_Asked]) -> Result:
+    """Compute the classical answer: from a noiseless simulator, or from a function.
+
+    A function gets the list of circuits with their inputs bound and answers each with Braket's own
+    result, with counts (first measured qubit first) or, without shots, with the list of values.
+    """
+    if hasattr(fallback, "run"):
+        return _on(fallback, asked, {})
+    bound = [a.circuit.make_bound_circuit(a.inputs) if a.inputs else a.circuit for a in asked]
+    seconds: list[float] = []
+
+    def read(answers: list[Any]) -> list[Any]:
+        return [_answer(answer, a) for answer, a in zip(answers, asked, strict=True)]
+
+    native = answered(fallback, bound, read, seconds)
+    return _neutral(native, asked, seconds[0])
+
+
+def _answer(answer: Any, asked: _Asked) -> Any:
+    if isinstance(answer, GateModelQuantumTaskResult):
+        return answer
+    if asked.shots:
+        if asked.circuit.result_types:
+            raise ValueError("counts for a circuit with result types; answer with Braket's result")
+        return _result(asked, counts={k[::-1]: int(n) for k, n in dict(answer).items()})
+    values = list(answer)
+    if len(values) != len(asked.circuit.result_types):
+        raise ValueError(f"{len(values)} values for {len(asked.circuit.result_types)} result types")
+    return _result(asked, values=values)
+
+
+def _result(
+    asked: _Asked, *, counts: Mapping[str, int] | None = None, values: list[Any] | None = None
+) -> Any:
+    """Make Braket's result of counts (bit 0 last), sorted by outcome, or of exact values."""
+    from braket.circuits.serialization import IRType
+
+    action = asked.circuit.to_ir(ir_type=IRType.OPENQASM)
+    fields: dict[str, Any] = {}
+    if counts is not None:
+        circuit = asked.program.circuit
+        bits = expanded(counts, asked.shots, circuit.num_clbits)
+        found = Counter({k[::-1]: n for k, n in counts.items()})
+        fields = {
+            "measurements": bits,
+            "measured_qubits": [q for q, _ in sorted(circuit.measured, key=lambda m: m[1])],
+            "measurement_counts": found,
+            "measurement_probabilities": {k: n / asked.shots for k, n in found.items()},
+            "measurements_copied_from_device": False,
+            "measurement_counts_copied_from_device": True,
+            "measurement_probabilities_copied_from_device": False,
+        }
+    return GateModelQuantumTaskResult(
+        task_metadata=TaskMetadata(id=str(uuid.uuid4()), shots=asked.shots, deviceId="interlock"),
+        additional_metadata=AdditionalMetadata(action=action),
+        values=values,
+        **fields,
+    )
+
+
+def _with_receipt(released: Released, asked: Sequence[_Asked]) -> list[Any]:
+    native = released.result.native
+    receipt = released.receipt.as_dict()
+    if native is None:
+        try:
+            native = [
+                _result(a, counts=dict(next(iter(item.registers.values()))[0]))  # type: ignore[union-attr]
+                for item, a in zip(released.result.items, asked, strict=True)
+            ]
+        except (AttributeError, TypeError, ValueError, KeyError) as error:
+            raise wrong_result(released.result, error) from error
+    if isinstance(native, dict):  # fields that a filter has fixed, in place of the raw result
+        native.metadata = {"interlock": receipt}  # type: ignore[attr-defined]
+        return [native] * len(asked)
+    for result in native:
+        result.interlock = receipt
+    return list(native)

@@ -1,0 +1,244 @@
+"""What the adapters of all SDKs share: guarded objects, their threads, their fallbacks."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any, Self
+
+import numpy as np
+
+from interlock.backends import calibration_of
+from interlock.errors import InputError, InterlockError
+from interlock.guard.hooks import Options
+from interlock.guard.result import Result
+
+__all__ = [
+    "FallbackWarning",
+    "Guarded",
+    "Receipts",
+    "answered",
+    "baseline",
+    "classical",
+    "counted",
+    "decoder",
+    "expanded",
+    "unknown_object",
+    "wrong_result",
+]
+
+
+class FallbackWarning(UserWarning):
+    """The classical baseline answered, in an SDK whose results have no place for a label."""
+
+
+class Guarded:
+    """Base of the guarded drop-ins: what it wraps, and how it is copied.
+
+    A copy guards a copy of the wrapped object with the same guard. What comes out of a pickle has
+    a guard of its own on the same home.
+    """
+
+    interlock_guarded = True
+
+    def __init__(self, inner: Any, options: Options) -> None:
+        self._inner = inner
+        self.interlock = options
+
+    def __copy__(self) -> Self:
+        return type(self)(self._inner, self.interlock)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return type(self)(deepcopy(self._inner, memo), self.interlock)
+
+    def __reduce_ex__(self, _protocol: Any) -> Any:
+        return type(self), (self._inner, self.interlock)
+
+
+class Receipts:
+    """Receipts of an SDK whose results have no place for one: the newest of them, and a count.
+
+    Attributes:
+        outcomes: outcome -> jobs.
+    """
+
+    def __init__(self, keep: int = 1024) -> None:
+        self._kept: deque[dict[str, Any]] = deque(maxlen=keep)
+        self.outcomes: Counter[str] = Counter()
+
+    def add(self, receipt: dict[str, Any]) -> None:
+        """Keep the receipt of a job; one that fell back is said aloud."""
+        self._kept.append(receipt)
+        self.outcomes[receipt["outcome"]] += 1
+        if receipt["outcome"] == "FALLBACK":
+            warnings.warn(
+                f"FALLBACK({receipt['rule']}): the classical baseline answered; "
+                f"interlock explain {receipt['id']}",
+                FallbackWarning,
+                stacklevel=4,
+            )
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self._kept[index]
+
+    @property
+    def total(self) -> int:
+        """Jobs so far, those whose receipts are no longer kept too."""
+        return sum(self.outcomes.values())
+
+    def since(self, total: int) -> list[dict[str, Any]]:
+        """Return the receipts of the jobs after the first `total`."""
+        new = self.total - total
+        return list(self._kept)[-new:] if new else []
+
+    @property
+    def label(self) -> str:
+        """`quantum`, `mixed` or `fallback`: what has answered so far; `none` before the first."""
+        fell, jobs = self.outcomes["FALLBACK"], self.total
+        if fell == jobs:
+            return "fallback" if jobs else "none"
+        return "mixed" if fell else "quantum"
+
+
+def unknown_object(target: Any, expected: str) -> InputError:
+    """Return the error for an object that an adapter cannot guard."""
+    return InputError(
+        f"cannot guard a {type(target).__qualname__}",
+        code="guard-unknown-object",
+        got=type(target).__qualname__,
+        expected=expected,
+        fix="wrap the object that submits the jobs",
+    )
+
+
+def classical(fallback: Any, method: str = "run") -> None:
+    """Refuse a fallback that is a device, or a simulator of one.
+
+    Args:
+        fallback: an object of the SDK, or a function.
+        method: what an object of the SDK runs circuits with.
+
+    Raises:
+        InputError: it would be the quantum answer once more, not filtered by health and not paid.
+    """
+    if not hasattr(fallback, method):
+        return
+    calibration = calibration_of(fallback, now=0.0)
+    if calibration is None or calibration.kind != "ideal":
+        raise InputError(
+            "the fallback is a device, or a simulator of one",
+            code="fallback-quantum",
+            got=type(fallback).__qualname__,
+            expected="a function, or a simulator without noise",
+            fix="pass a classical baseline; see docs/how-to/fallback.md",
+        )
+
+
+def answered(
+    fallback: Any, given: Sequence[Any], read: Callable[[Any], Any], seconds: list[float]
+) -> Any:
+    """Ask a baseline function, and read its answers.
+
+    Args:
+        fallback: a function from the list of what would have run to one answer each.
+        given: what would have run.
+        read: turns the list of answers into the SDK's result.
+        seconds: the time it took is appended.
+
+    Raises:
+        InputError: there is not one answer each, or one is of the wrong kind.
+    """
+    started = time.perf_counter()
+    answers = fallback(list(given))
+    seconds.append(time.perf_counter() - started)
+    try:
+        answers = list(answers)
+        if len(answers) != len(given):
+            raise ValueError(f"{len(answers)} answers for {len(given)} circuits")
+        return read(answers)
+    except InterlockError:
+        raise
+    except (TypeError, ValueError, AttributeError, KeyError) as error:
+        raise InputError(
+            "the fallback's answer is of the wrong kind",
+            code="fallback-answer",
+            got=f"{type(error).__name__}: {error}",
+            expected="one answer for each circuit, in the SDK's own form",
+            fix="see docs/how-to/fallback.md",
+        ) from error
+
+
+def counted(bits: Any) -> dict[str, int]:
+    """Count the rows of an array of bits, (shots, bits), bit 0 first; keys have it last.
+
+    Example:
+        >>> counted(np.array([[1, 0], [1, 0], [0, 0]]))
+        {'00': 1, '01': 2}
+    """
+    rows = np.ascontiguousarray(np.asarray(bits, dtype=np.uint8)[:, ::-1])
+    packed = np.packbits(rows, axis=1)
+    outcomes, first, counts = np.unique(packed, axis=0, return_index=True, return_counts=True)
+    del outcomes
+    keys = ["".join(map(str, rows[i].tolist())) for i in first]
+    return dict(zip(keys, counts.tolist(), strict=True))
+
+
+def expanded(counts: Mapping[str, int], shots: int, width: int) -> Any:
+    """Return counts as an array of bits, (shots, bits), bit 0 first, sorted by outcome.
+
+    Raises:
+        ValueError: the counts do not add up, or an outcome has another width.
+    """
+    # Checked before anything is built: a wrong total must not fill the memory.
+    if sum(counts.values()) != shots or any(n < 0 for n in counts.values()):
+        raise ValueError(f"{sum(counts.values())} counts for {shots} shots")
+    for key in counts:
+        if len(key) != width or key.strip("01"):
+            raise ValueError(f"outcome {key!r} for {width} bits")
+    rows = [[int(b) for b in key[::-1]] for key in sorted(counts)]
+    return np.repeat(
+        np.array(rows, dtype=np.uint8).reshape(len(rows), width),
+        [counts[key] for key in sorted(counts)],
+        axis=0,
+    )
+
+
+def wrong_result(native: Any, error: Exception) -> InputError:
+    """Return the error for something that came back and is no result."""
+    return InputError(
+        "what came back is no result for these circuits",
+        code="result-format",
+        got=f"{type(native).__name__}: {type(error).__name__}: {error}",
+        expected="a result with one entry a circuit",
+        fix="return the SDK's own result object, one entry for each circuit",
+    )
+
+
+def decoder(options: Options, copied: Callable[[Any], Any] = deepcopy) -> Any:
+    """Return the guard's decoder, which gives the user's a copy: what it writes into it is lost."""
+    decode = options.decode
+    return (lambda result: decode(copied(result.native))) if decode else None
+
+
+def baseline(fallback: Any, compute: Callable[[], Result]) -> Callable[[], Result]:
+    """Return what computes the classical answer: not guarded itself, and named in the record."""
+    from interlock.guard.hooks.autoguard import INSIDE
+
+    name = getattr(fallback, "__name__", type(fallback).__name__)
+
+    def named() -> Result:
+        token = INSIDE.set(True)
+        try:
+            result = compute()
+        finally:
+            INSIDE.reset(token)
+        return replace(result, extra={**result.extra, "baseline": name})
+
+    return named

@@ -1,0 +1,199 @@
+"""The threads that jobs run on, and the one that looks for jobs that hang."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import contextvars
+import os
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import thread as _pools  # noqa: F401 - its exit must be registered first
+from typing import Protocol, TypeVar
+
+__all__ = [
+    "Watched",
+    "forget",
+    "in_background",
+    "leave_behind",
+    "run",
+    "this_worker",
+    "watch",
+]
+
+#: Jobs of one process that may be under way at once; more wait their turn.
+LIMIT = 8
+#: Seconds between two looks for jobs that hang.
+POLL_S = 0.2
+
+T = TypeVar("T")
+Task = Callable[[], None]
+
+
+class Watched(Protocol):
+    """A job that may hang."""
+
+    def check(self, now: float) -> None:
+        """Deal with it if it hangs. `now` is on the monotonic clock."""
+        ...
+
+
+class _Pool:
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.idle: list[_Worker] = []
+        self.waiting: deque[Task] = deque()
+        self.busy = 0
+        self.watched: dict[int, Watched] = {}
+        self.awake = threading.Event()
+        self.watcher: threading.Thread | None = None
+        self.pid = 0
+
+    def start(self, task: Task, *, urgent: bool) -> None:
+        with self.lock:
+            if not self.pid:
+                self.pid = os.getpid()
+                _before_exit(self.drain)
+            if self.busy >= LIMIT and not urgent:
+                self.waiting.append(task)
+                return
+            self.busy += 1
+            worker = self.idle.pop() if self.idle else None
+        if worker is None:
+            worker = _Worker(self)
+        worker.inbox.put(task)
+
+    def next(self, worker: _Worker) -> Task | None:
+        """Return the next task for a worker that has finished one; None to be idle."""
+        with self.lock:
+            if self.waiting and self.busy <= LIMIT:
+                return self.waiting.popleft()
+            self.busy -= 1
+            self.idle.append(worker)
+            return None
+
+    def drain(self) -> None:
+        """Wait for the jobs under way, at the end of the process: each has its deadlines.
+
+        What nobody waits for is finished and recorded all the same.
+        """
+        with contextlib.suppress(KeyboardInterrupt):
+            while self.busy and os.getpid() == self.pid:
+                time.sleep(0.005)
+
+    def look(self) -> None:
+        while True:
+            self.awake.wait()
+            while self.watched:
+                time.sleep(POLL_S)
+                now = time.monotonic()
+                for watched in list(self.watched.values()):
+                    watched.check(now)
+            self.awake.clear()
+            if self.watched:
+                self.awake.set()
+
+
+class _Worker:
+    def __init__(self, pool: _Pool) -> None:
+        self.pool = pool
+        self.inbox: queue.SimpleQueue[Task] = queue.SimpleQueue()
+        self.left_behind = False
+        threading.Thread(target=self.loop, name="interlock-job", daemon=True).start()
+
+    def loop(self) -> None:
+        _here.worker = self
+        while True:
+            task: Task | None = self.inbox.get()
+            while task is not None:
+                task()
+                if self.left_behind:
+                    return
+                task = self.pool.next(self)
+
+
+def _before_exit(call: Callable[[], None]) -> None:
+    """Call something when the main thread has ended, before any thread pool is shut.
+
+    `atexit` alone comes after the pools, which the devices need to finish their jobs.
+    """
+    register = getattr(threading, "_register_atexit", atexit.register)
+    with contextlib.suppress(RuntimeError):  # already shutting down
+        register(call)
+
+
+_here = threading.local()
+_pool = _Pool()
+
+
+def _renew() -> None:
+    """Give a forked child threads of its own: it has none of its parent's."""
+    global _pool
+    _pool = _Pool()
+
+
+os.register_at_fork(after_in_child=_renew)
+
+
+def run(task: Task, *, urgent: bool = False) -> None:
+    """Run something on a thread of its own, in a copy of this context.
+
+    Args:
+        task: must not raise.
+        urgent: do not wait until fewer than `LIMIT` jobs are under way: somebody blocks on it.
+    """
+    context = contextvars.copy_context()
+    nested = getattr(_here, "worker", None) is not None  # a job that waits for a job
+    _pool.start(lambda: context.run(task), urgent=urgent or nested)
+
+
+def in_background(work: Callable[[], T]) -> Future[T]:
+    """Run something on a thread of its own and return its future."""
+    future: Future[T] = Future()
+
+    def task() -> None:
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - raised by whoever asks for the result
+            future.set_exception(error)
+
+    run(task)
+    return future
+
+
+def leave_behind(worker: object) -> None:
+    """Count a worker that hangs as gone; its thread ends when it comes back to life."""
+    if isinstance(worker, _Worker) and not worker.left_behind:
+        worker.left_behind = True
+        with worker.pool.lock:
+            worker.pool.busy -= 1
+
+
+def this_worker() -> object:
+    """Return the worker that this thread is."""
+    return getattr(_here, "worker", None)
+
+
+def watch(job: Watched) -> None:
+    """Look at a job now and then until it is forgotten."""
+    pool = _pool
+    pool.watched[id(job)] = job
+    if not pool.awake.is_set():
+        with pool.lock:
+            if pool.watcher is None:
+                pool.watcher = threading.Thread(
+                    target=pool.look, name="interlock-watch", daemon=True
+                )
+                pool.watcher.start()
+        pool.awake.set()
+
+
+def forget(job: Watched) -> None:
+    """Stop looking at a job."""
+    _pool.watched.pop(id(job), None)

@@ -1,0 +1,267 @@
+"""The sockets of a listener: OTLP and Prometheus remote write over HTTP, OTLP over gRPC.
+
+HTTP speaks TLS with a hybrid post-quantum group, or plainly on loopback. A full buffer answers 503
+with `retry-after` (gRPC: UNAVAILABLE), which exporters retry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from interlock.crypto.tls import Files, HybridContext
+from interlock.errors import InputError, InterlockError, SetupError, StorageError, UsageError
+from interlock.monitor.ingest.connections import BODY_S, HEAD_S, bounded_protocol
+from interlock.monitor.ingest.receiver import LOGS, METRICS, REMOTE_WRITE, BusyError, Receiver
+
+__all__ = ["grpc_listener", "http_listener"]
+
+MAX_BODY = 16 << 20
+PROTOBUF = "application/x-protobuf"
+SERVICES = {
+    "opentelemetry.proto.collector.metrics.v1.MetricsService": METRICS,
+    "opentelemetry.proto.collector.logs.v1.LogsService": LOGS,
+}
+
+
+def _field(number: int, value: int | bytes) -> bytes:
+    """Return one protobuf field: a number, or bytes."""
+
+    def varint(n: int) -> bytes:
+        out = bytearray()
+        while n > 127:
+            out.append(n & 127 | 128)
+            n >>= 7
+        return bytes([*out, n])
+
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    return varint(number << 3 | 2) + varint(len(value)) + value
+
+
+def _accepted(lost: int) -> bytes:
+    """Return an Export...ServiceResponse: empty, or a partial success."""
+    if not lost:
+        return b""
+    return _field(1, _field(1, lost) + _field(2, b"series this source did not register"))
+
+
+def _status(error: InterlockError) -> int:
+    if isinstance(error, BusyError | StorageError | SetupError):
+        return 503
+    return {"monitor-source": 401, "monitor-replay": 409}.get(error.code, 400)
+
+
+def _app(receiver: Receiver) -> Any:
+    async def body_of(receive: Any) -> bytes:
+        parts, size = [], 0
+        while True:
+            event = await receive()
+            parts.append(event.get("body", b""))
+            size += len(parts[-1])
+            if size > MAX_BODY or event["type"] == "http.disconnect":
+                raise InputError(
+                    "a request body is too large or cut",
+                    code="monitor-wire",
+                    got=f"{size} bytes",
+                    expected=f"at most {MAX_BODY} bytes",
+                    fix="send smaller batches",
+                )
+            if not event.get("more_body"):
+                return b"".join(parts)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
+        path, more = scope["path"], []
+        kind = headers.get("content-type", "").partition(";")[0]
+        if path not in (METRICS, LOGS, REMOTE_WRITE):
+            status, reply = 404, b""
+        elif scope["method"] != "POST":
+            status, reply = 405, b""
+        elif kind != PROTOBUF:
+            status, reply = 415, b""
+        else:
+            try:
+                body = await body_of(receive)
+                lost = await asyncio.to_thread(receiver.push, path, headers, body)
+                status, reply = (204, b"") if path == REMOTE_WRITE else (200, _accepted(lost))
+            except InterlockError as error:
+                status = _status(error)
+                # a google.rpc.Status: the message names the code and nothing of others
+                reply = _field(2, f"{error.code}: {error.message}; {error.got}".encode()[:512])
+                if isinstance(error, BusyError):
+                    more = [(b"retry-after", b"1")]
+        start = [(b"content-type", PROTOBUF.encode()), *more]
+        await send({"type": "http.response.start", "status": status, "headers": start})
+        await send({"type": "http.response.body", "body": reply})
+
+    return app
+
+
+def _check(host: str, certificates: tuple[Files, ...]) -> None:
+    if not certificates and host not in ("127.0.0.1", "::1", "localhost"):
+        raise UsageError(
+            "without TLS a listener takes loopback only",
+            code="monitor-listen-plain",
+            got=host,
+            expected="127.0.0.1, or a certificate",
+            fix="interlock certs issue NAME --host HOST, then --cert NAME",
+        )
+
+
+def _extra(error: ImportError) -> SetupError:
+    return SetupError(
+        "listening for telemetry needs uvicorn, and grpcio for gRPC",
+        code="monitor-extra",
+        got=str(error),
+        expected="the extra `monitor-listen`",
+        fix="pip install 'interlock[monitor-listen]'",
+    )
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port))
+    except OSError as error:
+        raise SetupError(
+            "the listener cannot take its address",
+            code="monitor-listen-address",
+            got=f"{host}:{port}: {error.strerror or error}",
+            expected="a free port of this machine",
+            fix="choose another --host or --port",
+        ) from error
+
+
+@contextlib.contextmanager
+def http_listener(
+    receiver: Receiver,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    certificates: tuple[Files, ...] = (),
+) -> Iterator[int]:
+    """Serve OTLP (`/v1/metrics`, `/v1/logs`) and remote write (`/api/v1/write`); give the port.
+
+    Raises:
+        UsageError: no certificate and not loopback.
+        SetupError: the extra is missing, or the address is taken.
+    """
+    _check(host, certificates)
+    try:
+        import uvicorn
+    except ImportError as error:
+        raise _extra(error) from error
+    receiver.warm()
+    listener = _bound(host, port)
+    context = HybridContext(certificates) if certificates else None
+    server = uvicorn.Server(
+        uvicorn.Config(
+            _app(receiver),
+            http=bounded_protocol(),
+            ws="none",
+            lifespan="off",
+            log_level="critical",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=64,
+            timeout_graceful_shutdown=5,
+            ssl_context_factory=(lambda _config, _default: context) if context else None,
+        )
+    )
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    try:
+        while not server.started and thread.is_alive():
+            time.sleep(0.005)
+        yield int(listener.getsockname()[1])
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        listener.close()
+
+
+@contextlib.contextmanager
+def grpc_listener(
+    receiver: Receiver,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    certificates: tuple[Files, ...] = (),
+) -> Iterator[int]:
+    """Serve OTLP over gRPC, for sources with a token; give the port.
+
+    Raises:
+        UsageError: no certificate and not loopback.
+        SetupError: the extra is missing, or the address is taken.
+    """
+    _check(host, certificates)
+    try:
+        import grpc
+    except ImportError as error:
+        raise _extra(error) from error
+    from concurrent.futures import ThreadPoolExecutor
+
+    receiver.warm()
+
+    codes = {
+        503: grpc.StatusCode.UNAVAILABLE,
+        401: grpc.StatusCode.UNAUTHENTICATED,
+        409: grpc.StatusCode.ALREADY_EXISTS,
+        400: grpc.StatusCode.INVALID_ARGUMENT,
+    }
+
+    def export(path: str) -> Any:
+        def call(body: bytes, context: Any) -> bytes:
+            headers = {k: v for k, v in context.invocation_metadata() if isinstance(v, str)}
+            headers.pop("content-encoding", None)  # gRPC has unpacked the message
+            try:
+                return _accepted(receiver.push(path, headers, body))
+            except InterlockError as error:
+                context.abort(codes[_status(error)], f"{error.code}: {error.message}; {error.got}")
+                raise
+
+        return grpc.unary_unary_rpc_method_handler(call)
+
+    server = grpc.server(
+        ThreadPoolExecutor(16),
+        options=[
+            ("grpc.max_receive_message_length", MAX_BODY),
+            ("grpc.so_reuseport", 0),
+            # A call whose message never comes holds a thread; exporters connect again.
+            ("grpc.max_connection_age_ms", round(BODY_S * 1000)),
+            ("grpc.max_connection_age_grace_ms", round(HEAD_S * 1000)),
+            ("grpc.max_concurrent_streams", 4),
+        ],
+        maximum_concurrent_rpcs=64,
+    )
+    server.add_generic_rpc_handlers(
+        [
+            grpc.method_handlers_generic_handler(s, {"Export": export(p)})
+            for s, p in SERVICES.items()
+        ]
+    )
+    try:
+        if certificates:
+            pairs = [(f.key.read_bytes(), f.chain.read_bytes()) for f in certificates]
+            bound = server.add_secure_port(f"{host}:{port}", grpc.ssl_server_credentials(pairs))
+        else:
+            bound = server.add_insecure_port(f"{host}:{port}")
+    except (RuntimeError, OSError) as error:
+        raise SetupError(
+            "the gRPC listener cannot take its address",
+            code="monitor-listen-address",
+            got=f"{host}:{port}: {error}",
+            expected="a free port of this machine, and readable certificates",
+            fix="choose another --grpc-port",
+        ) from error
+    server.start()
+    try:
+        yield int(bound)
+    finally:
+        server.stop(2).wait(5)

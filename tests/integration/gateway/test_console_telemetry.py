@@ -1,0 +1,88 @@
+"""The telemetry pages: what they show, to whom, and that nothing in them can run."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from interlock.monitor.frames import Frame, Origin, StreamKind, StreamSpec
+from interlock.monitor.live import Recorder
+from interlock.monitor.store import MonitorStore, SourceState
+from tests.integration.gateway.kit import Kit, kit
+
+SPEC = StreamSpec(
+    source="fridge <b>1</b>", kind=StreamKind.TEMPERATURE, channels=("mxc", "<script>x"),
+    period_ns=1_000_000, origin=Origin.SIMULATED,
+)  # fmt: skip
+
+
+def watched(home: Path) -> None:
+    """Twelve thousand rows of one device with a shift and a spike, and one of another device."""
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((12_000, 2))
+    rows[9000:, 0] += 3.0
+    rows[7000:7003, 1] += 15.0
+    rows[5000:5060, 1] = np.nan
+    store = MonitorStore(home)
+    recorder = Recorder(SPEC, store=store, device="manila")
+    for k in range(0, len(rows), 1000):
+        recorder.update(Frame.of(SPEC, rows[k : k + 1000], first_seq=k))
+    recorder.write()
+    foreign = SourceState(source="other", device="not-ours", kind="queue", origin="cloud-api",
+                          channels=("a",), seen_s=time.time())  # fmt: skip
+    store.write(foreign, [], [])
+
+
+def cookie(made: Kit, who: str) -> dict[str, str]:
+    entered = made.client.post(
+        "/console/enter", content=f"key={made.key(who)}", follow_redirects=False
+    )
+    made.client.cookies.clear()
+    return {"cookie": entered.headers["set-cookie"].split(";")[0]}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    home = tmp_path_factory.mktemp("t") / "home"
+    home.mkdir(mode=0o700)
+    watched(home)
+    with kit(home, workers=0) as found:
+        yield found
+
+
+def test_sources_alarms_and_health_are_shown(made: Kit) -> None:
+    me = cookie(made, "adm")
+    text = made.client.get("/console/telemetry", headers=me).text
+    assert "fridge &lt;b&gt;1&lt;/b&gt;" in text
+    assert "temperature, simulated" in text
+    assert "shift" in text
+    assert "other" not in text.replace("another", "")
+    one = made.client.get("/console/telemetry/fridge%20%3Cb%3E1%3C%2Fb%3E", headers=me)
+    assert one.status_code == 200
+    for expected in ("uniformity log10", "evidence (log10", 'class="band"', 'class="mark"',
+                     'class="limit"', "<meter", "gap", "shift"):  # fmt: skip
+        assert expected in one.text, expected
+    for reply in (text, one.text):
+        assert "<script>x" not in reply
+        assert "style=" not in reply
+        assert "onload" not in reply
+    assert "unsafe" not in one.headers["content-security-policy"]
+
+
+def test_only_those_who_may_read_the_record_see_it(made: Kit) -> None:
+    made.client.cookies.clear()
+    assert made.client.get("/console/telemetry").status_code == 401
+    assert made.client.get("/console/telemetry", headers=cookie(made, "ada")).status_code == 403
+    assert made.client.get("/console/telemetry/other", headers=cookie(made, "adm")).status_code == (
+        404
+    )
+    style = made.client.get("/console/static/telemetry.css")
+    assert (style.status_code, style.headers["content-type"].partition(";")[0]) == (200, "text/css")
+
+
+def test_a_home_without_telemetry_says_so(tmp_path: Path) -> None:
+    with kit(tmp_path / "home", workers=0) as found:
+        text = found.client.get("/console/telemetry", headers=cookie(found, "adm")).text
+    assert "Nobody watches a device of yours" in text

@@ -1,0 +1,100 @@
+"""Every figure of a released result carries one interval for shots, device and model."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from qiskit import QuantumCircuit, transpile
+from qiskit.primitives import StatevectorSampler
+
+import interlock
+from interlock.backends import TwinSampler, twin
+from interlock.errors import DeniedError
+from interlock.guard.health import known
+from interlock.ledger import Ledger
+
+sys.path.insert(0, str(Path(__file__).parents[3]))
+
+from benchmarks.health_fallback import policy
+from benchmarks.health_uncertainty import coverage
+
+
+def bell(device: Any = None) -> QuantumCircuit:
+    made = QuantumCircuit(2)
+    made.h(0)
+    made.cx(0, 1)
+    made.measure_all()
+    return made if device is None else transpile(made, device, seed_transpiler=1)
+
+
+def evidence(home: Path, receipt: str) -> dict[str, Any]:
+    with Ledger.read(home) as ledger:
+        stages = (ledger.find(receipt).payload or {})["trace"]["stages"]
+    (found,) = (c["evidence"] for s in stages for c in s["controls"] if c["control"] == "interval")
+    return found
+
+
+def run(home: Path, sampler: Any, circuit: QuantumCircuit, **options: Any) -> Any:
+    return interlock.guard(sampler, home=home, **options).run([circuit], shots=1000).result()
+
+
+def test_a_released_result_carries_combined_intervals(tmp_path: Path) -> None:
+    device = twin("manila")
+    result = run(tmp_path, TwinSampler(device, seed=1), bell(device), policy=policy())
+    receipt = result.metadata["interlock"]
+    found = evidence(tmp_path, receipt["id"])
+    assert found["basis"] == "shipped"
+    assert receipt["intervals"] == found["figures"]
+    for figure in found["figures"]:
+        assert 0 <= figure["low"] <= figure["high"] <= 1
+        assert figure["parts"]["device"] > figure["parts"]["sampling"] / 2
+    by_name = {f["name"]: f for f in found["figures"]}
+    assert by_name["meas p(00)"]["low"] <= 0.5 <= by_name["meas p(00)"]["high"]
+    low, high = by_name["meas p(00)"]["sampling"]
+    assert high - low < by_name["meas p(00)"]["high"] - by_name["meas p(00)"]["low"]
+
+
+def test_an_exact_simulator_has_the_shots_interval_alone(tmp_path: Path) -> None:
+    result = run(tmp_path, StatevectorSampler(seed=1), bell(), policy=policy())
+    found = evidence(tmp_path, result.metadata["interlock"]["id"])
+    assert found["basis"] == "exact device"
+    assert all([f["low"], f["high"]] == f["sampling"] for f in found["figures"])
+
+
+def test_the_models_own_error_widens_the_interval_and_must_be_there(tmp_path: Path) -> None:
+    def decode(sd: Any) -> Any:
+        return lambda result: {"model_sd": sd, "count": len(result)}
+
+    rules = policy(validate={"interval": {"model_field": "model_sd"}})
+    widths = []
+    for sd in (0.0, 0.1):
+        result = run(tmp_path, StatevectorSampler(seed=1), bell(), policy=rules, decode=decode(sd))
+        first = result.metadata["interlock"]["intervals"][0]
+        widths.append(first["high"] - first["low"])
+    assert widths[1] > 2 * widths[0]
+    with pytest.raises(DeniedError, match="model"):
+        run(tmp_path, StatevectorSampler(seed=1), bell(), policy=rules, decode=decode(None))
+
+
+def test_a_device_with_a_record_of_its_own_uses_it(tmp_path: Path) -> None:
+    device = twin("manila")
+    added = known.learn(
+        TwinSampler(device, seed=1), device.calibration, device.target, tmp_path,
+        circuits=4, shots=200, rng=1,
+    )  # fmt: skip
+    assert sum(added.values()) >= 10
+    rng = np.random.default_rng(1)
+    rows = [(kind, float(v)) for kind in ("low", "middle") for v in rng.normal(0, 1, 150)]
+    known.store_of(tmp_path).add_scores(device.calibration.device, rows, known.KEPT)
+    _, basis = known.bounds_for(tmp_path, device.calibration.device, 0.9)
+    assert basis == "device and shipped"
+    assert known.bounds_for(tmp_path, "another", 0.9)[1] == "shipped"
+
+
+def test_nominal_90_percent_covers_on_a_device_that_was_not_learnt_from() -> None:
+    found = coverage(("jakarta",), 24, 0, 3)
+    assert found["combined"]["all"]["figures"] >= 100
+    assert found["combined"]["all"]["covered"] >= 0.84
+    assert found["combined"]["all"]["covered"] > found["shots alone"]["all"]["covered"] + 0.1

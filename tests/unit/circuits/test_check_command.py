@@ -1,0 +1,38 @@
+"""`interlock check`: what is not looked at is said, and bounds are numbers."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from interlock.cli.check import command
+
+BELL = 'OPENQASM 2.0; include "qelib1.inc"; qreg q[1]; creg c[1]; h q[0]; measure q -> c;'
+
+
+def run(*arguments):
+    return CliRunner().invoke(command, [str(a) for a in arguments], standalone_mode=False)
+
+
+def test_folders_name_what_is_not_looked_at(tmp_path):
+    (tmp_path / "A.QASM").write_text(BELL)
+    (tmp_path / "notes.txt").write_text("no circuit")
+    (tmp_path / "link.qasm").symlink_to(tmp_path / "A.QASM")
+    done = run(tmp_path, "--format", "json")
+    assert done.return_value == 0, done.output
+    report = json.loads(done.stdout)
+    assert [f["path"] for f in report["files"]] == [str(tmp_path / "A.QASM")]
+    assert report["skipped"] == [str(tmp_path / "link.qasm"), str(tmp_path / "notes.txt")]
+    assert "not looked at: 2" in done.stderr
+    assert "notes.txt" in done.stderr
+    (tmp_path / "A.QASM").unlink()
+    assert run(tmp_path).exception.code == "check-nothing"
+
+
+@pytest.mark.parametrize("option", ["--max-calibration-age-h", "--usd-per-second"])
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "-1"])
+def test_bounds_that_compare_with_nothing_are_refused(tmp_path, option, value):
+    path = tmp_path / "a.qasm"
+    path.write_text(BELL)
+    assert "not a number of 0 or more" in str(run(path, option, value).exception)
+    assert run(path, option, "0").return_value is not None

@@ -1,0 +1,80 @@
+"""The doctor says what would keep jobs from running."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from qiskit import QuantumCircuit
+from qiskit_aer.primitives import SamplerV2
+
+import interlock
+from interlock.backends import TwinSampler, twin
+from interlock.cli.doctor import command
+from interlock.errors import DeniedError
+from interlock.guard import doctor
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    circuit = QuantumCircuit(1)
+    circuit.h(0)
+    circuit.measure_all()
+    home = tmp_path / "home"
+    interlock.guard(SamplerV2(seed=1), home=home).run([circuit]).result()
+    return home
+
+
+@pytest.mark.parametrize("name", ["ledger.db", "state.db"])
+def test_a_database_that_somebody_holds_is_bad(
+    home: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "LOCK_S", 0.1)
+    assert not [c for c in doctor.examine(home) if c.state == "bad"]
+    holder = sqlite3.connect(home / name, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    bad = [c for c in doctor.examine(home) if c.state == "bad"]
+    assert bad
+    assert all("locked" in c.found for c in bad)
+    holder.execute("ROLLBACK")
+    holder.close()
+    assert not [c for c in doctor.examine(home) if c.state == "bad"]
+
+
+def test_the_columns_stand_apart(home: Path) -> None:
+    lines = CliRunner().invoke(command, ["--home", str(home)]).output.splitlines()
+    for check, line in zip(
+        doctor.examine(home), [x for x in lines if not x.lstrip().startswith("->")], strict=True
+    ):
+        assert f"{check.name} " in line
+
+
+def test_an_infinite_parameter_is_called_infinite(home: Path) -> None:
+    from qiskit.circuit import Parameter
+
+    circuit = QuantumCircuit(1)
+    circuit.rx(Parameter("a"), 0)
+    circuit.measure_all()
+    guarded = interlock.guard(SamplerV2(seed=1), home=home)
+    for value, said in ((float("inf"), "Infinity"), (float("nan"), "NaN")):
+        with pytest.raises(DeniedError, match=said):
+            guarded.run([(circuit, [value])]).result()
+
+
+@pytest.mark.parametrize("bits", ["0", "000000"])
+def test_a_fallback_answers_in_the_width_of_the_register(tmp_path: Path, bits: str) -> None:
+    circuit = QuantumCircuit(2)
+    circuit.x(0)
+    circuit.measure_all()
+    policy = yaml.safe_load((Path(interlock.__file__).parent / "guard/starter.yaml").read_text())
+    policy["health"]["calibration"] = {"on_missing": "fallback"}
+    device = twin("manila", age_s=1e9)
+    guarded = interlock.guard(
+        TwinSampler(device, seed=1),
+        policy=policy,
+        home=tmp_path,
+        fallback=lambda pubs: [{bits: 10} for _ in pubs],
+    )
+    with pytest.raises(DeniedError, match="register of 2 bits"):
+        guarded.run([circuit], shots=10).result()

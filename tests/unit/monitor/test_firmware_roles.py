@@ -1,0 +1,139 @@
+"""TUF roles with two algorithms each: what an attacker with some of it cannot do."""
+
+import datetime as dt
+import json
+import shutil
+
+import pytest
+
+from interlock.errors import DeniedError, IntegrityError
+from interlock.monitor.firmware import Device, Image
+from interlock.monitor.signed import DualKey
+
+pytest.importorskip("tuf")
+from interlock.monitor.firmware.repository import ROLES, FirmwareClient, FirmwareRepository
+
+KEYS = {r: DualKey(bytes([k]) * 32, bytes([k + 9]) * 32) for k, r in enumerate(ROLES)}
+FIRST, SECOND = Image(name="fw", data=b"one" * 100), Image(name="fw", data=b"two" * 100)
+
+
+class Setup:
+    """A repository with one release, and a device that booted it."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.repository = FirmwareRepository(folder / "repo", dict(KEYS))
+        self.repository.publish(FIRST)
+        self.root = (folder / "repo" / "metadata" / "1.root.json").read_bytes()
+        self.client = FirmwareClient(folder / "device", root=self.root, source=folder / "repo")
+        self.device = Device("d", KEYS["root"].public, folder / "state.json")
+        self.device.boot(self.client.fetch("fw"), self.client, now_s=0)
+
+    def path(self, name):
+        return self.folder / "repo" / "metadata" / name
+
+
+@pytest.fixture
+def made(tmp_path):
+    return Setup(tmp_path)
+
+
+def refused(made, image=FIRST):
+    with pytest.raises(IntegrityError) as caught:
+        made.device.boot(image, made.client, now_s=0)
+    assert caught.value.code == "monitor-firmware"
+    assert made.device.quarantined
+    with pytest.raises(DeniedError):
+        made.device.boot(FIRST, made.client, now_s=0)
+    return caught.value.got
+
+
+def test_an_update_boots_and_the_old_image_does_not(made):
+    made.repository.publish(SECOND)
+    made.device.boot(made.client.fetch("fw"), made.client, now_s=0)
+    assert made.device.running.data == SECOND.data
+    assert "differ" in refused(made, FIRST)
+
+
+def test_every_role_rotates_and_devices_follow(made):
+    for k, role in enumerate(ROLES):
+        made.repository.rotate(role, DualKey(bytes([60 + k]) * 32, bytes([70 + k]) * 32))
+        assert made.client.check(FIRST) >= 1
+    made.repository.publish(SECOND)
+    assert made.client.fetch("fw").data == SECOND.data
+    FirmwareRepository(made.folder / "repo", dict(KEYS)).publish(FIRST)
+    with pytest.raises(IntegrityError):  # the old keys sign nothing any more
+        made.client.fetch("fw")
+
+
+def test_old_metadata_replayed_is_refused(made):
+    old = made.folder / "old"
+    shutil.copytree(made.folder / "repo", old)
+    made.repository.publish(SECOND)
+    made.client.check(SECOND)
+    replaying = FirmwareClient(made.folder / "device", root=made.root, source=old)
+    with pytest.raises(IntegrityError) as caught:
+        made.device.boot(FIRST, replaying, now_s=0)
+    assert "BadVersion" in caught.value.got
+
+
+def test_a_device_kept_from_news_notices(made):
+    past = dt.datetime.now(dt.UTC) - dt.timedelta(days=2)
+    FirmwareRepository(made.folder / "repo", dict(KEYS), now=past).refresh()
+    assert "Expired" in refused(made)
+
+
+@pytest.mark.parametrize("algorithm", [0, 1])
+@pytest.mark.parametrize("role", ["targets", "snapshot", "timestamp"])
+def test_one_of_the_two_signatures_is_not_enough(made, role, algorithm):
+    made.repository.publish(SECOND)
+    newest = max(made.path("").glob(f"*{role}.json"), key=lambda p: (len(p.name), p.name))
+    document = json.loads(newest.read_text())
+    del document["signatures"][algorithm]
+    newest.write_text(json.dumps(document))
+    assert "Unsigned" in refused(made, SECOND)
+
+
+def test_a_stolen_timestamp_and_snapshot_key_cannot_release_an_image(made):
+    """Those keys are online; targets and root are not."""
+    thief = {
+        **KEYS,
+        "targets": DualKey(b"t" * 32, b"u" * 32),
+        "root": DualKey(b"v" * 32, b"w" * 32),
+    }
+    FirmwareRepository(made.folder / "repo", thief).publish(SECOND)
+    assert "Unsigned" in refused(made, SECOND)
+
+
+def test_one_changed_byte_and_an_unknown_name_are_refused(made):
+    flipped = bytearray(FIRST.data)
+    flipped[7] ^= 1
+    assert "differ" in refused(made, Image(name="fw", data=bytes(flipped)))
+    made.device.lift()
+    assert "name" in refused(made, Image(name="other", data=FIRST.data))
+    (stored,) = (made.folder / "repo" / "targets").iterdir()
+    stored.write_bytes(bytes(flipped))
+    with pytest.raises(IntegrityError):
+        made.client.fetch("fw")
+    shutil.rmtree(made.folder / "repo")
+    with pytest.raises(IntegrityError):
+        made.client.fetch("fw")
+
+
+def test_a_root_that_can_do_without_one_algorithm_is_refused(tmp_path):
+    class Weak(FirmwareRepository):
+        def _signers(self, role, keys=None):
+            return super()._signers(role, keys)[:1] * 2
+
+        def _write(self, role, signed, extra=None):
+            if role == "root":
+                for name in ROLES:
+                    signed.roles[name].threshold = 1
+            super()._write(role, signed, extra)
+
+    Weak(tmp_path / "repo", dict(KEYS)).publish(FIRST)
+    root = (tmp_path / "repo" / "metadata" / "1.root.json").read_bytes()
+    client = FirmwareClient(tmp_path / "device", root=root, source=tmp_path / "repo")
+    with pytest.raises(IntegrityError) as caught:
+        client.fetch("fw")
+    assert "can do without" in caught.value.got

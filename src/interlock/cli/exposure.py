@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -40,32 +41,43 @@ def command(
         name=label, lifetime_years=years, algorithm=algorithm, migration_years=migration
     )
     verdicts = assess(asked, datetime.now(UTC).date(), regimes)
+    held = _data(label, home_folder(home))
     if as_json:
-        click.echo(json.dumps([v.as_dict() for v in verdicts], indent=1))
+        found = {"verdicts": [v.as_dict() for v in verdicts], "data": held}
+        click.echo(json.dumps(found, indent=1))
     else:
         for v in verdicts:
             click.echo(f"{v.verdict:<12} {v.regime:<11} until {v.needed_until}, {v.source}")
             if v.verdict != "ok":
                 click.echo(f"{'':<12} fix: {v.fix}")
         click.echo(f"note: {horizons()['note']}")
-        click.echo(f"data: {_data(label, home_folder(home))}")
+        click.echo(f"data: {_line(label, held)}")
     return 0 if all(v.verdict == "ok" for v in verdicts) else 7
 
 
-def _data(label: str, home: Path) -> str:
-    """Say what the ledger of the home holds under the label."""
+def _data(label: str, home: Path) -> dict[str, Any]:
+    """Return how many readable entries of the home's ledger carry the label, and the oldest."""
     from interlock.errors import InputError
     from interlock.ledger import Ledger
 
+    held: dict[str, Any] = {"home": str(home), "state": "counted", "entries": None, "oldest": None}
     try:
         with Ledger.read(home) as ledger:
             found = ledger.labelled(label)
     except InputError as error:
         if error.code != "ledger-missing":
             raise
-        return f"no ledger in {home}"
+        return held | {"state": "no-ledger"}
     if found is None:
+        return held | {"state": "no-keys"}
+    return held | {"entries": found[0], "oldest": found[1] or None}
+
+
+def _line(label: str, held: dict[str, Any]) -> str:
+    home = held["home"]
+    if held["state"] == "no-ledger":
+        return f"no ledger in {home}"
+    if held["state"] == "no-keys":
         return f"unknown; the keys of the ledger in {home} are not here"
-    count, oldest = found
-    since = f", the oldest of {oldest}" if oldest else ""
-    return f"{count} entries in {home} carry {label!r}{since}"
+    since = f", the oldest of {held['oldest']}" if held["oldest"] else ""
+    return f"{held['entries']} entries in {home} carry {label!r}{since}"

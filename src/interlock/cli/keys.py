@@ -53,6 +53,17 @@ def list_keys(home: Path | None, as_json: bool) -> int:
     return 0
 
 
+def _ledger(home: Path | None) -> Path | None:
+    """Return the home when it has a ledger: what is done to its keys is recorded there."""
+    from interlock.errors import InputError
+    from interlock.ledger import existing
+
+    try:
+        return existing(home_folder(home))
+    except InputError:
+        return None
+
+
 @command.command()
 @_home
 def rotate(home: Path | None) -> int:
@@ -61,13 +72,10 @@ def rotate(home: Path | None) -> int:
     The home's ledger, where there is one, records it.
     """
     from interlock.crypto.keys import KeyStore
-    from interlock.errors import InputError
-    from interlock.ledger import Ledger, existing
+    from interlock.ledger import Ledger
 
-    keys = existing_keys(home)
-    try:
-        found = existing(home_folder(home))
-    except InputError:
+    keys, found = existing_keys(home), _ledger(home)
+    if found is None:
         count = KeyStore(keys).rotate_kek()
         click.echo(f"{count} keys sealed anew; there is no ledger here to record it")
         return 0
@@ -84,13 +92,21 @@ def keep(keeper: str, home: Path | None) -> int:
     """Keep the key-encryption key in a file, under a passphrase, in the keyring, a TPM or an HSM.
 
     The passphrase is read from INTERLOCK_PASSPHRASE_FILE or INTERLOCK_PASSPHRASE; the HSM is named
-    by INTERLOCK_PKCS11_MODULE, INTERLOCK_PKCS11_TOKEN and INTERLOCK_PKCS11_PIN_FILE.
+    by INTERLOCK_PKCS11_MODULE, INTERLOCK_PKCS11_TOKEN and INTERLOCK_PKCS11_PIN_FILE. The home's
+    ledger, where there is one, records it.
     """
     from interlock.crypto.keys import KeyStore
+    from interlock.ledger import Ledger
 
+    found = _ledger(home)
+    if found is not None:
+        with Ledger.open(found) as ledger:
+            before, _ = ledger.keep_kek(keeper)
+        click.echo(f"kept: {keeper} (before: {before}); the ledger records it")
+        return 0
     # A keeper may be chosen before the first key: a home that is there is enough.
     fresh = home_folder(home)
     path = fresh / "keys" if fresh.is_dir() else existing_keys(home)
-    KeyStore(path).move_kek(keeper)
-    click.echo(f"kept: {keeper}")
+    before, _ = KeyStore(path).move_kek(keeper)
+    click.echo(f"kept: {keeper} (before: {before}); there is no ledger here to record it")
     return 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from interlock.ledger.audit import Report
+    from interlock.ledger.report import Report
 
 __all__ = ["COLOURS", "changed", "job_line", "printable", "unguarded_line"]
 

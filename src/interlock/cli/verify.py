@@ -50,6 +50,8 @@ def command(
     click.echo(f"root    {report.root}")
     if report.unsigned:
         click.echo(f"UNSIGNED {report.unsigned} newest entries: under no signed head")
+    if report.not_judged:
+        click.echo(f"EARLIER {report.not_judged} heads: the keys given were not in force for them")
     for fault in report.faults:
         click.echo(f"FAULT   {fault.kind}: {fault.where}")
         click.echo(f"          got:      {fault.got}")

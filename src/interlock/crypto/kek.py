@@ -23,7 +23,7 @@ from interlock.crypto import files
 from interlock.crypto.pkcs11 import Pkcs11Kek
 from interlock.errors import IntegrityError, SetupError, UsageError
 
-__all__ = ["PROVIDERS", "KekProvider", "passphrase_from_environment", "provider_of"]
+__all__ = ["LOCAL", "PROVIDERS", "KekProvider", "passphrase_from_environment", "provider_of"]
 
 #: scrypt cost (RFC 7914): 128 MiB and about 0.3 s a guess.
 SCRYPT_N = 1 << 17
@@ -261,6 +261,8 @@ PROVIDERS: dict[str, Callable[[Path], KekProvider]] = {
     "pkcs11": Pkcs11Kek,
     "tpm": TpmKek,
 }
+#: Keepers that leave a file in the folder of the keys.
+LOCAL = frozenset({"file", "passphrase", "tpm"})
 
 
 def provider_of(folder: Path) -> KekProvider:

@@ -17,7 +17,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from interlock.crypto import files, kem, signing
-from interlock.crypto.kek import KekProvider, make, provider_of
+from interlock.crypto.kek import LOCAL, KekProvider, make, provider_of
 from interlock.errors import IntegrityError, StorageError
 
 __all__ = ["KeyStore", "seal", "unseal"]
@@ -223,8 +223,12 @@ class KeyStore:
             self._keks = [new]
             return count
 
-    def move_kek(self, provider: str | KekProvider) -> None:
-        """Hand the key-encryption key to another provider."""
+    def move_kek(self, provider: str | KekProvider) -> tuple[str, str]:
+        """Hand the key-encryption key to another provider; return the names of old and new.
+
+        A crash may leave the key with both; calling it again takes it from every other keeper
+        that is a file in the folder.
+        """
         with files.locked(self.lock_path()):
             old = provider_of(self.path)
             new = make(provider, self.path) if isinstance(provider, str) else provider
@@ -242,6 +246,9 @@ class KeyStore:
             files.write_private(self.path / "kek.json", document)
             if old.name != new.name:
                 old.remove()
+            for name in LOCAL - {new.name}:
+                make(name, self.path).remove()
+            return old.name, new.name
 
 
 def _context(name: str, algorithm: str) -> str:

@@ -10,9 +10,9 @@ from typing import Any
 from cryptography import x509
 
 from interlock.errors import BackendError, InputError, IntegrityError, InterlockError, SetupError
-from interlock.ledger.audit import Report
 from interlock.ledger.note import Checkpoint, parse_note
 from interlock.ledger.post import is_http, post
+from interlock.ledger.report import Report
 
 __all__ = ["Anchor", "check", "check_kept", "copy_kept", "fetch"]
 

@@ -7,112 +7,28 @@ far as the evidence tells; the docs say for each what a witness adds.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from interlock.errors import InputError, InterlockError
-from interlock.ledger.clock import DRIFT_NS
-from interlock.ledger.entry import format_time, header_fields, parse_time
 from interlock.ledger.heads import Heads
-from interlock.ledger.identity import read_vkeys
+from interlock.ledger.identity import history_of, read_vkeys
 from interlock.ledger.note import Checkpoint, NoteKey, parse_note, verify_checkpoint
 from interlock.ledger.policy import WitnessPolicy
 from interlock.ledger.postgres import PostgresStore, address_of
-from interlock.ledger.rotation import ROOTED, ROTATED, KeyHistory
+from interlock.ledger.report import Report
+from interlock.ledger.rotation import KeyHistory
 from interlock.ledger.schema import foreign_objects
 from interlock.ledger.sqlite import database_error
 from interlock.ledger.sqlite_read import untouched
 from interlock.ledger.store import CheckpointRow, Row
-from interlock.ledger.tree import EMPTY_ROOT, Frontier, leaf_hash
+from interlock.ledger.tree import EMPTY_ROOT, Frontier
+from interlock.ledger.walk import walk
 
-__all__ = ["Fault", "Report", "audit"]
-
-#: After this many faults the rest is only counted.
-_MOST = 50
-_WIDEST_GAP = 1_000_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
-    """One thing that is wrong.
-
-    Attributes:
-        kind: `edited`, `deleted`, `newest-deleted`, `reordered`, `duplicated`, `rewritten`,
-            `forked`, `swapped`, `clock-back`, `checkpoint-forged`, `rotation-forged`,
-            `unsigned`, `unwitnessed`, `unstamped`, `stamp-forged`, `renumbered`, `planted`,
-            `future-format`, `clock-ahead`, `damaged` or `unreadable`.
-        where: the entry, head or file.
-        got: what was found.
-        expected: what would have been right.
-    """
-
-    kind: str
-    where: str
-    got: str
-    expected: str
-
-
-@dataclass(slots=True, kw_only=True)
-class Report:
-    """What an audit found.
-
-    Attributes:
-        origin: the ledger.
-        size: number of entries found.
-        root: Merkle root over them.
-        signed_size: entries covered by the newest valid signed head.
-        unsigned: number of newest entries that no signed head covers.
-        checkpoints: number of valid signed heads.
-        faults: what is wrong, in the order found.
-        more_faults: how many further faults were only counted.
-        notes: what is not wrong but limits what the check can say.
-        times: size of a head -> time of the newest entry under it.
-    """
-
-    origin: str = ""
-    size: int = 0
-    root: str = EMPTY_ROOT.hex()
-    signed_size: int = 0
-    unsigned: int = 0
-    checkpoints: int = 0
-    faults: list[Fault] = field(default_factory=list)
-    more_faults: int = 0
-    notes: list[str] = field(default_factory=list)
-    times: dict[int, str] = field(default_factory=dict)
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.faults
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the report as JSON values."""
-        return {"ok": self.ok, **asdict(self)}
-
-    def hold_clock(self, size: int, seen_ns: int, who: str) -> None:
-        """Note a fault if entries are later than when somebody else had seen a head over them."""
-        time, where = self.times.get(size), f"the first {size} entries"
-        if not time:
-            return
-        try:
-            late = parse_time(time) > seen_ns + DRIFT_NS
-        except ValueError:
-            self.add("unreadable", where, time, "a time")
-            return
-        if late:
-            expected = f"at most an hour after {format_time(seen_ns)}, when {who} saw them"
-            self.add("clock-ahead", where, time, expected)
-
-    def add(self, kind: str, where: str, got: str, expected: str) -> None:
-        """Note a fault."""
-        if len(self.faults) < _MOST:
-            self.faults.append(Fault(kind=kind, where=where, got=got, expected=expected))
-        else:
-            self.more_faults += 1
+__all__ = ["Source", "audit"]
 
 
 @dataclass(slots=True)
@@ -182,7 +98,7 @@ def _examine(
         )
     origin = keys[0].name if keys else ""
     report.origin = origin
-    history = KeyHistory(keys)
+    history = history_of(keys)
     # A stamped head is one more head kept outside the database.
     kept = [*Heads(home / "checkpoints").notes(), *Heads(home / "anchors").notes()]
     notes = [(f"{file.parent.name}/{file.name}", note) for file, note in kept]
@@ -236,18 +152,27 @@ def _valid(
     report: Report, notes: list[tuple[str, str]], history: KeyHistory, origin: str
 ) -> list[_Head]:
     """Return the heads that the keys in force at their size have signed."""
-    found = []
+    found, later = [], []
     for where, note in notes:
         try:
             size = Checkpoint.parse(parse_note(note)[0]).size
             checkpoint, _ = verify_checkpoint(note, history.at(size), origin=origin)
         except InterlockError as error:
+            if error.code == "keys-later":
+                later.append(error)
+                continue
             kind = "swapped" if error.code == "checkpoint-origin" else "checkpoint-forged"
             report.add(kind, where, error.got or error.message, error.expected or "")
         else:
             report.checkpoints += 1
             report.signed_size = max(report.signed_size, checkpoint.size)
             found.append(_Head(where, checkpoint))
+    report.not_judged = len(later)
+    if later:
+        report.notes.append(
+            f"{len(later)} earlier heads not judged, neither good nor forged: {later[-1].message} "
+            f"({later[-1].got}); {later[-1].fix}"
+        )
     return found
 
 
@@ -333,112 +258,8 @@ def _check_source(
     for row in stored:
         _check_edge(report, row)
     notes += [(f"head of {row.size} entries", row.note) for row in stored if row.note is not None]
-    roots, following = _walk(report, source.rows(), history, _sizes(notes))
+    roots, following = walk(report, source.rows(), history, _sizes(notes))
     _compare(report, _valid(report, notes, history, origin), roots, following)
-
-
-class _Places:
-    """Where the entries say they belong, against where they are."""
-
-    def __init__(self, report: Report) -> None:
-        self._report = report
-        self._missing: set[int] = set()
-        self._moved, self._first_moved = 0, ""
-        self.next = 0
-
-    def see(self, index: int, claim: int) -> None:
-        where = f"entry {index}"
-        if index != claim and claim >= self.next:
-            self._moved += 1
-            self._first_moved = self._first_moved or f"entry {claim} stored as {index}"
-        if claim == self.next:
-            self.next += 1
-        elif self.next < claim <= self.next + _WIDEST_GAP:
-            self._missing.update(range(self.next, claim))
-            self.next = claim + 1
-        elif claim in self._missing:
-            self._missing.remove(claim)
-            self._report.add("reordered", where, f"what was entry {claim}", where)
-        elif claim < self.next:
-            self._report.add("duplicated", where, f"entry {claim} again", "each entry once")
-        else:
-            self._report.add("edited", where, f"says it is entry {claim}", where)
-
-    def skip(self) -> None:
-        self.next += 1
-
-    def finish(self) -> None:
-        for start, end in _ranges(sorted(self._missing)):
-            count = end - start + 1
-            where = f"entry {start}" if count == 1 else f"entries {start} to {end}"
-            self._report.add("deleted", where, f"{count} missing", "no gap")
-        if self._moved:
-            got = f"{self._moved} entries, first {self._first_moved}"
-            self._report.add("renumbered", "entries", got, "each entry at its signed index")
-
-
-def _ranges(numbers: list[int]) -> Iterator[tuple[int, int]]:
-    start = 0
-    for at, number in enumerate(numbers):
-        if at + 1 == len(numbers) or numbers[at + 1] != number + 1:
-            yield numbers[start], number
-            start = at + 1
-
-
-def _walk(
-    report: Report, rows: Iterator[Row], history: KeyHistory, sizes: set[int]
-) -> tuple[dict[int, bytes], int]:
-    """Check the entries one by one; return the root at each of the sizes, and the next index."""
-    frontier, places = Frontier(), _Places(report)
-    roots = {0: EMPTY_ROOT}
-    last_time = ""
-    for row in rows:
-        leaf, fields = _check_row(report, row)
-        if fields is None:
-            places.skip()
-        else:
-            places.see(row[0], fields["index"])
-            if fields["time"] < last_time:
-                expected = f"at or after {last_time}"
-                report.add("clock-back", f"entry {row[0]}", fields["time"], expected)
-            last_time = max(fields["time"], last_time)
-            if fields["event"] in (ROTATED, ROOTED):
-                _rotate(report, history, row[0], fields)
-        frontier.append(leaf)
-        if frontier.size in sizes:
-            roots[frontier.size] = frontier.root()
-            report.times[frontier.size] = last_time
-    places.finish()
-    report.size = frontier.size
-    report.root = frontier.root().hex()
-    return roots, places.next
-
-
-def _rotate(report: Report, history: KeyHistory, index: int, fields: dict[str, Any]) -> None:
-    try:
-        history.add(index, fields["event"], fields["header"])
-    except InterlockError as error:
-        report.add("rotation-forged", f"entry {index}", error.got or "", error.expected or "")
-
-
-def _check_row(report: Report, row: Row) -> tuple[bytes, dict[str, Any] | None]:
-    index, event, stored_leaf, header, payload = row
-    where = f"entry {index}"
-    if not all(isinstance(value, bytes) for value in (stored_leaf, header, payload)):
-        report.add("unreadable", where, "a column that is not bytes", "leaf, header and payload")
-        return b"", None
-    leaf = leaf_hash(header + hashlib.sha256(payload).digest())
-    if leaf != stored_leaf:
-        report.add("edited", where, f"leaf {leaf.hex()[:16]}", f"leaf {stored_leaf.hex()[:16]}")
-        return leaf, None
-    try:
-        fields = header_fields(header)
-    except InterlockError as error:
-        report.add("unreadable", where, error.got or "", error.expected or "")
-        return leaf, None
-    if fields["event"] != event:
-        report.add("edited", where, f"event {event!r}", f"event {fields['event']!r}")
-    return leaf, fields
 
 
 def _compare(report: Report, signed: list[_Head], roots: dict[int, bytes], following: int) -> None:

@@ -25,10 +25,11 @@ import msgspec
 
 from interlock.crypto import files
 from interlock.errors import InputError, IntegrityError, UsageError
-from interlock.ledger.audit import Report, audit
+from interlock.ledger.audit import audit
 from interlock.ledger.existing import existing
 from interlock.ledger.note import NoteKey
 from interlock.ledger.postgres import address_of
+from interlock.ledger.report import Report
 
 __all__ = ["backup", "restore"]
 

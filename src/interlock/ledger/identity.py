@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from interlock.crypto import files
 from interlock.crypto.keys import KeyStore
 from interlock.errors import IntegrityError, SetupError
 from interlock.ledger.note import ED25519, ML_DSA_44, NoteKey, NoteSigner
+from interlock.ledger.rotation import KeyHistory, LaterKeys
 
-__all__ = ["Identity", "read_vkeys"]
+__all__ = ["Identity", "history_of", "read_vkeys"]
 
 _KEYS = (("log-ed25519", "ed25519", ED25519), ("log-ml-dsa-44", "ml-dsa-44", ML_DSA_44))
 
@@ -26,8 +28,7 @@ class Identity:
     def __init__(self, home: Path, store: KeyStore) -> None:
         self._store = store
         first = store.signing_key("log-ed25519", "ed25519").public_key().public_bytes_raw()
-        short = base64.b32encode(hashlib.sha256(first).digest()[:10]).decode().lower()
-        self.origin = f"interlock.local/{short}"
+        self.origin = origin_of(first)
         self.first = [signer.key for signer in self.signers(0)]
         path = home / "ledger.vkeys"
         text = "".join(f"{key}\n" for key in self.first)
@@ -57,6 +58,19 @@ class Identity:
             key = NoteKey(self.origin, kind, private.public_key().public_bytes_raw())
             signers.append(NoteSigner(key, private))
         return signers
+
+
+def origin_of(first: bytes) -> str:
+    """Return the origin of the ledger whose first Ed25519 key this is."""
+    short = base64.b32encode(hashlib.sha256(first).digest()[:10]).decode().lower()
+    return f"interlock.local/{short}"
+
+
+def history_of(keys: Sequence[NoteKey]) -> KeyHistory:
+    """Return the generations as seen from trusted keys: the first of a ledger, or later ones."""
+    if any(key.kind == ED25519 and key.name == origin_of(key.public) for key in keys):
+        return KeyHistory(keys)
+    return LaterKeys(keys)
 
 
 def missing_keys(got: str) -> SetupError:

@@ -16,7 +16,7 @@ from interlock.crypto.keys import KeyStore
 from interlock.errors import InputError, IntegrityError, StorageError
 from interlock.ledger import background
 from interlock.ledger import entry as entries
-from interlock.ledger.audit import Report, audit
+from interlock.ledger.audit import audit
 from interlock.ledger.clock import check_against
 from interlock.ledger.entry import Draft, Entry, HeaderValue
 from interlock.ledger.heads import Heads
@@ -30,6 +30,7 @@ from interlock.ledger.note import (
 from interlock.ledger.postgres import PostgresShelf, PostgresStore, address_of
 from interlock.ledger.proof import Proof
 from interlock.ledger.reader import Reader
+from interlock.ledger.report import Report
 from interlock.ledger.rotating import Rotating
 from interlock.ledger.sequencer import Pending, Sequencer, extend, gap, truncated, unsigned
 from interlock.ledger.sqlite import SqliteStore

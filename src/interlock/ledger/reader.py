@@ -8,13 +8,14 @@ from typing import Self
 
 from interlock.crypto.keys import KeyStore
 from interlock.errors import IntegrityError
-from interlock.ledger.audit import Report, audit
+from interlock.ledger.audit import audit
 from interlock.ledger.entry import header_fields
 from interlock.ledger.existing import existing
 from interlock.ledger.heads import Heads
 from interlock.ledger.identity import read_vkeys
 from interlock.ledger.postgres import PostgresShelf, PostgresStore, address_of
 from interlock.ledger.records import Records
+from interlock.ledger.report import Report
 from interlock.ledger.sequencer import truncated, unsigned
 from interlock.ledger.sqlite_read import SqliteReader
 from interlock.ledger.subjects import SubjectKeys

@@ -27,6 +27,8 @@ __all__ = ["Rotating"]
 _TURN_S = 10.0
 #: The event of a new key-encryption key.
 KEK_ROTATED = "ledger.kek-rotated"
+#: The event of another keeper of the key-encryption key.
+KEK_KEPT = "ledger.kek-kept"
 
 
 class Rotating(Records):
@@ -87,6 +89,18 @@ class Rotating(Records):
         count = self._keys.rotate_kek()
         self._append_own(KEK_ROTATED, {"keys": count}).wait(_TURN_S)
         return count
+
+    def keep_kek(self, keeper: str) -> tuple[str, str]:
+        """Hand the key-encryption key to another keeper and record it; return old and new name.
+
+        The entry follows the change, as in `rotate_kek`: call it again after a crash.
+
+        Raises:
+            UsageError: there is no such keeper.
+        """
+        before, after = self._keys.move_kek(keeper)
+        self._append_own(KEK_KEPT, {"keeper": after, "before": before}).wait(_TURN_S)
+        return before, after
 
     def _signers(self) -> list[NoteSigner]:
         return self._identity.signers(self.history().generation)

@@ -16,10 +16,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from interlock.crypto import signing
-from interlock.errors import IntegrityError, InterlockError
+from interlock.errors import InputError, IntegrityError, InterlockError
 from interlock.ledger.note import ED25519, ML_DSA_44, NoteKey, NoteSigner
 
-__all__ = ["ROOTED", "ROTATED", "KeyHistory", "endorse", "enrolment", "rotation"]
+__all__ = [
+    "ROOTED",
+    "ROTATED",
+    "KeyHistory",
+    "LaterKeys",
+    "endorse",
+    "enrolment",
+    "rotation",
+]
 
 #: The event of a rotation. Events that begin with `ledger.` are the ledger's own.
 ROTATED = "ledger.rotated"
@@ -74,6 +82,7 @@ class KeyHistory:
 
     def __init__(self, first: Sequence[NoteKey]) -> None:
         self._generations: list[tuple[int, list[NoteKey]]] = [(0, list(first))]
+        self._before = 0
         self.root: dict[str, str] = {}
         self.roots = 0
         self.next = 0
@@ -81,7 +90,7 @@ class KeyHistory:
     @property
     def generation(self) -> int:
         """Number of the newest generation, from 0."""
-        return len(self._generations) - 1
+        return self._before + len(self._generations) - 1
 
     def at(self, size: int) -> list[NoteKey]:
         """Return the keys that sign the head of `size` entries."""
@@ -117,7 +126,7 @@ class KeyHistory:
         _, current = self._generations[-1]
         generation = header["generation"]
         kinds = [key.kind for key in current]
-        new = [NoteKey.parse(header[f"key.{_ALGORITHMS[kind]}"]) for kind in kinds]
+        new = self._named(header)
         names = {key.name for key in (*current, *new)}
         if generation != self.generation + 1 or len(names) != 1:
             raise _invalid(index, f"generation {generation} for {', '.join(sorted(names))}")
@@ -125,6 +134,10 @@ class KeyHistory:
             raise _invalid(index, "keys of other types")
         self._endorsed(header, rotation(generation, new))
         self._generations.append((index + 1, new))
+
+    def _named(self, header: Mapping[str, Any]) -> list[NoteKey]:
+        kinds = [key.kind for key in self._generations[-1][1]]
+        return [NoteKey.parse(header[f"key.{_ALGORITHMS[kind]}"]) for kind in kinds]
 
     def _enrol(self, index: int, header: Mapping[str, Any]) -> None:
         root = {name: str(header[f"root.{name}"]) for name in ROOT_ALGORITHMS}
@@ -143,6 +156,49 @@ class KeyHistory:
             name = _ALGORITHMS[key.kind]
             signature = base64.b64decode(header[f"endorsed.{name}"], validate=True)
             signing.verify(name, key.public, signature, message)
+
+
+class LaterKeys(KeyHistory):
+    """The generations as somebody sees them who trusts the keys of a later one, and no others.
+
+    These keys vouch for all entries under a head that they, or their successors, signed; for an
+    earlier head they say nothing. What earlier entries say of a root is taken as they say it: a
+    head signed by the trusted keys covers those entries.
+
+    Attributes:
+        start: size of the ledger when the keys came into force; None until their entry is seen.
+    """
+
+    def __init__(self, given: Sequence[NoteKey]) -> None:
+        super().__init__(given)
+        self.start: int | None = None
+
+    def at(self, size: int) -> list[NoteKey]:
+        """Return the keys that sign the head of `size` entries.
+
+        Raises:
+            InputError: the trusted keys were not in force then.
+        """
+        if self.start is not None and size < self.start:
+            raise InputError(
+                "the keys given were not in force for this head",
+                code="keys-later",
+                got=f"keys of generation {self._before}, in force from {self.start} entries on",
+                expected=f"the keys in force at {size} entries, or the first keys of the ledger",
+                fix="give --keys ledger.vkeys, the first keys: rotations lead from them to these",
+            )
+        return super().at(size)
+
+    def _rotate(self, index: int, header: Mapping[str, Any]) -> None:
+        if self.start is not None:
+            super()._rotate(index, header)
+        elif self._named(header) == self._generations[0][1]:
+            self._before, self.start = int(header["generation"]), index + 1
+            self._generations = [(self.start, self._generations[0][1])]
+
+    def _endorsed(self, header: Mapping[str, Any], message: bytes) -> None:
+        if self.start is not None:
+            super()._endorsed(header, message)
 
 
 def _invalid(index: int, got: str) -> IntegrityError:

@@ -76,7 +76,7 @@ def test_every_horizon_has_a_source_and_every_algorithm_of_ours_is_known() -> No
 def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     args = ["exposure", "patient", "--years", "30", "--algorithm", "rsa-2048", "--json"]
     assert main(args) == 7
-    assert {v["verdict"] for v in json.loads(capsys.readouterr().out)} == {"exposed"}
+    assert {v["verdict"] for v in json.loads(capsys.readouterr().out)["verdicts"]} == {"exposed"}
     assert main(["exposure", "x", "--years", "1", "--algorithm", "cnsa"]) == 0
 
 
@@ -96,6 +96,10 @@ def test_the_entries_that_carry_the_label_are_counted(
     assert main(command) == 0
     assert f"data: 2 entries in {home}" in (text := capsys.readouterr().out)
     assert f"the oldest of {first.time}" in text
+    assert main([*command, "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)["data"]
+    expected = {"home": str(home), "state": "counted", "entries": 2, "oldest": first.time}
+    assert data == expected
     with Ledger.open(home) as ledger:
         ledger.erase("ada")
     assert main(command) == 0
@@ -103,3 +107,6 @@ def test_the_entries_that_carry_the_label_are_counted(
     shutil.rmtree(home / "keys")
     assert main(command) == 0
     assert "data: unknown" in capsys.readouterr().out
+    assert main([*command, "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)["data"]
+    assert (data["state"], data["entries"]) == ("no-keys", None)

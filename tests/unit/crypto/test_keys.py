@@ -94,6 +94,21 @@ def test_a_passphrase_opens_and_a_wrong_one_does_not(
     assert KeyStore(tmp_path / "k").secret("x") == secret
 
 
+def test_a_key_left_behind_by_a_crash_is_taken_away_by_the_next_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = KeyStore(tmp_path / "k")
+    secret = store.secret("x")
+    plain = (tmp_path / "k" / "kek").read_bytes()
+    monkeypatch.setenv("INTERLOCK_PASSPHRASE", "correct horse")
+    assert store.move_kek("passphrase") == ("file", "passphrase")
+    (tmp_path / "k" / "kek").write_bytes(plain)  # as a crash before its removal leaves it
+    (tmp_path / "k" / "kek").chmod(0o600)
+    assert store.move_kek("passphrase") == ("passphrase", "passphrase")
+    assert not (tmp_path / "k" / "kek").exists()
+    assert KeyStore(tmp_path / "k").secret("x") == secret
+
+
 def test_a_hostile_scrypt_cost_is_refused(tmp_path: Path) -> None:
     (tmp_path / "k").mkdir(mode=0o700)
     provider = PassphraseKek(tmp_path / "k", lambda: "p", n=1 << 12)

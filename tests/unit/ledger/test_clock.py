@@ -7,8 +7,8 @@ import pytest
 
 from interlock.errors import IntegrityError
 from interlock.ledger import Ledger, audit, clock
-from interlock.ledger.audit import Report
 from interlock.ledger.entry import format_time
+from interlock.ledger.report import Report
 
 DAY = 86_400 * 10**9
 YEAR = 366 * DAY

@@ -1,16 +1,20 @@
+import contextlib
 import dataclasses
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from interlock.cli import main
 from interlock.crypto.keys import KeyStore
-from interlock.errors import InputError, IntegrityError
+from interlock.errors import InputError, IntegrityError, InterlockError
 from interlock.ledger import Ledger, audit
 from interlock.ledger.export import export
+from interlock.ledger.identity import read_vkeys
 from interlock.ledger.note import sign_checkpoint
 from interlock.ledger.proof import Proof
-from interlock.ledger.rotating import KEK_ROTATED
+from interlock.ledger.rotating import KEK_KEPT, KEK_ROTATED
 from interlock.ledger.rotation import ROTATED, KeyHistory, endorse
 from tests.unit.ledger.test_export import run
 from tests.unit.ledger.test_note import signer
@@ -94,6 +98,68 @@ def test_proofs_are_checked_by_the_keys_in_force_at_their_size(
     assert main([*alone, str(before), "--keys", first]) == 0
 
 
+def test_later_keys_judge_the_ledger_from_their_rotation_on(
+    rotated: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = rotated[0]
+    with Ledger.open(home) as ledger:
+        ledger.append("a", {}, {"n": 2}).wait()
+        ledger.rotate()
+        ledger.append("a", {}, {"n": 3}).wait()
+    verify = ["verify", "--home", str(home), "--keys"]
+    for generation, earlier in ((1, 1), (2, 2)):
+        assert main([*verify, str(home / f"ledger.vkeys.{generation}")]) == 0
+        text = capsys.readouterr().out
+        assert "EARLIER" in text
+        assert "not in force" in text
+        assert "give --keys ledger.vkeys" in text
+        report = audit(home, read_vkeys(home / f"ledger.vkeys.{generation}"))
+        assert report.ok
+        assert report.not_judged >= earlier
+        assert report.signed_size == report.size == 5
+    assert audit(home, read_vkeys(home / "ledger.vkeys")).not_judged == 0
+    # Keys of nobody here are still no keys of this ledger's.
+    foreign = [signer(1, str(read_vkeys(home / "ledger.vkeys")[0].name), 9).key]
+    assert {fault.kind for fault in audit(home, foreign).faults} >= {"checkpoint-forged"}
+    with Ledger.open(home) as ledger:
+        export(ledger, tmp_path / "out")
+    found = run(tmp_path / "out", "--keys", str(home / "ledger.vkeys.1"))
+    assert found.returncode == 7
+    assert "--keys: the first, ledger.vkeys" in found.stdout
+
+
+def test_later_keys_find_what_was_changed_before_them(
+    rotated: tuple[Path, Path, Path], tamper: Callable[[Path, str], None]
+) -> None:
+    home = rotated[0]
+    later = read_vkeys(home / "ledger.vkeys.1")
+    assert audit(home, later).ok
+    tamper(home, "UPDATE entries SET payload = CAST(payload || 'x' AS BLOB) WHERE idx = 0")
+    assert not audit(home, later).ok
+
+
+def test_a_thief_of_superseded_keys_cannot_rewrite_what_later_keys_signed(
+    home: Path, tmp_path: Path
+) -> None:
+    with Ledger.open(home) as ledger:
+        ledger.append("a", {}, {"n": 1}).wait()
+    thief = tmp_path / "thief"
+    shutil.copytree(home, thief)
+    with Ledger.open(home) as ledger:
+        ledger.rotate()
+    later = read_vkeys(home / "ledger.vkeys.1")
+    with Ledger.open(thief) as ledger:  # another history, endorsed by the stolen first keys
+        ledger.append("a", {}, {"n": 666}).wait()
+        header = endorse(1, later, ledger._signers())
+        ledger._append_own(ROTATED, header).wait()
+        with contextlib.suppress(InterlockError):
+            ledger.checkpoint()
+        with contextlib.suppress(InterlockError):
+            ledger.close()
+    report = audit(thief, later)
+    assert {fault.kind for fault in report.faults} >= {"unsigned"}
+
+
 def test_time_stamps_are_not_asked_of_a_proof_and_not_ignored_for_a_ledger(
     rotated: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -157,6 +223,45 @@ def test_a_new_key_encryption_key_is_recorded(
         assert entry.header["keys"] == len(list((filled / "keys").glob("*.key")))
         assert ledger.entries("admit").__next__().payload == {"n": 0}
     assert audit(filled).ok
+
+
+def test_another_keeper_of_the_key_is_recorded(
+    filled: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("INTERLOCK_PASSPHRASE", "correct horse")
+    assert main(["keys", "keep", "passphrase", "--home", str(filled)]) == 0
+    assert "before: file" in (text := capsys.readouterr().out)
+    assert "the ledger records it" in text
+    with Ledger.open(filled) as ledger:
+        (entry,) = ledger.entries(KEK_KEPT)
+        assert entry.header == {"keeper": "passphrase", "before": "file"}
+        assert ledger.entries("admit").__next__().payload == {"n": 0}
+    assert audit(filled).ok
+    # A keeper that gives nothing back is not put in force, and not recorded.
+    monkeypatch.setenv("TPM2TOOLS_TCTI", "swtpm:path=/nonexistent")
+    assert main(["keys", "keep", "tpm", "--home", str(filled)]) != 0
+    with Ledger.open(filled) as ledger:
+        assert len([*ledger.entries(KEK_KEPT)]) == 1
+
+
+def test_a_keeper_is_chosen_before_there_is_a_ledger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("INTERLOCK_PASSPHRASE", "correct horse")
+    tmp_path.chmod(0o700)
+    assert main(["keys", "keep", "passphrase", "--home", str(tmp_path)]) == 0
+    assert "no ledger here" in capsys.readouterr().out
+    assert not (tmp_path / "ledger.db").exists()
+
+
+def test_a_ledger_that_is_cut_keeps_its_keeper(
+    filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INTERLOCK_PASSPHRASE", "correct horse")
+    (filled / "ledger.db").unlink()
+    assert main(["keys", "keep", "passphrase", "--home", str(filled)]) == 7
+    assert (filled / "keys" / "kek").exists()
+    assert not (filled / "keys" / "kek.passphrase").exists()
 
 
 def test_keys_without_a_ledger_are_rotated_and_none_is_made(

@@ -72,9 +72,7 @@ class Tree:
 
     def root(self) -> bytes:
         """The root of what was added so far."""
-        if not self.edge:
-            return sha256(b"")
-        root = self.edge[-1][1]
+        root = self.edge[-1][1] if self.edge else sha256(b"")
         for _, left in reversed(self.edge[:-1]):
             root = node(left, root)
         return root
@@ -158,7 +156,7 @@ class Generations:
         need(follows, f"entry {index}: the rotation does not follow the keys before it")
         checks = self.roots[-1] or {"endorsed." + ALGORITHMS[key.kind]: key.check for key in old}
         for name, check in checks.items():
-            otherwise = f"entry {index}: {name} did not sign the new keys"
+            otherwise = f"entry {index}: {name} did not sign it (--keys: the first, ledger.vkeys)"
             verified(check, base64.b64decode(header[name]), message, otherwise)
         if rooted:
             raw = {name: base64.b64decode(header["root." + name]) for name in ROOT}
@@ -236,7 +234,8 @@ def check_folder(folder: Path, keys: Generations, witnesses: list[Key], quorum: 
     need(max(sizes, default=-1) == tree.size, f"no newest head covers exactly {tree.size} entries")
     for note in notes:
         need(note.origin == origin, f"a head of another ledger, {note.origin}")
-        need(all(map(note.signed_by, keys.at(note.size))), f"head {note.size} lacks a signature")
+        signed, first = all(map(note.signed_by, keys.at(note.size))), "the first, ledger.vkeys"
+        need(signed, f"head {note.size} is not signed by the keys in force; --keys wants {first}")
         need(roots.get(note.size) == note.root, f"the first {note.size} entries are not as signed")
     for path in folder.glob("ledger.vkeys.*"):
         held = [key.text for key in keys.all[int(path.suffix[1:])][1]]

@@ -46,7 +46,6 @@ COMMANDS: dict[str, str] = {
     "serve": "Run the gateway, which holds the credentials.",
     "stop": "Stop everything: nothing is admitted, nothing released.",
     "verify": "Check a ledger offline: every entry and every signed head.",
-    "version": "Print the version.",
     "weights": "Sign and check weights and chains of training checkpoints.",
     "witness": "Serve a witness that cosigns only consistent checkpoints.",
     "zones": "Which process may talk to which: one file, and firewalls made from it.",
@@ -83,7 +82,19 @@ class _Lazy(click.Group):
             formatter.write_dl(sorted(COMMANDS.items()))
 
 
+def _version(ctx: click.Context, _option: click.Parameter, asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        click.echo(f"interlock {version('interlock')}")
+        ctx.exit()
+
+
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version,
+    help="Print the version.",
+)  # fmt: skip
 def cli() -> None:
     """One guarded path between AI code and any quantum backend.
 

@@ -429,11 +429,19 @@ def _reopened(
 
 
 def _checked(programs: Sequence[Program], kind: str) -> None:
-    """Refuse shots and precisions that are none, before anything is reserved.
+    """Refuse a job without circuits, and shots and precisions that are none.
 
     Raises:
-        InputError: says which circuit.
+        InputError: says which circuit; nothing has been reserved.
     """
+    if not programs:
+        raise InputError(
+            "the job has no circuit",
+            code="job-empty",
+            got="an empty list",
+            expected="at least one circuit",
+            fix="leave the call out when there is nothing to run",
+        )
     for index, program in enumerate(programs):
         shots, precision = program.shots, program.precision
         least = 0 if kind == "estimate" else 1

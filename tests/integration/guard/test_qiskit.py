@@ -265,6 +265,13 @@ def test_shots_that_are_none_are_refused_before_anything_is_reserved(
     assert caught.value.code == "job-shots"
 
 
+def test_a_job_without_circuits_is_refused(policy, home) -> None:  # type: ignore[no-untyped-def]
+    guarded = interlock.guard(sampler(), policy=policy, home=home)
+    with pytest.raises(InputError) as caught:
+        guarded.run([]).result()
+    assert caught.value.code == "job-empty"
+
+
 def test_parameters_changed_after_run_are_not_what_runs(policy, home) -> None:  # type: ignore[no-untyped-def]
     theta = Parameter("t")
     circuit = QuantumCircuit(1)

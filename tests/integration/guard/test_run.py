@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,11 @@ def test_a_refused_job_stops_the_script_and_is_counted_as_saved(folder: Path, po
     summary = json.loads(done.stdout.splitlines()[-1])
     assert summary["outcomes"] == {"DENY": 1}
     assert summary["saved"] == {"jobs": 1, "shots": 100, "cost_usd": 0.0}
+
+
+def test_the_version_is_that_of_the_package(folder: Path) -> None:
+    done = interlock(folder, "--version")
+    assert (done.returncode, done.stdout) == (0, f"interlock {metadata.version('interlock')}\n")
 
 
 def test_bad_use_is_explained_before_anything_runs(folder: Path) -> None:

@@ -14,7 +14,7 @@ from typing import BinaryIO, Protocol, Self, cast
 
 from interlock.scan.finding import Report
 
-__all__ = ["ArchiveLimits", "Budget", "Reader", "kind_of", "members"]
+__all__ = ["ArchiveLimits", "Budget", "Reader", "kind_of", "members", "unreadable"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +90,14 @@ _ATTRIBUTES = (
 _MAX_ATTRIBUTES = 1024 * 1024
 
 
+_UNREADABLE = (
+    (b"7z\xbc\xaf\x27\x1c", "7-Zip"), (b"Rar!", "RAR"), (b"\x28\xb5\x2f\xfd", "Zstandard"),
+    (b"\x04\x22\x4d\x18", "LZ4"), (b"LZIP", "lzip"), (b"\x1f\x9d", "compress"),
+    (b"MSCF\0\0\0\0", "cabinet"), (b"!<arch>\ndebian", "Debian package"),
+    (b"\xed\xab\xee\xdb", "RPM package"),
+)  # fmt: skip
+
+
 def kind_of(head: bytes, name: str) -> str | None:
     """Name the archive format by its first bytes.
 
@@ -106,15 +114,28 @@ def kind_of(head: bytes, name: str) -> str | None:
     for magic, kind in ((b"\x1f\x8b", "gz"), (b"BZh", "bz2"), (b"\xfd7zXZ\0", "xz")):
         if head.startswith(magic):
             return "tar" if tarred else kind
-    if head.startswith((b"7z\xbc\xaf\x27\x1c", b"Rar!", b"\x28\xb5\x2f\xfd")):
-        return "other"
-    return None
+    return "other" if unreadable(head) else None
+
+
+def unreadable(head: bytes) -> str:
+    """Name a packed format that nothing here opens, or return an empty string.
+
+    Example:
+        >>> unreadable(b"Rar!" + bytes(9)), unreadable(b"plain")
+        ('RAR', '')
+    """
+    return next((name for magic, name in _UNREADABLE if head.startswith(magic)), "")
 
 
 def members(
     handle: BinaryIO, kind: str, shown: str, budget: Budget, report: Report
 ) -> Iterator[tuple[str, Reader]]:
     """Yield (name, reader) of each file in the archive; note what could not be looked into."""
+    if kind == "other":
+        handle.seek(0)
+        detail = f"{unreadable(handle.read(16))}: nothing here unpacks it; unpack it and scan that"
+        report.note(shown, "archive-format", detail)
+        return
     opened = {"zip": _zip, "tar": _tar}.get(kind, _single)
     try:
         for name, reader in opened(handle, kind, budget):
@@ -186,8 +207,6 @@ def _single(handle: BinaryIO, kind: str, budget: Budget) -> Iterator[tuple[str, 
     elif kind == "bz2":
         with bz2.open(handle) as bzipped:
             yield "(content)", _Metered(bzipped, budget)
-    elif kind == "xz":
+    else:
         with lzma.open(handle) as xzipped:
             yield "(content)", _Metered(xzipped, budget)
-    else:
-        yield "(content)", None

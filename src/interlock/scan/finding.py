@@ -128,6 +128,7 @@ class Report:
         real: the path behind each one that is shown masked; never shown, written or sent.
         failure: why a part of the scan could not be done; the rest is here.
         files: files looked into.
+        commits: commits and tags of git histories looked at.
         binary: of these, binary ones: only rules of tokens with a prefix or checksum were tried.
         bytes: bytes looked at.
         units: pieces of notebooks.
@@ -143,6 +144,7 @@ class Report:
     real: dict[str, str] = field(default_factory=dict, repr=False)
     failure: InterlockError | None = None
     files: int = 0
+    commits: int = 0
     binary: int = 0
     bytes: int = 0
     units: int = 0

@@ -20,6 +20,7 @@ from interlock.scan.scanner import Scanner
 
 __all__ = ["scan_history"]
 
+_KINDS = (b"blob", b"commit", b"tag")
 _MAX_BLOB = 256 * 1024 * 1024
 _SAFE = (
     "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "protocol.allow=never",
@@ -48,9 +49,10 @@ def _git(repo: Path, *arguments: str) -> subprocess.Popen[bytes]:
     )
 
 
-def _objects(repo: Path) -> dict[str, str]:
+def _objects(repo: Path, scanner: Scanner) -> dict[str, str]:
+    """What refs and reflog reach; where an object is broken, what can be reached without it."""
     try:
-        process = _git(repo, "rev-list", "--objects", "--all", "--reflog")
+        process = _git(repo, "rev-parse", "--git-dir")
     except FileNotFoundError as error:
         raise SetupError(
             "git is not installed",
@@ -59,7 +61,7 @@ def _objects(repo: Path) -> dict[str, str]:
             expected="git 2.30 or later",
             fix="install git, or scan the tree without --git-history",
         ) from error
-    out, problem = process.communicate()
+    _, problem = process.communicate()
     if process.returncode:
         raise InputError(
             "the git history cannot be read",
@@ -68,6 +70,14 @@ def _objects(repo: Path) -> dict[str, str]:
             expected="a git repository this user may read",
             fix="check the path; git config --global --add safe.directory PATH if you trust it",
         )
+    process = _git(repo, "rev-list", "--objects", "--all", "--reflog")
+    out, problem = process.communicate()
+    if process.returncode:
+        said = problem.decode("utf-8", "replace").strip().splitlines()[-1:] or [
+            "git rev-list failed"
+        ]
+        detail = f"{said[0][:160]}: the other objects were looked at, without their paths"
+        scanner.report.note(str(repo), "git-object", detail)
     found: dict[str, str] = {}
     for line in out.decode("utf-8", "replace").splitlines():
         name, _, path = line.partition(" ")
@@ -109,7 +119,7 @@ def scan_history(repo: Path, scanner: Scanner) -> None:
         SetupError: git is missing.
     """
     report = scanner.report
-    objects = _objects(repo)
+    objects = _objects(repo, scanner)
     shallow, _ = _git(repo, "rev-parse", "--is-shallow-repository").communicate()
     if shallow.strip() == b"true":
         report.note(str(repo), "git-shallow", "older commits are not in this clone")
@@ -118,25 +128,18 @@ def scan_history(repo: Path, scanner: Scanner) -> None:
     loose = _unreachable(repo, objects, scanner)
     before = len(report.findings)
     counts = dict.fromkeys(("blob", "commit", "tag", "unreachable"), 0)
-    process = _git(repo, "cat-file", "--batch")
-    stdin, stdout = process.stdin, process.stdout
-    if stdin is None or stdout is None:
-        raise SetupError("no pipe to git", code="scan-git-missing")
+    store = _Store(repo)
     try:
         for name, path in itertools.chain(objects.items(), ((n, "") for n in sorted(loose))):
-            stdin.write(name.encode() + b"\n")
-            stdin.flush()
-            kind = _one(scanner, stdout, name, path)
+            kind = _one(scanner, store, name, path)
             if kind in counts:
                 counts[kind] += 1
                 counts["unreachable"] += name in loose
     except KeyboardInterrupt:
         report.interrupted = True
     finally:
-        stdin.close()
-        stdout.close()
-        process.terminate()
-        process.wait()
+        store.close()
+    report.commits += counts["commit"] + counts["tag"]
     report.covered.append(
         f"git history of {repo}: {counts['blob']} blob(s), {counts['commit']} commit(s) and "
         f"{counts['tag']} tag(s) with authors, headers and messages, {counts['unreachable']} of "
@@ -176,23 +179,72 @@ def _paths(repo: Path, blob: str, known: dict[str, set[str]]) -> set[str]:
     return known[blob]
 
 
-def _one(scanner: Scanner, stdout: IO[bytes], name: str, path: str) -> str:
-    """Scan the next object git sends; return its kind, or an empty string if it was passed over."""
+class _Store:
+    """`git cat-file --batch`, started again when a broken object has ended it."""
+
+    def __init__(self, repo: Path) -> None:
+        self._repo = repo
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def fetch(self, name: str) -> tuple[bytes, int, bytes | None]:
+        """Return kind, size and content of an object; no content when it is over the limit.
+
+        Raises:
+            LookupError: the object is missing or broken.
+        """
+        process = self._process or _git(self._repo, "cat-file", "--batch")
+        self._process = process
+        stdin, stdout = process.stdin, process.stdout
+        if stdin is None or stdout is None:
+            raise SetupError("no pipe to git", code="scan-git-missing")
+        try:
+            stdin.write(name.encode() + b"\n")
+            stdin.flush()
+            header = stdout.readline().split()
+            if len(header) == 3:
+                kind, size = header[1], int(header[2])
+                wanted = kind in _KINDS and size <= _MAX_BLOB
+                data = _exactly(stdout, size, keep=wanted)
+                stdout.read(1)
+                return kind, size, data if wanted else None
+        except (OSError, EOFError, ValueError):
+            header = []
+        if len(header) != 2:  # it said no `missing`: it has ended
+            self.close()
+        raise LookupError(name)
+
+    def close(self) -> None:
+        """End the process."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.terminate()
+            process.communicate()
+
+
+def _exactly(stdout: IO[bytes], size: int, *, keep: bool) -> bytes:
+    blocks = []
+    while size:
+        block = stdout.read(min(size, 1 << 20))
+        if not block:
+            raise EOFError
+        size -= len(block)
+        if keep:
+            blocks.append(block)
+    return b"".join(blocks)
+
+
+def _one(scanner: Scanner, store: _Store, name: str, path: str) -> str:
+    """Scan an object; return its kind, or an empty string if it was passed over."""
     report = scanner.report
-    header = stdout.readline().split()
-    if len(header) != 3:
-        report.note(path or name, "git-object", "missing")
+    try:
+        kind, size, data = store.fetch(name)
+    except LookupError:
+        report.note(path or name, "git-object", "missing or broken")
         return ""
-    kind, size = header[1], int(header[2])
-    if kind not in (b"blob", b"commit", b"tag") or size > _MAX_BLOB:
+    if data is None:
         if kind == b"blob":
             report.note(path or name, "too-large", f"blob of {size} bytes")
-        left = size + 1
-        while left:
-            left -= len(stdout.read(min(left, 1 << 20)))
         return ""
-    data = stdout.read(size)
-    stdout.read(1)
     first = len(report.findings)
     shown = path if kind == b"blob" else f"({kind.decode()} message)"
     if kind == b"blob":

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-import itertools
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -17,13 +14,12 @@ from interlock.scan import allow, remedy
 from interlock.scan.finding import Report, Severity
 from interlock.scan.githistory import scan_history
 from interlock.scan.live import LineRedactor, known_values, redact_stream
-from interlock.scan.models import formats
 from interlock.scan.patch import patch_of
 from interlock.scan.report.formats import FORMATS, note_lines, summary_line, to_text
-from interlock.scan.scanner import Scanner, ScanOptions, is_binary, require_something, unique
+from interlock.scan.scanner import Scanner, ScanOptions, require_something, unique
 from interlock.scan.seal import Sealer, seal
-from interlock.scan.secrets.engine import BLOCK_BYTES
 from interlock.scan.secrets.ruleset import builtin_rules
+from interlock.scan.stdin import scan_stdin
 from interlock.scan.walk import walk
 
 __all__ = [
@@ -31,12 +27,11 @@ __all__ = [
     "rule_table", "save", "scan", "settle", "strip", "summary", "unseen",
 ]  # fmt: skip
 
-_STDIN = "(standard input)"
 #: Notes that mean something given was not, or not wholly, looked into.
 _UNSEEN = {
-    "unreadable", "missing", "broken-archive", "archive-limit", "archive-member", "git-object",
-    "git-shallow", "too-large", "too-large-to-parse", "broken-notebook", "python-syntax",
-    "audit-skipped", "audit-nothing", "advisory-broken",
+    "unreadable", "missing", "broken-archive", "archive-format", "archive-limit", "archive-member",
+    "git-object", "git-shallow", "too-large", "too-large-to-parse", "broken-notebook",
+    "python-syntax", "audit-skipped", "audit-nothing", "advisory-broken",
 }  # fmt: skip
 
 
@@ -74,11 +69,11 @@ def scan(
     try:
         for path in paths:
             if str(path) == "-" and stdin is not None:
-                _standard_input(scanner, stdin)
+                scan_stdin(scanner, stdin)
                 if report.interrupted:
                     raise KeyboardInterrupt
             elif git_history:
-                scan_history(path, scanner)
+                _history(path, scanner)
             else:
                 plain.append(path)
         for entry in scanner.walk(plain):
@@ -94,9 +89,11 @@ def scan(
     except KeyboardInterrupt:
         report.interrupted = True
     except InterlockError as error:
-        if not report.files:
+        if not report.files + report.commits:
             raise
         report.failure = error
+    if report.failure is not None and not report.files + report.commits:
+        raise report.failure
     seal(report, scanner.names)
     report.findings[:] = unique(report.findings)
     report.seconds, report.cpu_seconds = time.monotonic() - wall, time.process_time() - cpu
@@ -104,50 +101,12 @@ def scan(
     return report
 
 
-def _standard_input(scanner: Scanner, stdin: BinaryIO) -> None:
-    if "secrets" not in scanner.options.families:
-        _standard_model(scanner, stdin)
-        return
-    pieces = _pieces(scanner.report, stdin)
-    head = b""
-    while len(head) < BLOCK_BYTES and (piece := next(pieces, b"")):
-        head += piece
-    if "models" in scanner.options.families:
-        scanner.report.findings.extend(formats.examine_head(head, _STDIN))
-    scanner.blocks(itertools.chain([head], pieces), _STDIN, "", binary=is_binary(head))
-    scanner.report.files += 1 if head else 0
-
-
-def _pieces(report: Report, stdin: BinaryIO) -> Iterator[bytes]:
-    """Yield what comes as it comes; Ctrl-C ends the stream, so what came until then is matched.
-
-    `read` would wait for a whole block and lose it when it is interrupted.
-    """
-    read = getattr(stdin, "read1", stdin.read)
+def _history(path: Path, scanner: Scanner) -> None:
+    """Scan one repository; what is wrong with it does not keep the others from being scanned."""
     try:
-        while piece := read(BLOCK_BYTES):
-            report.bytes += len(piece)
-            yield piece
-    except KeyboardInterrupt:
-        report.interrupted = True
-
-
-def _standard_model(scanner: Scanner, stdin: BinaryIO) -> None:
-    """Look at standard input as a model file; there are no code rules for it, so that fails."""
-    if "models" not in scanner.options.families:
-        raise InputError(
-            "standard input has no name, so the code rules cannot be chosen",
-            code="scan-empty",
-            got="--only code and -",
-            expected="a file with a name such as a.py or a.qasm",
-            fix="save it to a file and scan that",
-        )
-    with tempfile.TemporaryFile() as copy:
-        shutil.copyfileobj(stdin, copy, BLOCK_BYTES)
-        if copy.tell():
-            copy.seek(0)
-            scanner.stream(copy, _STDIN)
-            scanner.report.files += 1
+        scan_history(path, scanner)
+    except InterlockError as error:
+        scanner.report.failure = scanner.report.failure or error
 
 
 def check_lists(allow_path: Path | None, baseline_path: Path | None) -> None:

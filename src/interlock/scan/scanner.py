@@ -89,21 +89,32 @@ class Scanner:
             return
         with handle:
             try:
-                self.stream(handle, entry.shown)
+                looked = self.stream(handle, entry.shown)
             except OSError as error:
                 self.report.note(entry.shown, "unreadable", error.strerror or "")
                 return
             except MemoryError:
                 self.report.note(entry.shown, "unreadable", "not enough memory")
                 return
-        self.report.files += 1
+        self.report.files += looked
         self._progress(self.report)
 
-    def stream(self, handle: BinaryIO, shown: str, where: str = "") -> None:
-        """Scan one open file; the handle can seek."""
+    def stream(self, handle: BinaryIO, shown: str, where: str = "", *, suffix: str = "") -> bool:
+        """Scan one open file; the handle can seek.
+
+        Args:
+            handle: the file.
+            shown: its name.
+            where: a place in it.
+            suffix: what its name would end in, if it has none.
+
+        Returns:
+            Whether it was looked into: False for an archive of which no member could be read.
+        """
         head = handle.read(_HEAD)
         handle.seek(0)
         name = shown.rpartition("/")[2]
+        before = len(self.report.findings)
         if "models" in self.options.families:
             self.report.findings.extend(
                 formats.examine(handle, head, shown, strict=self.options.strict_models)
@@ -114,43 +125,48 @@ class Scanner:
             size = handle.seek(0, 2)
             handle.seek(0)
             budget = archives.Budget(self.options.archive_limits, max(size, 1))
-            self._archive(handle, kind, shown, budget, 1)
-            return
-        self.text(handle, head, shown, where)
+            read = self._archive(handle, kind, shown, budget, 1)
+            return read > 0 or len(self.report.findings) > before
+        self.text(handle, head, shown, where, suffix)
+        return True
 
     def _archive(
         self, handle: BinaryIO, kind: str, shown: str, budget: archives.Budget, depth: int
-    ) -> None:
+    ) -> int:
+        """Scan the members; return how many were read."""
+        read = 0
         for name, reader in archives.members(handle, kind, shown, budget, self.report):
             self.names(f"{shown}!{name}")
             try:
-                self._member(reader, f"{shown}!{name}", name, budget, depth)
+                read += self._member(reader, f"{shown}!{name}", name, budget, depth)
             except OverflowError as error:
                 self.report.note(shown, "archive-limit", str(error))
-                return
+                return read + 1
             except archives.BROKEN as error:
                 detail = f"{type(error).__name__}: {error}"[:120]
                 self.report.note(f"{shown}!{name}", "broken-archive", detail)
-                return
+                return read
+        return read
 
     def _member(
         self, reader: Reader, inner: str, name: str, budget: archives.Budget, depth: int
-    ) -> None:
+    ) -> int:
         head = reader.read(_HEAD)
         if "models" in self.options.families:
             self.report.findings.extend(formats.examine_head(head, inner))
         nested = archives.kind_of(head, name)
         if nested and depth >= budget.limits.max_depth:
             self.report.note(inner, "archive-limit", f"more than {depth} levels")
-        elif nested:
+            return 0
+        if nested:
             packed = io.BytesIO(head + _read_up_to(reader, 64 * 1024 * 1024))
-            self._archive(packed, nested, inner, budget, depth + 1)
-        else:
-            self.text(_Prefixed(head, reader), head, inner, "")
+            return self._archive(packed, nested, inner, budget, depth + 1)
+        self.text(_Prefixed(head, reader), head, inner, "")
+        return 1
 
-    def text(self, handle: Reader, head: bytes, shown: str, where: str) -> None:
+    def text(self, handle: Reader, head: bytes, shown: str, where: str, suffix: str = "") -> None:
         """Scan what is not an archive: a notebook, code, or any bytes."""
-        suffix = os.path.splitext(shown)[1].lower()  # noqa: PTH122 - a name, not a path
+        suffix = suffix or os.path.splitext(shown)[1].lower()  # noqa: PTH122 - a name, not a path
         if suffix in (".ipynb", ".py", ".pyw", ".pyi", ".qasm", ".qasm3", ".inc"):
             limit = self.options.max_document_bytes
             raw = _read_up_to(handle, limit + 1)
@@ -363,9 +379,10 @@ def require_something(report: Report) -> None:
     """A scan that looked at nothing must not pass.
 
     Raises:
-        InputError: no file, blob or stream was looked into.
+        InputError: no file, blob, commit or stream was looked into, and nothing found in a name.
     """
-    if report.files == 0 and not report.interrupted:
+    looked = report.files + report.commits + len(report.findings)
+    if not looked and not report.interrupted:
         met = ", ".join(f"{n.path}: {n.reason}" for n in report.notes[:5]) or "no files"
         raise InputError(
             "the scan looked at nothing",

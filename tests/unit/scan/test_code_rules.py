@@ -2,11 +2,14 @@
 
 import importlib.util
 import json
+import re
+import sys
 from pathlib import Path
 
 import pytest
 
 from interlock.scan import run
+from interlock.scan.code.base import Module
 from interlock.scan.code.modules import check_python, check_qasm, code_rules
 from interlock.scan.code.qasm import QASM_RULES
 from interlock.scan.finding import Report
@@ -95,3 +98,53 @@ def test_an_alias_hides_no_unsafe_load(text: str) -> None:
 ])  # fmt: skip
 def test_an_alias_of_something_else_is_no_unsafe_load(text: str) -> None:
     assert check_python(text, "a.py", Report()) == []
+
+
+def blind_zone() -> list[str]:
+    text = (ROOT / "docs/reference/scan-code.md").read_text("utf-8")
+    section = text.split("\n## Blind zone\n", 1)[1].split("\n## ", 1)[0]
+    return re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+
+
+def test_the_blind_zone_is_published() -> None:
+    assert len(blind_zone()) >= 10
+
+
+@pytest.mark.parametrize("text", blind_zone())
+def test_what_the_docs_call_unseen_is_unseen(text: str) -> None:
+    report = Report()
+    assert check_python(text, "a.py", report) == []
+    assert report.notes == []
+
+
+def test_names_that_go_in_circles_end() -> None:
+    text = "import pickle\na = b\nb = a\nfor i in x:\n    a = b\n    b = a\n    a.loads(b)\n"
+    assert check_python(text, "a.py", Report()) == []
+    deep = "import pickle\nx0 = pickle\n"
+    deep += "".join(f"x{n + 1} = x{n}\n" for n in range(2000)) + "x2000.loads(1)\n"
+    assert check_python(deep, "a.py", Report()) == []
+
+
+def test_a_long_chain_of_calls_costs_no_more_than_its_length() -> None:
+    chain = "import pickle\nx = q" + ".a(1)" * 200 + "\n"
+    chain += "y = " + "getattr(" * 30 + "pickle" + ", 'b')" * 30 + "\n"
+    module = Module(chain)
+    steps = 0
+
+    def count(*_: object) -> None:
+        nonlocal steps
+        steps += 1
+
+    sys.setprofile(count)
+    try:
+        found = [module.name(call) for call in module.calls]
+    finally:
+        sys.setprofile(None)
+    assert len(found) == 230
+    assert steps < 2_000_000  # doubling at each level would be over a trillion
+
+
+def test_a_deep_chain_hides_no_later_load() -> None:
+    names = "".join(f"x{n + 1} = x{n}\n" for n in range(60))
+    text = f"import pickle\nx0 = pickle.loads\n{names}x60(1)\nx0(2)\n"
+    assert [f.line for f in check_python(text, "a.py", Report())] == [64]

@@ -168,8 +168,8 @@ def test_a_model_on_standard_input_is_examined() -> None:
     for families in (("models",), ("secrets", "code", "models")):
         report = run.scan([Path("-")], families=families, stdin=io.BytesIO(data))
         assert any(item.rule.startswith("model.") for item in report.findings)
-    with pytest.raises(InputError, match="no name"):
-        run.scan([Path("-")], families=("code",), stdin=io.BytesIO(b"import os\n"))
+    with pytest.raises(InputError, match="no code"):
+        run.scan([Path("-")], families=("code",), stdin=io.BytesIO(b"12:01 started job 4\n"))
 
 
 def test_an_allow_list_shows_no_secret(tmp_path: Path) -> None:

@@ -10,10 +10,15 @@ from typing import ClassVar, Protocol
 
 from interlock.scan.finding import Severity
 
-__all__ = ["CodeRule", "Hit", "Module", "RuleFacts"]
+__all__ = ["GETTERS", "IMPORTERS", "CodeRule", "Hit", "Module", "RuleFacts"]
 
 _MAX_TEXT = 4096
 _MAX_DEPTH = 40
+#: Calls that fetch an attribute, and those that fetch a module.
+GETTERS = {"getattr", "builtins.getattr", "inspect.getattr_static"}
+IMPORTERS = {"__import__", "importlib.import_module", "builtins.__import__"}
+_OWN_GETTERS = {"__getattribute__", "__getattr__"}
+_VARS = {"vars", "builtins.vars"}
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.Module, ast.ClassDef)
 
 
@@ -68,12 +73,17 @@ class Module:
         self._parent: dict[ast.AST, ast.AST] = {}
         self._bound: dict[tuple[ast.AST, str], list[tuple[int, ast.expr]]] = {}
         self._bases: dict[str, set[str]] = {}
+        self._defined: set[str] = set()
+        self.stars: list[str] = []
         self._texts: dict[ast.AST, str | None] = {}
+        self._dots: dict[ast.AST, str] = {}
+        self._rough: dict[ast.AST, str] = {}
         self._depth = 0
+        self._cut = False
         self._index()
         for bound in self._bound.values():
             bound.sort(key=_line)
-        roots = {value.split(".")[0] for value in self.imports.values()}
+        roots = {value.split(".")[0] for value in (*self.imports.values(), *self.stars)}
         self.roots = frozenset(roots)
 
     def _index(self) -> None:
@@ -95,12 +105,20 @@ class Module:
                 self.imports[name] = alias.name if alias.asname else name
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             for alias in node.names:
-                self.imports[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+                if alias.name == "*":
+                    self.stars.append(node.module)
+                else:
+                    self.imports[alias.asname or alias.name] = f"{node.module}.{alias.name}"
         elif isinstance(node, ast.Call):
             self.calls.append(node)
         elif isinstance(node, ast.ClassDef):
             bases = {ast.unparse(base).rpartition(".")[2] for base in node.bases[:8]}
             self._bases.setdefault(node.name, set()).update(bases)
+            self._defined.add(node.name)
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            self._defined.add(node.name)
+        elif isinstance(node, ast.arg):
+            self._defined.add(node.arg)
         elif isinstance(node, ast.Assign):
             for target in node.targets:
                 self._bind(scope, target, node.value)
@@ -113,6 +131,7 @@ class Module:
 
     def _bind(self, scope: ast.AST, target: ast.expr, value: ast.expr) -> None:
         if isinstance(target, ast.Name):
+            self._defined.add(target.id)
             self._bound.setdefault((scope, target.id), []).append((target.lineno, value))
         elif isinstance(target, (ast.Tuple, ast.List)) and isinstance(value, (ast.Tuple, ast.List)):
             for one, other in zip(target.elts, value.elts, strict=False):
@@ -160,42 +179,93 @@ class Module:
     def name(self, node: ast.AST) -> str:
         """Return the dotted, import-resolved name of an expression, or an empty string.
 
-        `getattr` with a text that can be worked out counts as the attribute it fetches.
+        An attribute or a module fetched by a text that can be worked out counts as written out:
+        `getattr`, `attrgetter`, `vars(m)[...]`, `m.__dict__[...]`, `sys.modules[...]`,
+        `import_module`, `__import__`.
         """
+        if not self._depth:
+            self._cut, self._rough = False, {}
+        known = self._dots.get(node, self._rough.get(node))
+        if known is not None:
+            return known
+        if self._depth > _MAX_DEPTH:
+            self._cut = True
+            return ""
+        self._depth += 1
+        try:
+            found = self._dotted(node)
+        finally:
+            self._depth -= 1
+        # past a cut it is not the name, only what could be told from so deep
+        (self._rough if self._cut else self._dots)[node] = found
+        return found
+
+    def _dotted(self, node: ast.AST) -> str:
         parts: list[str] = []
+        root = ""
         for _ in range(32):
             if isinstance(node, ast.Attribute):
                 parts.append(node.attr)
                 node = node.value
-            elif isinstance(node, ast.Call):
-                attribute = self.fetched(node)
-                if attribute is None:
-                    return ""
-                parts.append(attribute)
-                node = node.args[0]
-            else:
+                continue
+            if isinstance(node, ast.Name):
+                root = self._root(node)
                 break
-        if not isinstance(node, ast.Name):
-            return ""
-        root = self.imports.get(node.id)
-        if root is None:
-            bound = self._lookup(node)
-            if isinstance(bound, (ast.Attribute, ast.Call)):
-                inner = (
-                    self.name(bound)
-                    if not isinstance(bound, ast.Call) or self.fetched(bound)
-                    else ""
-                )
-                root = inner or node.id
-            else:
-                root = node.id
-        return ".".join([root, *reversed(parts)])
+            fetched = self.fetched(node) if isinstance(node, (ast.Call, ast.Subscript)) else None
+            if fetched is None:
+                root = self._imported(node)
+                break
+            node, attribute = fetched
+            parts.append(attribute)
+        return ".".join([root, *reversed(parts)]) if root else ""
 
-    def fetched(self, call: ast.Call) -> str | None:
-        """Return the attribute a `getattr` call fetches, if its text can be worked out."""
-        if isinstance(call.func, ast.Name) and call.func.id == "getattr" and len(call.args) >= 2:
-            return self.text_of(call.args[1])
-        return None
+    def _root(self, node: ast.Name) -> str:
+        known = self.imports.get(node.id)
+        if known is not None:
+            return known
+        bound = self._lookup(node)
+        if isinstance(bound, (ast.Attribute, ast.Name, ast.Subscript, ast.Call)):
+            made = isinstance(bound, ast.Call) and not self.fetched(bound)
+            inner = self._imported(bound) if made else self.name(bound)
+            return inner or node.id
+        return node.id
+
+    def _imported(self, node: ast.AST) -> str:
+        """Return the module that `import_module(...)`, `__import__(...)`, `sys.modules[...]` is."""
+        if isinstance(node, ast.Subscript) and self.name(node.value) == "sys.modules":
+            return self.text_of(node.slice) or ""
+        if not isinstance(node, ast.Call):
+            return ""
+        first = node.args[0] if node.args else self.keyword(node, "name")
+        called = self.name(node.func)
+        if first is None or called not in IMPORTERS:
+            return ""
+        text = self.text_of(first) or ""
+        whole = called == "importlib.import_module" or self.keyword(node, "fromlist")
+        return text if whole or len(node.args) > 3 else text.split(".")[0]
+
+    def fetched(self, node: ast.Call | ast.Subscript) -> tuple[ast.expr, str] | None:
+        """Return the owner and the attribute that `getattr` and its kin fetch, if worked out."""
+        found: tuple[ast.expr, ast.expr] | None = None
+        if isinstance(node, ast.Subscript):
+            table = node.value
+            if isinstance(table, ast.Attribute) and table.attr == "__dict__":
+                found = table.value, node.slice
+            elif isinstance(table, ast.Call) and table.args and self.name(table.func) in _VARS:
+                found = table.args[0], node.slice
+        elif len(node.args) >= 2 and self.name(node.func) in GETTERS:
+            found = node.args[0], node.args[1]
+        elif node.args and isinstance(node.func, ast.Attribute) and node.func.attr in _OWN_GETTERS:
+            found = node.func.value, node.args[0]
+        elif node.args and isinstance(node.func, ast.Call) and node.func.args:
+            attrgetter = self.name(node.func.func) == "operator.attrgetter"
+            found = (node.args[0], node.func.args[0]) if attrgetter else None
+        text = self.text_of(found[1]) if found is not None else None
+        return (found[0], text) if found is not None and text else None
+
+    def bound(self, node: ast.Name) -> bool:
+        """Whether this module itself gives a name a value: an import, a definition, an argument."""
+        return node.id in self._defined or node.id in self.imports
 
     def origin(self, node: ast.expr) -> str:
         """Return the dotted name of the call that made a value, or an empty string."""
@@ -291,6 +361,28 @@ class Module:
     def keyword(self, call: ast.Call, name: str) -> ast.expr | None:
         """Return the value of a keyword argument."""
         return next((k.value for k in call.keywords if k.arg == name), None)
+
+    def pairs(self, node: ast.expr) -> dict[str, ast.expr] | None:
+        """Return what a `{...}` or `dict(...)` with plain keys holds; None if it cannot be told."""
+        value = self.value(node)
+        if isinstance(value, ast.Dict):
+            keys = [self.text_of(key) if key is not None else None for key in value.keys]
+            if None in keys:
+                return None
+            return {key or "": item for key, item in zip(keys, value.values, strict=True)}
+        if isinstance(value, ast.Call) and self.name(value.func) == "dict" and not value.args:
+            if any(k.arg is None for k in value.keywords):
+                return None
+            return {k.arg or "": k.value for k in value.keywords}
+        return None
+
+    def argument(self, call: ast.Call, name: str) -> ast.expr | None:
+        """Return the value of a keyword argument, also from a `**{...}` that can be worked out."""
+        found = self.keyword(call, name)
+        for item in call.keywords:
+            if found is None and item.arg is None:
+                found = (self.pairs(item.value) or {}).get(name)
+        return found
 
     def number(self, node: ast.expr | None) -> int | None:
         """Return a whole number if the expression plainly is one."""

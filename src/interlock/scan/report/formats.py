@@ -73,7 +73,8 @@ def summary_line(report: Report) -> str:
     allowed = sum(f.allowed is not None for f in report.findings)
     parts = [
         (
-            f"{count} finding{'' if count == 1 else 's'} in {report.files} files, "
+            f"{count} finding{'' if count == 1 else 's'} in {report.files} files"
+            f"{f' and {report.commits} commits and tags' if report.commits else ''}, "
             f"{report.bytes / 1e6:.1f} MB, {report.seconds:.1f} s"
         )
     ]
@@ -143,6 +144,7 @@ def to_json(report: Report, least: Severity = Severity.NOTE) -> str:
         "covered": report.covered,
         "excluded": report.excluded,
         "files": report.files,
+        "commits": report.commits,
         "binary": report.binary,
         "failure": None if report.failure is None else str(report.failure),
         "bytes": report.bytes,

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from typing import ClassVar
 
-from interlock.scan.code.base import Hit, Module
+from interlock.scan.code.base import GETTERS, IMPORTERS, Hit, Module
 from interlock.scan.finding import Severity
 
 __all__ = ["DynamicAttribute"]
@@ -16,7 +16,6 @@ _MODULES = {
     "shutil", "socket", "posix", "torch", "numpy", "joblib", "__builtins__",
 }  # fmt: skip
 _RUN = {"eval", "exec", "builtins.eval", "builtins.exec"}
-_IMPORT = {"__import__", "importlib.import_module", "builtins.__import__"}
 
 
 class DynamicAttribute:
@@ -37,17 +36,18 @@ class DynamicAttribute:
             name = module.name(call.func) if not isinstance(call.func, ast.Call) else ""
             if name in _RUN and call.args and not isinstance(call.args[0], ast.Constant):
                 yield module.hit(call, f"{name} of a value")
-            elif name in _IMPORT and call.args:
+            elif name in IMPORTERS and call.args:
                 yield from self._import(module, call, name)
-            elif name == "getattr" and len(call.args) >= 2:
+            elif name in GETTERS and len(call.args) >= 2:
                 yield from self._getattr(module, call)
 
     def _import(self, module: Module, call: ast.Call, name: str) -> Iterator[Hit]:
         first = call.args[0]
         text = module.text_of(first)
+        plain = name == "importlib.import_module" and isinstance(first, ast.Constant)
         if text is not None and not isinstance(module.value(first), ast.Constant):
             yield module.hit(call, f"{name} of a name in pieces: {text!r}")
-        elif text in _MODULES and (name == "__import__" or not isinstance(first, ast.Constant)):
+        elif text in _MODULES and not plain:
             yield module.hit(call, f"{name}({text!r}) hides an import")
 
     def _getattr(self, module: Module, call: ast.Call) -> Iterator[Hit]:

@@ -106,3 +106,10 @@ def test_any_counts_are_attributed_or_refused(first: list, second: list, known: 
     assert found.cause in CAUSES
     assert all(0 <= t.p <= 1 and 0 <= t.detectable <= 1 for t in found.tests.values())
     assert found == attribute(arms)
+
+
+def test_one_run_without_a_prediction_cannot_tell() -> None:
+    found = attribute({"plain": Arm(counts=({"0": 60, "1": 40},))})
+    assert found.cause == "cannot-tell"
+    assert found.tests == {}
+    assert found.shots_needed == 40_000

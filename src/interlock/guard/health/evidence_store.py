@@ -61,10 +61,10 @@ class EvidenceStore:
         return db
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def _transaction(self, *, writes: bool = True) -> Iterator[sqlite3.Connection]:
         try:
             with self._connections.use() as db:
-                db.execute("BEGIN IMMEDIATE")
+                db.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
                 try:
                     yield db
                 except BaseException:
@@ -83,7 +83,7 @@ class EvidenceStore:
 
     def read(self, stream: str) -> Evidence:
         """Return the evidence about a stream; empty when nothing is known."""
-        with self._transaction() as db:
+        with self._transaction(writes=False) as db:
             return _read(db, stream)
 
     def add(self, stream: str, *, failures: int, shots: int, p0: float, now: float) -> Evidence:
@@ -177,7 +177,7 @@ class EvidenceStore:
 
     def scores(self, device: str) -> dict[str, list[float]]:
         """Return the scores of a device by kind of figure."""
-        with self._transaction() as db:
+        with self._transaction(writes=False) as db:
             rows = db.execute(
                 "SELECT kind, value FROM score WHERE device = ? ORDER BY number", (device,)
             ).fetchall()
@@ -194,13 +194,13 @@ class EvidenceStore:
 
     def streams(self) -> tuple[str, ...]:
         """Return the streams there are."""
-        with self._transaction() as db:
+        with self._transaction(writes=False) as db:
             rows = db.execute("SELECT stream FROM evidence ORDER BY stream").fetchall()
         return tuple(str(row[0]) for row in rows)
 
     def history(self, stream: str) -> list[float]:
         """Return the log evidence after each job, oldest first."""
-        with self._transaction() as db:
+        with self._transaction(writes=False) as db:
             rows = db.execute(
                 "SELECT log_value FROM path WHERE stream = ? ORDER BY job", (stream,)
             ).fetchall()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from qiskit.circuit import ClassicalRegister, QuantumCircuit
-from qiskit.quantum_info import Pauli
+from qiskit.quantum_info import Pauli, SparsePauliOp
 
 from interlock.backends.calibration import Calibration
 from interlock.circuits.qiskit_adapter import from_qiskit
@@ -23,6 +23,8 @@ from interlock.guard.health.esp import predict
 __all__ = ["REGISTER", "Mirror", "allowed_failure", "mirror_of"]
 
 REGISTER = "sentinel"
+#: Qubits whose answer an estimator is asked for: as an observable it has 2**n Pauli terms.
+ESTIMATED = 6
 #: Added to the predicted failure rate: over 14 snapshots the twin fails at most 1.09 times it.
 MARGIN = 0.1
 _ANGLES = frozenset({"rz", "rx", "ry", "p", "u1", "rzz"})
@@ -39,13 +41,38 @@ class Mirror:
     answer: str
     qubits: tuple[int, ...]
 
+    def estimated(self) -> tuple[QuantumCircuit, SparsePauliOp]:
+        """Return the circuit without its measurements, and the projector on the answer.
 
-def mirror_of(circuit: QuantumCircuit, rng: np.random.Generator | int | None) -> Mirror:
+        The projector's ideal value is 1, and one minus its value is the share of wrong shots. It
+        is diagonal, so an estimator measures all its terms at once.
+        """
+        bare = self.circuit.copy_empty_like()
+        bare.data = [item for item in self.circuit.data if item.operation.name != "measure"]
+        bare.remove_final_measurements()
+        terms: list[tuple[str, list[int], float]] = [("", [], 1.0)]
+        for bit, qubit in zip(reversed(self.answer), self.qubits, strict=True):
+            sign = -1.0 if bit == "1" else 1.0
+            terms = [
+                row
+                for letters, where, weight in terms
+                for row in (
+                    (letters, where, weight / 2),
+                    (letters + "Z", [*where, qubit], sign * weight / 2),
+                )
+            ]
+        return bare, SparsePauliOp.from_sparse_list(terms, num_qubits=self.circuit.num_qubits)
+
+
+def mirror_of(
+    circuit: QuantumCircuit, rng: np.random.Generator | int | None, *, most: int | None = None
+) -> Mirror:
     """Return a sentinel made from a circuit in the device's own gates.
 
     Args:
         circuit: the user's, compiled; its measured qubits are measured.
         rng: random quarter turns and Paulis; secret from the device.
+        most: measure at most so many of the used qubits, at random.
 
     Raises:
         InputError: a gate without a Clifford twin (`sentinel-gate`).
@@ -73,7 +100,10 @@ def mirror_of(circuit: QuantumCircuit, rng: np.random.Generator | int | None) ->
                 expected="gates " + ", ".join(sorted(_ANGLES | _SELF_INVERSE | {"sx"})),
                 fix="transpile for the device first; no control flow",
             )
-    qubits = tuple(sorted({q for _, _, where in forward for q in where} | set(measured)))
+    used = sorted({q for _, _, where in forward for q in where} | set(measured))
+    qubits = tuple(used)
+    if most is not None and len(used) > most:
+        qubits = tuple(sorted(random.choice(used, most, replace=False).tolist()))
     made = QuantumCircuit(circuit.num_qubits)
     made.add_register(ClassicalRegister(len(qubits), REGISTER))
     back = QuantumCircuit(circuit.num_qubits)
@@ -88,15 +118,15 @@ def mirror_of(circuit: QuantumCircuit, rng: np.random.Generator | int | None) ->
             back.sx(where[0])
         else:
             getattr(back, name)(*(-a % (2 * math.pi) for a in angles), *where)
-    made.barrier(qubits)
+    made.barrier(used)
     x, z = np.zeros(circuit.num_qubits, bool), np.zeros(circuit.num_qubits, bool)
-    for qubit in qubits:
+    for qubit in used:
         x[qubit], z[qubit] = random.integers(2, size=2)
         if x[qubit]:
             made.x(qubit)
         if z[qubit]:
             made.rz(math.pi, qubit)
-    made.barrier(qubits)
+    made.barrier(used)
     made.compose(back, inplace=True)
     for bit, qubit in enumerate(qubits):
         made.measure(qubit, bit)

@@ -179,7 +179,8 @@ def _conclude(
         if not told and others and {"twirled", "flipped"} <= arms:
             needed = math.ceil(shots * (max(others) / size) ** 2)
     else:
-        blunt = max((t.detectable for t in tests.values()), default=math.inf)
+        # Without a single contrast any deviation at all could hide.
+        blunt = max((t.detectable for t in tests.values()), default=1.0)
         cause = "shot-noise" if blunt <= effect and "noise" in tests else "cannot-tell"
         if cause == "cannot-tell":
             needed = math.ceil(shots * max(1.0, blunt / effect) ** 2)
@@ -271,8 +272,7 @@ def _drift(arms: Sequence[Array], alpha: float) -> Test:
     best: Test | None = None
     for shape in (times, times**2):
         score = np.zeros(arms[0].shape[1])
-        covariance = np.zeros((len(score), len(score)))
-        spread = 0.0
+        rooms = []
         for counts in arms:
             weight = counts.sum(1)
             centred = shape - (weight * shape).sum() / weight.sum()
@@ -283,9 +283,16 @@ def _drift(arms: Sequence[Array], alpha: float) -> Test:
                     centred = centred - line * float((weight * centred * line).sum()) / slope
             room = float((weight * centred**2).sum())
             score += centred @ counts
-            covariance += room * _multinomial(counts.sum(0) / weight.sum())
-            spread += room
-        statistic, freedom = _quadratic(score, covariance)
+            rooms.append((room, counts.sum(0) / weight.sum()))
+        spread = sum(room for room, _ in rooms)
+        if len(rooms) == 1 and spread > 0:
+            # The score adds up to nothing, and there the inverse is that of the diagonal alone.
+            p = rooms[0][1]
+            statistic = float((score[p > 0] ** 2 / (spread * p[p > 0])).sum())
+            freedom = int((p > 0).sum()) - 1
+        else:
+            covariance = np.sum([room * _multinomial(p) for room, p in rooms], axis=0)
+            statistic, freedom = _quadratic(score, covariance)
         made = _test(statistic, freedom, spread, alpha / 2, float(np.ptp(shape)))
         if best is None or made.p < best.p:
             blunt = max(made.detectable, best.detectable if best else 0.0)

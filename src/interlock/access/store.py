@@ -6,21 +6,22 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interlock import forks
-from interlock.errors import SetupError, StorageError
+from interlock.access.schema import Schema, prepare
+from interlock.access.transactions import transaction
+from interlock.errors import SetupError
 from interlock.types import Principal
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Engine
 
-__all__ = ["AccessStore", "KeyRow", "open_database", "store_of"]
+__all__ = ["SCHEMA", "AccessStore", "KeyRow", "open_database", "store_of"]
 
 #: How long a revocation may stay unseen by a process: well under the five seconds promised.
 REFRESH_S = 0.5
@@ -45,6 +46,11 @@ _TABLES = {
     ),
     "access_proof": "jti VARCHAR(300) PRIMARY KEY, expires DOUBLE PRECISION NOT NULL",
 }
+SCHEMA = Schema(
+    part="access",
+    first="access_key",
+    versions=(tuple(f"CREATE TABLE {name} ({columns})" for name, columns in _TABLES.items()),),
+)
 
 
 def open_database(url: str) -> Engine:
@@ -95,24 +101,6 @@ def _extra(error: Exception) -> SetupError:
     )
 
 
-@contextmanager
-def transaction(engine: Engine) -> Iterator[Connection]:
-    """Run one transaction; what the database raises becomes a `StorageError`."""
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        with engine.begin() as connection:
-            yield connection
-    except SQLAlchemyError as error:
-        raise StorageError(
-            "the database refused",
-            code="database",
-            got=f"{type(error).__name__}: {str(error).splitlines()[0]}",
-            expected=f"a working database at {engine.url.render_as_string(hide_password=True)}",
-            fix="check that it runs and has space; nothing was changed by this call",
-        ) from error
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRow:
     """An API key as it is kept: never the key, only its SHA-256."""
@@ -141,9 +129,7 @@ class AccessStore:
         self._lock = threading.Lock()
         self._revoked: dict[tuple[str, str, str], tuple[float, str]] = {}
         self._fresh = -1e9
-        with transaction(engine) as db:
-            for table, columns in _TABLES.items():
-                db.execute(text(f"CREATE TABLE IF NOT EXISTS {table} ({columns})"))
+        prepare(engine, SCHEMA)
 
     def _all(self, sql: str, **values: Any) -> list[Any]:
         with transaction(self.engine) as db:

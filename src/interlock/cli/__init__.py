@@ -35,6 +35,7 @@ COMMANDS: dict[str, str] = {
     "heartbeat": "Test a quantum channel by CHSH rounds; says nothing about data.",
     "keys": "List keys, rotate the key-encryption key, choose where it is kept.",
     "ledger": "Heads, proofs, exports, witnesses, time-stamps, rotation of keys.",
+    "migrate": "Bring the gateway's databases of an older version to this one.",
     "monitor": "Watch telemetry with a false-alarm budget.",
     "policy": "Make, check and show policies.",
     "qkd": "Keys from a QKD network, sealed updates, a simulated link.",

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import msgspec
 
 from interlock.errors import InterlockError, SetupError
+from interlock.gateway.logs import quiet_dbos
 from interlock.gateway.store import GatewayStore, JobRow
 
 __all__ = ["DbosEngine", "Engine"]
@@ -85,6 +86,7 @@ class DbosEngine:
             # DBOS does not set it, and is twenty times slower without.
             with sqlite3.connect(self.url.removeprefix("sqlite:///")) as db:
                 db.execute("PRAGMA journal_mode=WAL")
+        quiet_dbos()
         self._dbos = DBOS(
             config={
                 "name": "interlock",

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 from interlock.scan.live import LineRedactor, known_values
 
-__all__ = ["FACTS", "JsonLines", "install", "log"]
+__all__ = ["FACTS", "JsonLines", "install", "log", "quiet_dbos"]
 
 log = logging.getLogger("interlock.gateway")
 
@@ -87,6 +87,12 @@ def _places(trace: Any) -> list[str]:
     return [f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in frames]
 
 
+def quiet_dbos() -> None:
+    """Keep DBOS from printing in a form of its own: it does unless its logger has a handler."""
+    logger = logging.getLogger("dbos")
+    logger.handlers, logger.propagate = [logging.NullHandler()], True
+
+
 def install(home: Path, level: str = "info", stream: TextIO | None = None) -> logging.Handler:
     """Send every log of this process, warnings and dead threads included, to one place.
 
@@ -106,9 +112,7 @@ def install(home: Path, level: str = "info", stream: TextIO | None = None) -> lo
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate, logger.disabled = [], True, False
         logger.setLevel(logging.NOTSET)
-    # DBOS prints in a form of its own unless its logger has a handler.
-    dbos = logging.getLogger("dbos")
-    dbos.handlers, dbos.propagate = [logging.NullHandler()], True
+    quiet_dbos()
     logging.captureWarnings(True)
 
     def died(told: threading.ExceptHookArgs) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from interlock.gateway.service import Gateway
 
-__all__ = ["CONTENT_TYPE", "METRICS", "Metric", "render"]
+__all__ = ["CONTENT_TYPE", "METRICS", "Metric", "measured", "render"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -70,28 +70,29 @@ METRICS = (
 )
 
 
+def measured(gateway: Gateway, metric: Metric) -> Mapping[str, int]:
+    """Return value of the label (empty where it has none) -> number, of one metric."""
+    match metric.name:
+        case "quantum.jobs":
+            return gateway.store.counts()
+        case "quantum.gateway.ready":
+            return {"": int(gateway.ready)}
+        case "quantum.ledger.entries":
+            return {"": len(gateway.guard.ledger)}
+    values: dict[str, int] = {} if metric.label else {"": 0}
+    for (what, label), n in list(gateway.counters.items()):
+        if metric.name == f"quantum.gateway.{what}":
+            shown = label if metric.label else ""
+            values[shown] = values.get(shown, 0) + n
+    return values
+
+
 def render(gateway: Gateway) -> str:
     """Return all metrics of this process and its queue."""
-    counted: dict[str, dict[str, int]] = {}
-    for (what, label), n in list(gateway.counters.items()):
-        name = f"quantum.gateway.{what}"
-        values = counted.setdefault(name, {})
-        shown = label if _labelled(name) else ""
-        values[shown] = values.get(shown, 0) + n
-    gauges: dict[str, Mapping[str, int]] = {
-        "quantum.jobs": gateway.store.counts(),
-        "quantum.gateway.ready": {"": int(gateway.ready)},
-        "quantum.ledger.entries": {"": len(gateway.guard.ledger)},
-    }
     lines: list[str] = []
     for metric in METRICS:
-        empty = {} if metric.label else {"": 0}
-        lines += _lines(metric, gauges.get(metric.name) or counted.get(metric.name) or empty)
+        lines += _lines(metric, measured(gateway, metric))
     return "\n".join(lines) + "\n"
-
-
-def _labelled(name: str) -> bool:
-    return any(m.label for m in METRICS if m.name == name)
 
 
 def _lines(metric: Metric, values: Mapping[str, int]) -> Iterable[str]:

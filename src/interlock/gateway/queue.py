@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from interlock.access.store import transaction
+from interlock.access.transactions import transaction
 from interlock.gateway.rows import COLUMNS, NOW, JobRow, Rows
 
 __all__ = ["Queue"]

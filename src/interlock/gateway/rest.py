@@ -163,7 +163,8 @@ async def _who(calls: Calls, request: Request) -> Identity:
 
 async def _submit(calls: Calls, request: Request, key: str) -> Response:
     identity = await _who(calls, request)
-    view, new = await calls.gateway.submit(identity, await body_of(request), key)
+    trace = request.headers.get("traceparent", "")
+    view, new = await calls.gateway.submit(identity, await body_of(request), key, trace)
     headers = {"location": f"/v1/jobs/{view['id']}"}
     body = msgspec.json.encode(view)
     return Response(body, 202 if new else 200, headers, "application/json")

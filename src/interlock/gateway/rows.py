@@ -10,17 +10,28 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
-from interlock.access.store import transaction
+from interlock.access.schema import Schema, prepare
+from interlock.access.transactions import transaction
 from interlock.errors import InputError, IntegrityError
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
-__all__ = ["COLUMNS", "FINAL", "NOW", "JobRow", "NewJob", "Rows", "Tenant", "Vault"]
+__all__ = [
+    "COLUMNS",
+    "FINAL",
+    "NOW",
+    "SCHEMA",
+    "JobRow",
+    "NewJob",
+    "Rows",
+    "Tenant",
+    "Vault",
+]
 
-_TABLES = (  # one statement a string
+_FIRST = (  # one statement a string
     (
-        "CREATE TABLE IF NOT EXISTS gateway_job ("
+        "CREATE TABLE gateway_job ("
         "id VARCHAR(64) PRIMARY KEY, tenant VARCHAR(200) NOT NULL, owner VARCHAR(200) NOT NULL,"
         " principal TEXT NOT NULL, credential TEXT NOT NULL, kind VARCHAR(20) NOT NULL,"
         " backend VARCHAR(200) NOT NULL, state VARCHAR(12) NOT NULL, priority INTEGER NOT NULL,"
@@ -30,24 +41,29 @@ _TABLES = (  # one statement a string
         " lease DOUBLE PRECISION NOT NULL, idem VARCHAR(200) NOT NULL, digest VARCHAR(64) NOT NULL,"
         " body TEXT NOT NULL, outcome TEXT, UNIQUE (tenant, owner, idem))"
     ),
+    ("CREATE INDEX gateway_job_queue ON gateway_job (state, tenant, priority, created)"),
+    "CREATE INDEX gateway_job_list ON gateway_job (tenant, created, id)",
     (
-        "CREATE INDEX IF NOT EXISTS gateway_job_queue"
-        " ON gateway_job (state, tenant, priority, created)"
-    ),
-    "CREATE INDEX IF NOT EXISTS gateway_job_list ON gateway_job (tenant, created, id)",
-    (
-        "CREATE TABLE IF NOT EXISTS gateway_tenant (name VARCHAR(200) PRIMARY KEY,"
+        "CREATE TABLE gateway_tenant (name VARCHAR(200) PRIMARY KEY,"
         " weight DOUBLE PRECISION NOT NULL, vtime DOUBLE PRECISION NOT NULL,"
         " settings TEXT NOT NULL)"
     ),
     (
-        "CREATE TABLE IF NOT EXISTS gateway_bucket (scope VARCHAR(400) PRIMARY KEY,"
+        "CREATE TABLE gateway_bucket (scope VARCHAR(400) PRIMARY KEY,"
         " tokens DOUBLE PRECISION NOT NULL, at DOUBLE PRECISION NOT NULL)"
     ),
     (
-        "CREATE TABLE IF NOT EXISTS gateway_intent (job VARCHAR(64) PRIMARY KEY,"
+        "CREATE TABLE gateway_intent (job VARCHAR(64) PRIMARY KEY,"
         " attempt INTEGER NOT NULL, state VARCHAR(12) NOT NULL, at DOUBLE PRECISION NOT NULL,"
         " result TEXT)"
+    ),
+)
+SCHEMA = Schema(
+    part="gateway",
+    first="gateway_job",
+    versions=(
+        _FIRST,
+        ("ALTER TABLE gateway_job ADD COLUMN trace VARCHAR(55) NOT NULL DEFAULT ''",),
     ),
 )
 #: The row that keeps the queue's own virtual time; no tenant can have this name.
@@ -55,7 +71,7 @@ NOW = "\n"
 FINAL = ("done", "failed", "cancelled")
 COLUMNS = (
     "id, tenant, owner, principal, credential, kind, backend, state, priority, created, updated,"
-    " attempt, worker, body, outcome"
+    " attempt, worker, trace, body, outcome"
 )
 
 
@@ -83,6 +99,8 @@ class NewJob:
     keyed: bool = True
     method: str = ""
     max_queued: int | None = None
+    #: W3C `traceparent` of the client, or empty.
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +123,7 @@ class JobRow:
     #: Sealed; `Rows.opened` opens it.
     body: str
     outcome: dict[str, Any] | None
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,10 +184,7 @@ class Rows:
         self.clock = clock
         self.text = lru_cache(maxsize=256)(text)
         self._postgres = engine.dialect.name == "postgresql"
-        with transaction(engine) as db:
-            self.serial(db)
-            for statement in _TABLES:
-                db.execute(text(statement))
+        prepare(engine, SCHEMA)
 
     def sealed(self, what: str, text: str, *, subject: str, label: str = "") -> str:
         """Return a text encrypted, bound to what it is, for instance `outcome/<job>`."""

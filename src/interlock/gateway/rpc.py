@@ -125,9 +125,9 @@ class _Service:
         self.gateway = gateway
         self.calls = Calls(gateway)
 
-    async def submit(self, who: Identity, asked: dict[str, Any]) -> dict[str, Any]:
+    async def submit(self, who: Identity, asked: dict[str, Any], trace: str) -> dict[str, Any]:
         key = asked.pop("idempotency_key", "")
-        view, new = await self.gateway.submit(who, msgspec.json.encode(asked), key)
+        view, new = await self.gateway.submit(who, msgspec.json.encode(asked), key, trace)
         return {**view, "created": new}
 
     async def get_job(self, who: Identity, asked: Any) -> dict[str, Any]:
@@ -263,7 +263,10 @@ class _Handlers:
                     return answers(ready=await self.service.calls.ready())
                 who = await self.who(context, path)
                 asked = self.read(asks, raw)
-                more = []
+                more: list[Any] = []
+                if described.name == "Submit":
+                    told = dict(context.invocation_metadata() or ())
+                    more = [str(told.get("traceparent", ""))]
                 if described.name == "GetResult":
                     more = [lambda: self.who(context, path)]
                 return message_of(

@@ -22,6 +22,7 @@ from interlock.crypto import files
 from interlock.crypto.certs import Authority
 from interlock.crypto.tls import Files, HybridContext
 from interlock.errors import InterlockError, PolicyError, SetupError, UsageError
+from interlock.gateway import otlp
 from interlock.gateway.broker import Broker
 from interlock.gateway.caps import SANDBOX
 from interlock.gateway.engine import DbosEngine
@@ -109,6 +110,7 @@ def isolation_of(policy: Policy) -> str:
 def running(options: Options) -> Iterator[tuple[Gateway, DbosEngine | None]]:
     """Put a gateway together, with its engine running, and take it apart again."""
     home = files.private_dir(options.home)
+    exporting = otlp.Exporting(options.name) if otlp.wanted() else None
     lock = os.open(home / f"gateway-{options.name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
     engine: DbosEngine | None = None
     guard: Guard | None = None
@@ -143,17 +145,21 @@ def running(options: Options) -> Iterator[tuple[Gateway, DbosEngine | None]]:
             local=local_principal() if options.local else None,
         )
         if options.workers:
-            worker = Worker(guard, broker, store)
+            worker = Worker(guard, broker, store, exporting.traces if exporting else None)
             steps = options.database or f"sqlite:///{home / 'steps.db'}"
             engine = DbosEngine(
                 store=store, run=worker.run, url=steps, threads=options.workers, name=options.name
             )
             engine.start()
             gateway.on_submit.append(engine.wake.set)
+        if exporting is not None:
+            exporting.start(gateway)
         yield gateway, engine
     finally:
         if engine is not None:
             engine.drain(60.0)
+        if exporting is not None:
+            exporting.close()
         if guard is not None:
             guard.close()
         os.close(lock)

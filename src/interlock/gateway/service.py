@@ -24,6 +24,7 @@ from interlock.gateway.errors import ConflictError, ForbiddenError, LimitedError
 from interlock.gateway.intake import Intake
 from interlock.gateway.logs import FACTS, log
 from interlock.gateway.store import FINAL, GatewayStore, JobRow, NewJob, Tenant
+from interlock.gateway.traces import traceparent
 from interlock.gateway.wire import parse_submission
 from interlock.gateway.work import outcome_view
 from interlock.guard.admit.authorisation import authoriser_of
@@ -164,13 +165,16 @@ class Gateway:
 
     # -- jobs
 
-    async def submit(self, who: Identity, raw: bytes, key: str) -> tuple[dict[str, Any], bool]:
+    async def submit(
+        self, who: Identity, raw: bytes, key: str, trace: str = ""
+    ) -> tuple[dict[str, Any], bool]:
         """Put a job into the queue, once for each idempotency key.
 
         Args:
             who: who submits.
             raw: the submission's bytes.
             key: the client's idempotency key; empty makes a fresh one.
+            trace: the client's `traceparent`, or empty; one that is none counts as empty.
 
         Returns:
             The job's view, and whether this call made it.
@@ -222,6 +226,7 @@ class Gateway:
             keyed=bool(key),
             method=who.method,
             max_queued=tenant.max_queued,
+            trace=traceparent(trace),
         )
         result, value = await self.intake.add(new)
         if result == "limited":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,9 @@ import msgspec
 
 from interlock.errors import BackendError, HeldError, InterlockError, RefusedError
 from interlock.gateway.broker import Broker, Opened, run, with_native
+from interlock.gateway.logs import log
 from interlock.gateway.store import GatewayStore, JobRow
+from interlock.gateway.traces import Traces
 from interlock.gateway.wire import Submission, programs_of, result_out
 from interlock.guard.events import EVENTS, emit, job_line
 from interlock.guard.remote import result_of
@@ -29,22 +32,39 @@ class Worker:
         guard: takes jobs along the path, in mode ENFORCED.
         broker: runs circuits.
         store: the queue.
+        traces: makes spans of each job, or None.
     """
 
-    def __init__(self, guard: Guard, broker: Broker, store: GatewayStore) -> None:
+    def __init__(
+        self, guard: Guard, broker: Broker, store: GatewayStore, traces: Traces | None = None
+    ) -> None:
         self.guard = guard
         self.broker = broker
         self.store = store
-        self._lines: dict[str, dict[str, Any]] = {}
+        self.traces = traces
+        self._events: dict[str, JobEvent] = {}
         guard.observers.append(self._note)
 
     def _note(self, event: JobEvent) -> None:
-        self._lines[event.job.id] = line = job_line(event)
+        self._events[event.job.id] = event
         if os.environ.get(EVENTS):
-            emit(line)
+            emit(job_line(event))
 
     def run(self, row: JobRow) -> tuple[str, dict[str, Any]]:
         """Run a job and return its final state and outcome; refusals and faults are outcomes."""
+        taken_ns = time.time_ns()
+        state, outcome = self._run(row)
+        event = self._events.pop(row.id, None)
+        if "receipt" in outcome:
+            outcome["line"] = None if event is None else job_line(event)
+        if self.traces is not None:
+            try:
+                self.traces.tell(row, taken_ns, event, outcome["outcome"])
+            except Exception as error:  # noqa: BLE001 - the job stands, traced or not
+                log.warning("a job could not be traced", exc_info=error)
+        return state, outcome
+
+    def _run(self, row: JobRow) -> tuple[str, dict[str, Any]]:
         try:
             submission = msgspec.json.decode(
                 self.store.opened(f"body/{row.id}", row.body), type=Submission
@@ -73,7 +93,7 @@ class Worker:
             }
             if error.receipt is not None:
                 outcome["receipt"] = error.receipt.as_dict()
-            return "failed", outcome | {"line": self._lines.pop(row.id, None)}
+            return "failed", outcome
         except InterlockError as error:
             return "failed", {"outcome": "FAILED", "error": error.as_dict()}
         except Exception as error:  # noqa: BLE001 - a broken job must not end the worker
@@ -89,7 +109,6 @@ class Worker:
             "outcome": released.receipt.outcome,
             "receipt": released.receipt.as_dict(),
             "result": result_out(released.result),
-            "line": self._lines.pop(row.id, None),
         }
         return "done", outcome
 

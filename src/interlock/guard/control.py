@@ -74,6 +74,7 @@ class Request:
         result: set by the execute stage (or by the baseline), read by the later ones.
         branch: "quantum" or "baseline".
         shared: what controls hand to later ones within this job, for instance the calibration.
+        entered: when each (stage, branch) was entered, in nanoseconds since the epoch.
     """
 
     job: Job
@@ -90,6 +91,7 @@ class Request:
     result: Result | None = None
     branch: str = "quantum"
     shared: dict[str, Any] = field(default_factory=dict)
+    entered: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
 class Control(abc.ABC):

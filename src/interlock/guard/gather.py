@@ -100,6 +100,7 @@ class _Attempt:
         self, stage: str, branch: str, controls: Sequence[Bound]
     ) -> Mapping[str, Evidence]:
         """Gather for some controls of a stage; a control that is not installed gives nothing."""
+        self.request.entered.setdefault((stage, branch), time.time_ns())
         found: dict[str, Evidence] = {}
         for bound in controls:
             key = (stage, branch, bound.id)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -204,7 +205,7 @@ class RemoteGuard:
                 "pipeline": self._pipeline,
             }
         )
-        key = {"idempotency-key": secrets.token_hex(16)}
+        key = {"idempotency-key": secrets.token_hex(16), **_traced()}
         _, made = self.request("POST", "/v1/jobs", body, key)
         path = f"/v1/jobs/{made['id']}/result?wait={WAIT_S:g}"
         end = time.monotonic() + self._timeout_s
@@ -273,6 +274,17 @@ class RemoteGuard:
         if connection is not None:
             connection.close()
             self._local.connection = None
+
+
+def _traced() -> dict[str, str]:
+    """Return the caller's OpenTelemetry span as a header, so that the job is part of its trace."""
+    if "opentelemetry.trace" not in sys.modules:
+        return {}
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    carrier: dict[str, str] = {}
+    TraceContextTextMapPropagator().inject(carrier)
+    return {k: v for k, v in carrier.items() if k == "traceparent"}
 
 
 def _program(program: Program) -> dict[str, Any]:

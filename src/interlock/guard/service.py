@@ -71,6 +71,8 @@ class JobEvent:
     seconds: float
     execution_seconds: float
     result: Result | None
+    #: When each (stage, branch) was entered, in nanoseconds since the epoch.
+    entered: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
 #: Labels of the job that is executing: a job within it, as when a guarded object runs in a guarded
@@ -396,6 +398,7 @@ class Guard:
             seconds=time.perf_counter() - started,
             execution_seconds=float(request.shared.get("execution_seconds", 0.0)),
             result=result,
+            entered=dict(request.entered),
         )
         for observer in self.observers:
             try:

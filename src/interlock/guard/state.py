@@ -28,6 +28,7 @@ _SCHEMA = (
     " PRIMARY KEY (scope, unit, start)) WITHOUT ROWID"
 )
 
+VERSION = 1
 #: A window is kept in this many slices; use leaves it slice by slice, at most 1/64 of it late.
 SLICES = 64
 #: Seconds to wait for another process's transaction.
@@ -90,7 +91,18 @@ class State:
         except OSError as error:
             raise _storage(self.path, error) from error
         with self._transaction() as db:
-            db.execute(_SCHEMA)
+            found = int(db.execute("PRAGMA user_version").fetchone()[0])
+            if found > VERSION:
+                raise StorageError(
+                    "the counters of this home are of a newer version",
+                    code="state-newer",
+                    got=f"{self.path}: version {found}",
+                    expected=f"version {VERSION}, or older",
+                    fix="run the Interlock that wrote them",
+                )
+            if found < VERSION:
+                db.execute(_SCHEMA)
+                db.execute(f"PRAGMA user_version = {VERSION}")
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(

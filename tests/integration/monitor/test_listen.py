@@ -620,6 +620,92 @@ def test_slow_connections_shut_out_nobody(clock):
         assert closed(oldest)
 
 
+@pytest.fixture
+def pair(tmp_path):
+    from interlock.crypto.certs import Authority
+
+    authority = Authority(tmp_path / "certs")
+    return authority, authority.issue("lab", kind="ecdsa-p256", hosts=["localhost"])
+
+
+@pytest.mark.parametrize("listen", [http_listener, grpc_listener])
+def test_handshakes_that_never_begin_shut_out_nobody(clock, pair, listen):
+    from interlock.crypto.door import PER_ADDRESS
+    from interlock.crypto.tls import connect
+
+    authority, files = pair
+    receiver = Receiver([source(token=TOKEN)], clock_ns=clock)
+    with listen(receiver, certificates=(files,)) as port, contextlib.ExitStack() as stack:
+        half = [stack.enter_context(dribble(port, (b"", b"\x16\x03\x01")[k % 2]))
+                for k in range(PER_ADDRESS + 80)]  # fmt: skip
+        assert all(closed(s) for s in half[:80])
+        if listen is http_listener:
+            assert over_tls(connect, authority, port, both(0)) == 200
+        else:
+            assert over_grpc(port, authority) == 0
+    assert receiver.refused == {}
+
+
+def over_grpc(port, authority=None, token=TOKEN):
+    import grpc
+
+    target, options = f"localhost:{port}", [("grpc.enable_retries", 0)]
+    if authority is None:
+        channel = grpc.insecure_channel(target, options)
+    else:
+        ca = grpc.ssl_channel_credentials(authority.ca_file("ecdsa-p256").read_bytes())
+        channel = grpc.secure_channel(target, ca, options)
+    with channel:
+        call = channel.unary_unary(
+            "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
+        )
+        return len(call(both(0), timeout=20, metadata=(("authorization", f"Bearer {token}"),)))
+
+
+@pytest.mark.parametrize("listen", [http_listener, grpc_listener])
+def test_a_handshake_that_is_not_done_by_its_deadline_is_cut(clock, pair, monkeypatch, listen):
+    from interlock.crypto import door
+
+    monkeypatch.setattr(door, "HANDSHAKE_S", 0.3)
+    receiver = Receiver([source(token=TOKEN)], clock_ns=clock)
+    with listen(receiver, certificates=(pair[1],)) as port, dribble(port, b"\x16") as slow:
+        assert closed(slow)  # `dribble` gives up after 20 s
+
+
+def test_grpc_takes_no_classical_group_and_no_plain_bytes_under_tls(clock, pair):
+    import grpc
+
+    receiver = Receiver([source(token=TOKEN)], clock_ns=clock)
+    with grpc_listener(receiver, certificates=(pair[1],)) as port:
+        with pytest.raises(grpc.RpcError):
+            over_grpc(port)
+        assert over_grpc(port, pair[0]) == 0
+
+
+def test_grpc_connections_that_say_nothing_shut_out_nobody(clock):
+    from interlock.monitor.ingest.connections import PER_PEER
+
+    receiver = Receiver([source(token=TOKEN)], clock_ns=clock)
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    with grpc_listener(receiver) as port, contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(dribble(port, (b"", preface)[k % 2]))
+                for k in range(PER_PEER + 60)]  # fmt: skip
+        for one in slow[:60]:
+            one.settimeout(20)
+            while not closed(one):
+                pass  # the server's own settings come first
+        assert over_grpc(port) == 0
+
+
+def test_the_busiest_address_gives_way_when_all_places_are_taken():
+    from interlock.crypto.door import surplus
+
+    many = [f"10.0.0.{k}" for k in range(20) for _ in range(3)] + ["10.0.0.7"]
+    assert surplus(["lab", *many], share=16, most=60) == 1 + many.index("10.0.0.7")
+    assert surplus(["lab", *many], share=16, most=61 + 1) is None
+    assert surplus(["lab", *["x"] * 17], share=16, most=60) == 1
+
+
 @pytest.mark.parametrize("text", UNFINISHED)
 def test_a_request_that_is_not_in_by_its_deadline_is_cut(clock, monkeypatch, text):
     from interlock.monitor.ingest import connections

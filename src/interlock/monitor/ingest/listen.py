@@ -1,6 +1,6 @@
 """The sockets of a listener: OTLP and Prometheus remote write over HTTP, OTLP over gRPC.
 
-HTTP speaks TLS with a hybrid post-quantum group, or plainly on loopback. A full buffer answers 503
+Both speak TLS with a hybrid post-quantum group, or plainly on loopback. A full buffer answers 503
 with `retry-after` (gRPC: UNAVAILABLE), which exporters retry.
 """
 
@@ -9,15 +9,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
+from interlock.crypto.door import Door
 from interlock.crypto.tls import Files, HybridContext
 from interlock.errors import InputError, InterlockError, SetupError, StorageError, UsageError
 from interlock.monitor.ingest.connections import BODY_S, HEAD_S, bounded_protocol
 from interlock.monitor.ingest.receiver import LOGS, METRICS, REMOTE_WRITE, BusyError, Receiver
+from interlock.monitor.ingest.relay import relay
 
 __all__ = ["grpc_listener", "http_listener"]
 
@@ -137,6 +141,30 @@ def _bound(host: str, port: int) -> socket.socket:
         ) from error
 
 
+def _server(listener: socket.socket, context: HybridContext | None) -> Any:
+    """Return uvicorn's server, with a door that bounds handshakes before its own listener."""
+    import uvicorn
+
+    class Doored(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+
+            def make() -> asyncio.Protocol:
+                kind: Any = self.config.http_protocol_class
+                state = self.lifespan.state
+                made = kind(config=self.config, server_state=self.server_state, app_state=state)
+                return cast(asyncio.Protocol, made)
+
+            self.door = asyncio.create_task(Door(listener, make, context=context).run())
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            self.door.cancel()
+            await asyncio.gather(self.door, return_exceptions=True)
+            await super().shutdown(sockets)
+
+    return Doored
+
+
 @contextlib.contextmanager
 def http_listener(
     receiver: Receiver,
@@ -159,7 +187,7 @@ def http_listener(
     receiver.warm()
     listener = _bound(host, port)
     context = HybridContext(certificates) if certificates else None
-    server = uvicorn.Server(
+    server = _server(listener, context)(
         uvicorn.Config(
             _app(receiver),
             http=bounded_protocol(),
@@ -171,10 +199,9 @@ def http_listener(
             proxy_headers=False,
             limit_concurrency=64,
             timeout_graceful_shutdown=5,
-            ssl_context_factory=(lambda _config, _default: context) if context else None,
         )
     )
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": []}, daemon=True)
     thread.start()
     try:
         while not server.started and thread.is_alive():
@@ -232,11 +259,11 @@ def grpc_listener(
         ThreadPoolExecutor(16),
         options=[
             ("grpc.max_receive_message_length", MAX_BODY),
-            ("grpc.so_reuseport", 0),
             # A call whose message never comes holds a thread; exporters connect again.
             ("grpc.max_connection_age_ms", round(BODY_S * 1000)),
             ("grpc.max_connection_age_grace_ms", round(HEAD_S * 1000)),
             ("grpc.max_concurrent_streams", 4),
+            ("grpc.server_handshake_timeout_ms", round(HEAD_S * 1000)),
         ],
         maximum_concurrent_rpcs=64,
     )
@@ -246,22 +273,13 @@ def grpc_listener(
             for s, p in SERVICES.items()
         ]
     )
-    try:
-        if certificates:
-            pairs = [(f.key.read_bytes(), f.chain.read_bytes()) for f in certificates]
-            bound = server.add_secure_port(f"{host}:{port}", grpc.ssl_server_credentials(pairs))
-        else:
-            bound = server.add_insecure_port(f"{host}:{port}")
-    except (RuntimeError, OSError) as error:
-        raise SetupError(
-            "the gRPC listener cannot take its address",
-            code="monitor-listen-address",
-            got=f"{host}:{port}: {error}",
-            expected="a free port of this machine, and readable certificates",
-            fix="choose another --grpc-port",
-        ) from error
-    server.start()
-    try:
-        yield int(bound)
-    finally:
-        server.stop(2).wait(5)
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="interlock-")))
+        inner = folder / "grpc.sock"
+        server.add_insecure_port(f"unix:{inner}")
+        listener = stack.enter_context(_bound(host, port))
+        server.start()
+        stack.callback(lambda: server.stop(2).wait(5))
+        context = HybridContext(certificates, alpn="h2") if certificates else None
+        stack.enter_context(relay(listener, inner, context))
+        yield int(listener.getsockname()[1])

@@ -71,25 +71,45 @@ def watch_command(
 ) -> None:
     """Watch telemetry from FILE (Arrow, Parquet, CSV, NDJSON) or a simulated device."""
     import json
+    import time
 
     from interlock.cli.show import printable
     from interlock.monitor.detectors.alarms import AlarmSettings
     from interlock.monitor.frames import Origin
     from interlock.monitor.ingest.files import accounted, read_frames
+    from interlock.monitor.ingest.recorded import check_new, digest_of
     from interlock.monitor.ingest.source import Account
+    from interlock.monitor.store import Position
     from interlock.monitor.watch import simulated, watch
 
     if simulate == (file is not None):
         raise click.UsageError("give a FILE, or --simulate")
     if period_ms is not None and not 1e-6 <= period_ms <= 1e12:
         raise click.UsageError("--period-ms must be between 1e-6 and 1e12")
-    account = Account()
+    account, after, kept = Account(), None, None
+    if record:
+        from interlock import config
+        from interlock.crypto.files import private_dir
+        from interlock.monitor.store import monitor_store
+
+        kept = monitor_store(private_dir(config.home(home)))
+        if file is not None and file.is_file():
+            digest = digest_of(file)
+            after = check_new(file, digest, kept)
+
+    def ended(reached: Position, repeated: int) -> None:
+        account.duplicates += repeated
+        if kept is not None and file is not None:
+            kept.add_recorded(digest, file.stem, reached, time.time())
+
     frames = accounted(
         read_frames(
             file,
             period_ns=None if period_ms is None else round(period_ms * 1e6),
             origin=Origin(origin),
             say=lambda line: click.echo(printable(line), err=True),
+            after=after,
+            on_end=ended,
         )
         if file is not None
         else simulated(seed=seed),
@@ -112,16 +132,12 @@ def watch_command(
             click.echo(f"\r\x1b[K{rows:>12}  rows watched", nl=False)
 
     make = None
-    if record:
+    if kept is not None:
         from functools import partial
 
-        from interlock import config
-        from interlock.crypto.files import private_dir
         from interlock.monitor.live import Recorder
-        from interlock.monitor.store import monitor_store
 
-        store = monitor_store(private_dir(config.home(home)))
-        make = partial(Recorder, store=store, device=device, account=account)
+        make = partial(Recorder, store=kept, device=device, account=account)
     settings = AlarmSettings(budget_per_million=budget)
     seen = watch(frames, settings=settings, block=block, on_batch=show, make=make)
     if seen is None:

@@ -18,7 +18,15 @@ import msgspec
 
 from interlock.errors import StorageError
 
-__all__ = ["KEEP_STRIPS", "AlarmRow", "MonitorStore", "SourceState", "Strip", "monitor_store"]
+__all__ = [
+    "KEEP_STRIPS",
+    "AlarmRow",
+    "MonitorStore",
+    "Position",
+    "SourceState",
+    "Strip",
+    "monitor_store",
+]
 
 KEEP_ALARMS, KEEP_STRIPS = 2000, 600
 _SCHEMA = """
@@ -36,7 +44,18 @@ CREATE TABLE IF NOT EXISTS history (
 CREATE TABLE IF NOT EXISTS standing (
     who TEXT NOT NULL, until REAL NOT NULL, tighten INTEGER NOT NULL, field TEXT NOT NULL,
     PRIMARY KEY (who, until)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS recorded (
+    digest TEXT PRIMARY KEY, source TEXT NOT NULL, at REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS position (
+    source TEXT PRIMARY KEY, next_seq INTEGER, last_t_ns INTEGER) WITHOUT ROWID;
 """
+
+
+class Position(msgspec.Struct, frozen=True, kw_only=True):
+    """How far files of a source were recorded, by the numbers or the times they brought along."""
+
+    next_seq: int | None = None
+    last_t_ns: int | None = None
 
 
 class SourceState(msgspec.Struct, frozen=True, kw_only=True):
@@ -212,6 +231,36 @@ class MonitorStore:
                 " tighten = excluded.tighten, field = excluded.field"
                 " WHERE excluded.tighten > standing.tighten",
                 rows,
+            )
+
+    def recorded(self, digest: str) -> tuple[str, float] | None:
+        """Return source and time of a file that was recorded, by its digest."""
+        if not self.path.exists():
+            return None
+        with self._open() as db:
+            row = db.execute("SELECT source, at FROM recorded WHERE digest = ?", (digest,))
+            found: tuple[str, float] | None = row.fetchone()
+        return found
+
+    def position(self, source: str) -> Position:
+        """Return how far files of a source were recorded."""
+        if not self.path.exists():
+            return Position()
+        with self._open() as db:
+            row = db.execute(
+                "SELECT next_seq, last_t_ns FROM position WHERE source = ?", (source,)
+            ).fetchone()
+        return Position(next_seq=row[0], last_t_ns=row[1]) if row else Position()
+
+    def add_recorded(self, digest: str, source: str, position: Position, at_s: float) -> None:
+        """Keep that a file was recorded to its end, and how far its source is now."""
+        with self._open() as db:
+            db.execute("INSERT OR REPLACE INTO recorded VALUES (?, ?, ?)", (digest, source, at_s))
+            db.execute(
+                "INSERT INTO position VALUES (?1, ?2, ?3) ON CONFLICT (source) DO UPDATE SET"
+                " next_seq = coalesce(max(next_seq, ?2), next_seq, ?2),"
+                " last_t_ns = coalesce(max(last_t_ns, ?3), last_t_ns, ?3)",
+                (source, position.next_seq, position.last_t_ns),
             )
 
     def standing(self, who: str, now_s: float) -> tuple[int, str]:

@@ -392,6 +392,40 @@ def test_audit_logs_over_the_socket(clock):
     assert [(s, e.body) for s, e in receiver.events] == [("audit", "list backends")]
 
 
+def test_audit_logs_of_a_token_source_are_not_replayed_after_a_restart(clock, tmp_path):
+    from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
+
+    def logs(*seconds):
+        message = logs_service_pb2.ExportLogsServiceRequest()
+        scope = message.resource_logs.add().scope_logs.add()
+        for s in seconds:
+            record = scope.log_records.add()
+            record.time_unix_nano, record.body.string_value = START_NS + s * 10**9, f"e{s}"
+        return message.SerializeToString()
+
+    audit = source("audit", kind=StreamKind.AUDIT, channels=("events",), token=TOKEN)
+    state = tmp_path / "listen.json"
+    receiver = Receiver([audit], state=state, clock_ns=clock)
+    receiver.push("/v1/logs", BEARER, logs(1, 2))
+    receiver.close()
+    events = tmp_path / "listen.json.events"
+    with events.open("ab") as torn:  # as a crash in the middle of a write leaves it
+        torn.write(b'["torn", "au')
+    again = Receiver([audit], state=state, clock_ns=clock)
+    with pytest.raises(InterlockError) as caught:
+        again.push("/v1/logs", BEARER, logs(1, 2))
+    assert caught.value.code == "monitor-replay"
+    again.push("/v1/logs", BEARER, logs(2, 3, 0))  # late ones are heard, copies are not
+    assert [e.body for _, e in again.take_events()] == ["e3", "e0"]
+    again.close()
+    events.write_text("{}\nnonsense\n")
+    with pytest.raises(InterlockError) as caught:
+        Receiver([audit], state=state, clock_ns=clock)
+    assert caught.value.code == "monitor-listen-state"
+    events.unlink()
+    Receiver([audit], state=state, clock_ns=clock).close()  # the lock was let go
+
+
 def test_misuse_in_received_audit_logs_is_judged_as_it_comes(clock, tmp_path):
     from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 

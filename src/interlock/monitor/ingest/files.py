@@ -18,7 +18,8 @@ from interlock.errors import InputError, SetupError
 from interlock.monitor.frames import Frame, Origin, StreamKind, StreamSpec
 from interlock.monitor.ingest.assemble import GAP_ROWS, fill_gaps
 from interlock.monitor.ingest.columns import SEQ, TIME, Numbering, is_clock, reference, whole
-from interlock.monitor.ingest.source import Account
+from interlock.monitor.ingest.source import Account, refusal
+from interlock.monitor.store import Position
 
 __all__ = ["FORMATS", "accounted", "read_frames"]
 
@@ -123,8 +124,12 @@ class _Reader:
         kind: StreamKind,
         origin: Origin,
         say: Callable[[str], None],
+        after: Position,
     ) -> None:
         self._path, self._kind, self._origin, self._say = path, kind, origin, say
+        self._after = after
+        self.reached = Position()
+        self.repeated = 0
         self._period_ns = period_ns
         self._numbering = Numbering(period_ns)
         self._clocks: frozenset[str] = frozenset()
@@ -169,9 +174,26 @@ class _Reader:
                 self._reference[c] = reference(column)
             take = self._reference[c]
             values[:, c] = column - take if take and not np.isnan(take) else column
+        new = self._new(batch, seq, times)
         times = seq * spec.period_ns if times is None else times
         taken = self._reference.copy()
-        return Frame(spec=spec, t_ns=times, seq=seq, values=values, reference=taken)
+        whole_frame = Frame(spec=spec, t_ns=times, seq=seq, values=values, reference=taken)
+        return whole_frame if new.all() else whole_frame[new]
+
+    def _new(self, batch: Any, seq: Any, times: Any) -> Any:
+        """Return which rows were not recorded before; note how far they go."""
+        after, reached = self._after, self.reached
+        new = np.ones(batch.num_rows, bool)
+        if SEQ in batch.schema.names and len(seq):
+            new = seq >= (seq.min() if after.next_seq is None else after.next_seq)
+            top = max(int(seq.max()) + 1, reached.next_seq or 0)
+            self.reached = Position(next_seq=top, last_t_ns=reached.last_t_ns)
+        elif times is not None and len(times):
+            new = times > (times.min() - 1 if after.last_t_ns is None else after.last_t_ns)
+            top = max(int(times.max()), reached.last_t_ns or 0)
+            self.reached = Position(next_seq=reached.next_seq, last_t_ns=top)
+        self.repeated += int((~new).sum())
+        return new
 
 
 def read_frames(
@@ -181,6 +203,8 @@ def read_frames(
     kind: StreamKind = StreamKind.CALIBRATION,
     origin: Origin = Origin.UNKNOWN,
     say: Callable[[str], None] = lambda _line: None,
+    after: Position | None = None,
+    on_end: Callable[[Position, int], None] = lambda _reached, _repeated: None,
 ) -> Iterator[Frame]:
     """Yield the frames of a telemetry file as they are; the ending says the format.
 
@@ -190,18 +214,28 @@ def read_frames(
         kind: what is measured.
         origin: where the samples come from.
         say: told which columns are left out.
+        after: rows up to here, by their own numbers or times, were recorded and are left out.
+        on_end: told at the end how far the rows go, and how many were left out.
 
     Raises:
+        IntegrityError: every row was recorded before.
         InputError: the ending, a column or a value is not what it should be.
     """
     read = FORMATS.get(path.suffix.lower())
     if read is None or not path.is_file():
         raise _unreadable(path, "no such file" if read else f"ending {path.suffix!r}")
-    reader = _Reader(path, period_ns, kind, origin, say)
+    reader = _Reader(path, period_ns, kind, origin, say, after or Position())
+    rows = 0
     try:
         for batch in read(path):
             for start in range(0, batch.num_rows, BATCH_ROWS):
-                yield reader.frame(batch.slice(start, BATCH_ROWS))
+                frame = reader.frame(batch.slice(start, BATCH_ROWS))
+                rows += len(frame)
+                if len(frame):
+                    yield frame
+        if reader.repeated and not rows:
+            raise refusal(path.stem, "every row was recorded before", "monitor-replay")
+        on_end(reader.reached, reader.repeated)
     except InputError:
         raise
     except (

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import collections
 import fcntl
-import hashlib
 import json
 import os
 import threading
@@ -24,6 +23,7 @@ from interlock.crypto.files import read_private, storage_error, write_private
 from interlock.errors import InputError, InterlockError, SetupError, StorageError
 from interlock.monitor.frames import Frame, StreamKind
 from interlock.monitor.ingest.assemble import RowAssembler, fill_gaps
+from interlock.monitor.ingest.events import EventMemory
 from interlock.monitor.ingest.otlp import LogEvent, decode_logs, decode_metrics
 from interlock.monitor.ingest.points import MAX_BYTES, Points
 from interlock.monitor.ingest.remote_write import decode_remote_write
@@ -156,9 +156,15 @@ class Receiver:
         self.ready = threading.Event()
         self.refused: collections.Counter[str] = collections.Counter()
         self.events: collections.deque[tuple[str, LogEvent]] = collections.deque()
-        self._seen_events: collections.OrderedDict[bytes, None] = collections.OrderedDict()
         self._held = -1 if state is None else _hold(state)
-        self._restore()
+        try:
+            self._restore()
+            # Another name than the state's own, so that a damaged one can be told and removed.
+            past = None if state is None else state.with_name(state.name + ".events")
+            self._past = EventMemory(past)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Let another receiver have the state file."""
@@ -268,23 +274,14 @@ class Receiver:
         if len(self.events) + len(events) > MAX_EVENTS:
             raise _busy(f"{len(self.events)} records", f"at most {MAX_EVENTS}")
         account = self.streams[source.source].account
-        fresh = ahead = 0
-        for event in events:
-            if event.t_ns > now_ns + AHEAD_NS:
-                # Alone: refusing the batch would let one such record hide the others.
-                ahead += 1
-                account.refused += 1
-                continue
-            text = f"{source.source}\x00{event.t_ns}\x00{event.body}\x00{event.attributes}"
-            digest = hashlib.sha256(text.encode()).digest()
-            if digest in self._seen_events:
-                account.duplicates += 1
-                continue
-            fresh += 1
-            self._seen_events[digest] = None
-            if len(self._seen_events) > MAX_EVENTS:
-                self._seen_events.popitem(last=False)
-            self.events.append((source.source, event))
+        # Alone: refusing the batch would let one record from the future hide the others.
+        timely = [event for event in events if event.t_ns <= now_ns + AHEAD_NS]
+        ahead = len(events) - len(timely)
+        account.refused += ahead
+        fresh = self._past.fresh(source.source, timely)
+        account.duplicates += len(timely) - len(fresh)
+        self._past.take(source.source, fresh)
+        self.events.extend((source.source, event) for event in fresh)
         if ahead and ahead == len(events):
             raise refusal(source.source, "every record lies ahead", "monitor-clock")
         if events and not fresh:

@@ -22,7 +22,7 @@ from interlock.errors import InputError
 if TYPE_CHECKING:
     from qiskit import QuantumCircuit
 
-__all__ = ["Reader", "from_qiskit", "to_qiskit"]
+__all__ = ["Reader", "from_qiskit", "read_with", "to_qiskit"]
 
 _NAMES = {**{name: name for name in GATES}, **ALIASES}
 _UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "ps": 1e-12}
@@ -45,9 +45,13 @@ def from_qiskit(circuit: QuantumCircuit) -> Circuit:
         >>> [str(op) for op in from_qiskit(qc).operations]
         ['h q[0]', 'cx q[0], q[1]']
     """
+    return read_with(Reader(), circuit)
+
+
+def read_with(reader: Reader, circuit: QuantumCircuit) -> Circuit:
+    """Return the canonical form as a new reader reads it."""
     if circuit.num_qubits > MAX_QUBITS or len(circuit.data) > MAX_OPERATIONS:
         raise _too_large(f"{circuit.num_qubits} qubits, {len(circuit.data)} instructions")
-    reader = Reader()
     qubits = {bit: i for i, bit in enumerate(circuit.qubits)}
     clbits = {bit: i for i, bit in enumerate(circuit.clbits)}
     operations: list[Operation] = []
@@ -74,7 +78,8 @@ def _plain() -> dict[type, str]:
     """Return the instructions that are no gates and have nothing but wires."""
     from qiskit.circuit import Barrier, Measure, Reset
 
-    return {Barrier: "barrier", Measure: "measure", Reset: "reset"}
+    kinds = {Barrier: "barrier", Measure: "measure", Reset: "reset"}
+    return kinds | {type(Measure()): "measure", type(Reset()): "reset"}
 
 
 def _written(op: Any) -> list[Operation]:
@@ -118,11 +123,16 @@ def _too_large(got: str) -> InputError:
 
 
 class Reader:
-    """Reads one circuit; keeps the expressions seen and the number of operations."""
+    """Reads one circuit; keeps the expressions seen and the number of operations.
+
+    Attributes:
+        custom: whether anything was read from an object that may be another the next time.
+    """
 
     def __init__(self) -> None:
         self.cache: dict[Any, Param] = {}
         self.count = 0
+        self.custom = False
 
     def read(
         self,
@@ -225,16 +235,18 @@ class Reader:
         kind = getattr(op, "base_class", type(op))
         if kind is not type(op) and not isinstance(op, kind):
             raise disagree(item.name, f"a {type(op).__name__} in place of a {kind.__name__}")
-        plain = _plain().get(kind)
+        plain = _plain().get(type(op))
         if plain is not None:
             out.append(Operation(plain, (), qubits, clbits))
             return
         from qiskit.circuit import BreakLoopOp, ContinueLoopOp, Delay
         from qiskit.circuit.library import C3XGate, C4XGate, UnitaryGate
 
-        if kind is Delay:
+        if type(op) is Delay:
             out.append(self.delay(op, qubits))
-        elif kind is UnitaryGate:
+            return
+        self.custom = True
+        if kind is UnitaryGate:
             matrix = op.params[0]
             flat = [finite_or_text(float(x)) for z in matrix.ravel() for x in (z.real, z.imag)]
             out.append(Operation("unitary", tuple(flat), qubits))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from interlock.circuits.canonical import Control, Json, Operation
+from interlock.circuits.faces import of_sdk, patched
 from interlock.errors import InputError
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ def read(
         level: nesting so far.
     """
     name = op.name
+    if not of_sdk(type(op), "qiskit") or patched(op, ("blocks", "condition", "replace_blocks")):
+        raise _unsupported("a control-flow operation that is not Qiskit's", type(op).__qualname__)
     cases: tuple[tuple[int, ...], ...] = ()
     symbol = ""
     blocks = list(op.blocks)
@@ -126,6 +129,8 @@ def _target(target: Any, clbits: Mapping[Any, int]) -> Json:
 def _expression(node: Any, clbits: Mapping[Any, int]) -> Json:
     from qiskit.circuit.classical import expr, types
 
+    if not of_sdk(type(node), "qiskit"):
+        raise _unsupported("a condition of a class that is not Qiskit's", type(node).__qualname__)
     if isinstance(node, expr.Var):
         if not isinstance(node.var, str) and node.standalone is False:
             return _target(node.var, clbits)

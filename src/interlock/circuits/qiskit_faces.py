@@ -18,10 +18,11 @@ from interlock.circuits.gates import ALIASES, GATES
 from interlock.circuits.matrices import gate_matrix
 from interlock.errors import InputError
 
-__all__ = ["hold", "hold_standard"]
+__all__ = ["METHODS", "from_library", "hold", "hold_standard"]
 
 _NAMES = {**{name: name for name in GATES}, **ALIASES}
-_METHODS = ("__array__", "to_matrix", "definition", "_define")
+#: What a gate must not have of its own over its class.
+METHODS = ("__array__", "to_matrix", "definition", "_define")
 #: Names that Aer runs by themselves, whatever the definition says. The vocabulary's are compared.
 _NATIVE = frozenset({
     "diagonal", "initialize", "kraus", "mcp", "mcphase", "mcr", "mcrx", "mcry", "mcrz", "mcswap",
@@ -37,7 +38,7 @@ def hold_standard(op: Any) -> None:
     A circuit's own standard gates are made anew when it is copied; those inside are not.
     """
     kind = getattr(op, "base_class", type(op))
-    if not of_sdk(kind, "qiskit") or patched(op, _METHODS):
+    if not of_sdk(kind, "qiskit") or patched(op, METHODS):
         raise disagree(op.name, f"a {kind.__qualname__} in place of the standard gate")
 
 
@@ -56,8 +57,8 @@ def hold(
     Raises:
         InputError: `circuit-two-faces`.
     """
-    method = patched(op, _METHODS)
-    library = _from_library(op) and method is None
+    method = patched(op, METHODS)
+    library = from_library(op) and method is None
     if library and again is not None:
         fresh = op.to_mutable() if hasattr(op, "to_mutable") else copy.copy(op)
         fresh._definition = None
@@ -73,17 +74,25 @@ def hold(
     bound = [p.bind(numbers, allow_unknown_parameters=True).numeric()
              if hasattr(p, "bind") else p for p in op.params]  # fmt: skip
     _hold_name(op, bound, wires, steps, values)
+    _hold_base(op, wires, steps, numbers, values)
     # Qiskit's own classes make definition and matrix from the same data.
     if not library and (hasattr(op, "__array__") or _own_matrix(op)):
         agree(op.name, steps, wires, _matrix(op, bound, len(wires)), values)
 
 
-def _from_library(op: Any) -> bool:
+def from_library(op: Any) -> bool:
     """Whether the class is one of Qiskit's own that make their definition themselves."""
     from qiskit.circuit import ControlledGate, Gate, Instruction
 
     kind = getattr(op, "base_class", type(op))
-    return kind not in (ControlledGate, Gate, Instruction) and of_sdk(kind, "qiskit")
+    if kind in (ControlledGate, Gate, Instruction) or not of_sdk(kind, "qiskit"):
+        return False
+    if type(op) is kind:
+        return True
+    try:
+        return op is kind()  # the one immutable gate of its class
+    except TypeError:
+        return False
 
 
 def _hold_name(
@@ -97,7 +106,7 @@ def _hold_name(
         except (TypeError, ValueError):
             wanted = None
         agree(name, steps, wires, wanted, values)
-    elif _from_library(op) and str(type(op).__module__).startswith("qiskit.circuit.library."):
+    elif from_library(op) and str(type(op).__module__).startswith("qiskit.circuit.library."):
         return
     elif name in ("mcx", "mcx_gray") and len(wires) <= FACE_QUBITS:
         size = 2 ** len(wires)
@@ -106,6 +115,28 @@ def _hold_name(
         agree(name, steps, wires, np.eye(size)[order], values)
     elif name in _NATIVE or name.startswith(("save_", "set_")):
         raise disagree(name, "a custom gate with a name that simulators run by themselves")
+
+
+def _hold_base(
+    op: Any, wires: Sequence[int], steps: Sequence[Operation], numbers: Any, values: Any
+) -> None:
+    """Hold a controlled gate to the control of the gate it says it controls."""
+    from qiskit import QuantumCircuit
+    from qiskit.quantum_info import Operator
+
+    base = getattr(op, "base_gate", None)
+    controls = getattr(op, "num_ctrl_qubits", 0)
+    if base is None or len(wires) > FACE_QUBITS or controls + base.num_qubits != len(wires):
+        return
+    try:
+        alone = QuantumCircuit(base.num_qubits)
+        alone.append(base, alone.qubits)
+        matrix = np.eye(2 ** len(wires), dtype=complex)
+        where = int(op.ctrl_state) + 2**controls * np.arange(2**base.num_qubits)
+        matrix[np.ix_(where, where)] = Operator(alone.assign_parameters(numbers, strict=False)).data
+    except Exception as error:
+        raise disagree(op.name, f"{type(error).__name__}: {error}") from error
+    agree(op.name, steps, wires, matrix, values)
 
 
 def _own_matrix(op: Any) -> bool:

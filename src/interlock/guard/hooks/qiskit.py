@@ -17,7 +17,8 @@ from qiskit.primitives.containers.sampler_pub import SamplerPub
 from qiskit.providers import BackendV2, JobStatus, JobV1
 from qiskit.result import Result as QiskitResult
 
-from interlock.circuits.qiskit_adapter import from_qiskit
+from interlock.circuits.canonical import Circuit
+from interlock.circuits.qiskit_settle import settled
 from interlock.errors import InputError
 from interlock.guard.control import Program
 from interlock.guard.hooks import Options
@@ -123,15 +124,16 @@ class GuardedSampler(Guarded, BaseSamplerV2):
     def run(self, pubs: Iterable[Any], *, shots: int | None = None) -> GuardedJob:
         """Submit circuits; see `BaseSamplerV2.run`."""
         shots = shots if shots is not None else default_shots(self._inner)
-        coerced = [_copied_sampler_pub(SamplerPub.coerce(p, shots)) for p in pubs]
+        taken = [_copied_sampler_pub(SamplerPub.coerce(p, shots)) for p in pubs]
+        coerced = [p for p, _ in taken]
         programs = [
             Program(
-                circuit=from_qiskit(p.circuit),
+                circuit=form,
                 native=p.circuit,
                 shots=p.shots,
                 **_bound(p.circuit, p.parameter_values),
             )
-            for p in coerced
+            for p, form in taken
         ]
         return _start(self._inner, self.interlock, "sample", coerced, programs, {})
 
@@ -145,10 +147,11 @@ class GuardedEstimator(Guarded, BaseEstimatorV2):
     def run(self, pubs: Iterable[Any], *, precision: float | None = None) -> GuardedJob:
         """Submit circuits and observables; see `BaseEstimatorV2.run`."""
         precision = precision if precision is not None else default_precision(self._inner)
-        coerced = [_copied_estimator_pub(EstimatorPub.coerce(p, precision)) for p in pubs]
+        taken = [_copied_estimator_pub(EstimatorPub.coerce(p, precision)) for p in pubs]
+        coerced = [p for p, _ in taken]
         programs = [
             Program(
-                circuit=from_qiskit(p.circuit),
+                circuit=form,
                 native=p.circuit,
                 precision=None if p.precision is None else float(p.precision),
                 shape=tuple(p.shape),
@@ -156,7 +159,7 @@ class GuardedEstimator(Guarded, BaseEstimatorV2):
                 bounds=tuple(sum(abs(c) for c in o.values()) for o in _observables(p)),
                 **_bound(p.circuit, p.parameter_values),
             )
-            for p in coerced
+            for p, form in taken
         ]
         return _start(self._inner, self.interlock, "estimate", coerced, programs, {})
 
@@ -211,12 +214,13 @@ class GuardedBackend(Guarded, BackendV2):
                 fix="read a circuit file with interlock.circuits.ingest first",
             )
         circuits = [run_input] if isinstance(run_input, QuantumCircuit) else list(run_input)
-        copies = [c.copy() for c in circuits]
+        taken = [settled(c) for c in circuits]
         shots = options.get("shots")
         if shots is None:
             shots = getattr(self._inner.options, "shots", None) or DEFAULT_SHOTS
         options = {**options, "shots": shots}
-        programs = [Program(circuit=from_qiskit(c), native=c, shots=shots) for c in copies]
+        copies = [c for c, _ in taken]
+        programs = [Program(circuit=form, native=c, shots=shots) for c, form in taken]
         job = _start(self._inner, self.interlock, "run", copies, programs, options)
         return GuardedBackendJob(self, job)
 
@@ -255,19 +259,19 @@ def _passed(guarded: Any, name: str) -> Any:
     return value
 
 
-def _copied_sampler_pub(pub: SamplerPub) -> SamplerPub:
+def _copied_sampler_pub(pub: SamplerPub) -> tuple[SamplerPub, Circuit]:
     """Copy it: what is checked is what runs, whatever the caller does to its parts later."""
-    return SamplerPub(pub.circuit.copy(), _copied(pub.parameter_values), pub.shots, validate=False)
+    circuit, form = settled(pub.circuit)
+    values = _copied(pub.parameter_values)
+    return SamplerPub(circuit, values, pub.shots, validate=False), form
 
 
-def _copied_estimator_pub(pub: EstimatorPub) -> EstimatorPub:
-    return EstimatorPub(
-        pub.circuit.copy(),
-        pub.observables.copy() if hasattr(pub.observables, "copy") else deepcopy(pub.observables),
-        _copied(pub.parameter_values),
-        pub.precision,
-        validate=False,
-    )
+def _copied_estimator_pub(pub: EstimatorPub) -> tuple[EstimatorPub, Circuit]:
+    circuit, form = settled(pub.circuit)
+    observables = pub.observables
+    copied = observables.copy() if hasattr(observables, "copy") else deepcopy(observables)
+    values = _copied(pub.parameter_values)
+    return EstimatorPub(circuit, copied, values, pub.precision, validate=False), form
 
 
 def _copied(values: BindingsArray) -> BindingsArray:

@@ -1,0 +1,149 @@
+"""A Qiskit circuit in which nothing is computed when it is read.
+
+A custom gate's class makes its definition, its matrix and its inverse on demand, and may make them
+another way each time. A settled circuit has in its place a plain gate with the definition that was
+read once. Running it runs what was checked.
+"""
+
+from __future__ import annotations
+
+import copy as copying
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from interlock.circuits.faces import disagree, of_sdk, patched
+from interlock.circuits.qiskit_adapter import Reader, read_with
+from interlock.circuits.qiskit_faces import METHODS, from_library
+from interlock.circuits.validate import MAX_NESTING, MAX_OPERATIONS
+
+if TYPE_CHECKING:
+    from qiskit import QuantumCircuit
+
+    from interlock.circuits.canonical import Circuit
+
+__all__ = ["settled"]
+
+_DATA = (type(None), bool, int, float, complex, str, np.ndarray)
+
+
+def settled(circuit: QuantumCircuit) -> tuple[QuantumCircuit, Circuit]:
+    """Return a copy that is the same whenever it is read, and its canonical form.
+
+    Raises:
+        InputError: those of `from_qiskit`; `circuit-two-faces` for a gate that is another the
+            second time it is read.
+
+    Example:
+        >>> from qiskit import QuantumCircuit
+        >>> from qiskit.circuit import Gate
+        >>> class Flip(Gate):
+        ...     def _define(self):
+        ...         self.definition = QuantumCircuit(1)
+        ...         self.definition.x(0)
+        >>> mine = QuantumCircuit(1)
+        >>> _ = mine.append(Flip("flip", 1, []), [0])
+        >>> copy, form = settled(mine)
+        >>> copy.data[0].operation.base_class.__name__, str(form.operations[0])
+        ('Gate', 'x q[0]')
+    """
+    from qiskit import QuantumCircuit
+
+    copy = QuantumCircuit.copy(circuit)
+    reader = Reader()
+    form = read_with(reader, copy)
+    if not reader.custom and of_sdk(type(copy), "qiskit"):
+        return copy, form
+    fixed = _Settler().circuit(copy, 0)
+    again = read_with(Reader(), fixed)
+    if again != form:
+        raise disagree(copy.name, "a circuit that is another the second time it is read")
+    return fixed, form
+
+
+class _Settler:
+    def __init__(self) -> None:
+        self.count = 0
+
+    def circuit(self, circuit: Any, level: int) -> QuantumCircuit:
+        """Return a plain circuit on the same bits."""
+        from qiskit import QuantumCircuit
+
+        out = QuantumCircuit(
+            list(circuit.qubits), list(circuit.clbits), *circuit.qregs, *circuit.cregs,
+            name=str(circuit.name), global_phase=circuit.global_phase, metadata=circuit.metadata,
+        )  # fmt: skip
+        out._layout = getattr(circuit, "_layout", None)
+        items = list(circuit.data)
+        self.count += len(items)
+        if self.count > MAX_OPERATIONS or level > MAX_NESTING:
+            raise disagree(out.name, "a circuit that grows each time it is read")
+        for item in items:
+            if item.is_standard_gate():
+                new = item.operation.base_class(*item.params)
+                if item.label is not None:
+                    new = new.to_mutable()
+                    new.label = item.label
+            else:
+                new = self.operation(item.operation, level)
+            out._append(item.replace(operation=new))
+        return out
+
+    def operation(self, op: Any, level: int) -> Any:
+        """Return a plain operation that does what was read of this one."""
+        from qiskit.circuit import Barrier, ControlFlowOp, Delay, Measure, Reset
+        from qiskit.circuit.library import UnitaryGate
+
+        kind = getattr(op, "base_class", type(op))
+        label = getattr(op, "label", None)
+        if kind in (Measure, Reset):
+            return kind(label=label)
+        if kind is Barrier:
+            return Barrier(op.num_qubits, label=label)
+        if kind is Delay:
+            return Delay(op.duration, op.unit)
+        if kind is UnitaryGate:
+            return UnitaryGate(op.params[0].copy(), label, check_input=False)
+        if isinstance(op, ControlFlowOp):
+            return op.replace_blocks([self.circuit(b, level + 1) for b in op.blocks])
+        if _own_data(op):
+            new = op.to_mutable() if hasattr(op, "to_mutable") else copying.copy(op)
+            new._definition = None  # its class makes the one that it was held to
+            return new
+        return self.composite(op, level)
+
+    def composite(self, op: Any, level: int) -> Any:
+        """Return a gate with the definition that is read now, and with nothing else to run."""
+        from qiskit.circuit import Gate, Instruction
+
+        definition = op.definition
+        if definition is None:
+            return op
+        name, qubits, label = str(op.name), int(op.num_qubits), getattr(op, "label", None)
+        plain = (
+            Gate(name, qubits, [], label=label)
+            if isinstance(op, Gate)
+            else Instruction(name, qubits, int(op.num_clbits), [], label=label)
+        )
+        plain._params = list(op.params)
+        plain.definition = self.circuit(definition, level + 1)
+        return plain
+
+
+def _own_data(op: Any) -> bool:
+    """Whether a gate is of Qiskit's own classes, and made from numbers and texts alone."""
+    return (
+        from_library(op)
+        and not patched(op, METHODS)
+        and all(_plain(v) for k, v in vars(op).items() if k not in ("_definition", "_params"))
+    )
+
+
+def _plain(value: Any) -> bool:
+    from qiskit.circuit import Instruction
+
+    if type(value) in (list, tuple):
+        return all(_plain(v) for v in value)
+    if isinstance(value, Instruction):
+        return _own_data(value)
+    return type(value) in _DATA

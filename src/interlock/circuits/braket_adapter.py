@@ -6,19 +6,20 @@ A gate is taken by its class; control and power modifiers are written out.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from interlock.circuits.canonical import Circuit, Operation, Register, finite_or_text
 from interlock.circuits.controlled import control, exchange, scaled, steps_of, total
+from interlock.circuits.convert import from_matrix, installed, too_large, unsupported
 from interlock.circuits.expression import Param
 from interlock.circuits.faces import agree, disagree, of_sdk, patched
 from interlock.circuits.matrices import gate_matrix
 from interlock.circuits.sympy_text import from_sympy
 from interlock.circuits.validate import MAX_OPERATIONS, MAX_QUBITS
-from interlock.errors import InputError, SetupError
+from interlock.errors import InputError
 
 if TYPE_CHECKING:
     from braket.circuits import Circuit as BraketCircuit
@@ -29,22 +30,10 @@ MAX_POWER = 1024
 
 
 def sdk() -> Any:
-    """Import Braket's circuits.
-
-    Raises:
-        SetupError: it is not installed; names the extra.
-    """
-    try:
-        import braket.circuits
-    except ImportError as error:
-        raise SetupError(
-            "the Amazon Braket SDK is not installed",
-            code="extra-missing",
-            got=str(error),
-            expected="amazon-braket-sdk 1.100 or later",
-            fix="pip install 'interlock[braket]'",
-        ) from error
-    return braket.circuits
+    """Import the SDK, or say which extra is missing."""
+    return installed(
+        "braket.circuits", "the Amazon Braket SDK", "amazon-braket-sdk 1.100", "braket"
+    )
 
 
 def from_braket(circuit: BraketCircuit, *, measured: bool = False) -> Circuit:
@@ -68,7 +57,7 @@ def from_braket(circuit: BraketCircuit, *, measured: bool = False) -> Circuit:
     module = sdk()
     labels = [int(q) for q in circuit.qubits]
     if max(labels, default=0) >= MAX_QUBITS or len(circuit.instructions) > MAX_OPERATIONS:
-        raise _too_large(f"qubit {max(labels, default=0)}, {len(circuit.instructions)} operations")
+        raise too_large(f"qubit {max(labels, default=0)}, {len(circuit.instructions)} operations")
     reader = _Reader(module)
     for instruction in circuit.instructions:
         reader.instruction(instruction)
@@ -84,26 +73,6 @@ def from_braket(circuit: BraketCircuit, *, measured: bool = False) -> Circuit:
         operations=tuple(reader.out),
         registers=(Register("b", bits),) if bits else (),
         global_phase=reader.phase,
-    )
-
-
-def _unsupported(what: str, got: object, fix: str) -> InputError:
-    return InputError(
-        f"{what} has no canonical form",
-        code="circuit-unsupported",
-        got=f"{got!s:.120}",
-        expected="gates with controls and powers, barriers, and measurements at the end",
-        fix=fix,
-    )
-
-
-def _too_large(got: str) -> InputError:
-    return InputError(
-        "the circuit is too large when its gates are written out",
-        code="circuit-too-large",
-        got=got,
-        expected=f"at most {MAX_OPERATIONS} operations on {MAX_QUBITS} qubits",
-        fix="split the circuit, or number the qubits from 0",
     )
 
 
@@ -140,7 +109,7 @@ class _Reader:
         elif isinstance(operator, self.module.Gate):
             self.gate(instruction, operator, wires)
         elif kind not in ("StartVerbatimBox", "EndVerbatimBox"):  # they tell a compiler to keep off
-            raise _unsupported(
+            raise unsupported(
                 f"the operation {operator.name}", instruction, "give the noise to the device"
             )
 
@@ -159,24 +128,24 @@ class _Reader:
             else:
                 self.out.append(step)
         if len(self.out) > MAX_OPERATIONS:
-            raise _too_large(f"over {MAX_OPERATIONS} operations")
+            raise too_large(f"over {MAX_OPERATIONS} operations")
 
     def steps(self, gate: Any, wires: list[int]) -> list[Operation]:
         """Return a gate without its modifiers in gates of the vocabulary."""
         gates = self.module.gates
         if type(gate) is gates.Unitary:
-            return [_named(gate, wires) or _matrix(gate.to_matrix(), wires)]
+            return [_named(gate, wires) or from_matrix(gate.to_matrix(), wires)]
         rule = self.rules.get(type(gate))
         if rule is not None:
             return rule([parameter(p) for p in getattr(gate, "parameters", ())], wires)
         try:
             matrix = np.asarray(gate.to_matrix(), complex)
         except Exception as error:  # a pulse, or a matrix with free parameters
-            raise _unsupported(
+            raise unsupported(
                 f"the gate {gate.name}", f"{type(error).__name__}: {error}",
                 "write it out in known gates, or bind its parameters",
             ) from error  # fmt: skip
-        steps = [_matrix(matrix, wires)]
+        steps = [from_matrix(matrix, wires)]
         if not of_sdk(type(gate), "braket"):
             self.hold(gate, wires, matrix)
         return steps
@@ -208,12 +177,6 @@ def _openqasm() -> Any:
     return IRType.OPENQASM
 
 
-def _matrix(matrix: Any, wires: Sequence[int]) -> Operation:
-    flat = [finite_or_text(float(x)) for z in np.ravel(matrix) for x in (z.real, z.imag)]
-    # Braket's first qubit is the most significant bit of a matrix, the canonical form's the least.
-    return Operation("unitary", tuple(flat), tuple(wires[::-1]))
-
-
 def _named(gate: Any, wires: list[int]) -> Operation | None:
     """Return the canonical gate a matrix was written from, if the matrix still is that gate's."""
     name, bracket, rest = gate.ascii_symbols[0].partition("(")
@@ -236,7 +199,7 @@ def _power(steps: list[Operation], power: float) -> list[Operation]:
         return [Operation(s.name, (scaled(s.params[0], float(power)),), s.qubits) for s in steps]
     if float(power).is_integer() and 0 <= power <= MAX_POWER:
         return steps * int(power)
-    raise _unsupported("a broken or negative power", power, "write the gate out")
+    raise unsupported("a broken or negative power", power, "write the gate out")
 
 
 def _controlled(
@@ -249,7 +212,7 @@ def _controlled(
     local = [Operation(s.name, s.params, tuple(order[q] for q in s.qubits)) for s in steps]
     inner = unitary(local, len(wires)) if len(wires) + len(controls) <= 6 else None
     if inner is None:
-        raise _unsupported("a controlled gate", steps[0].name, "write it out in known gates")
+        raise unsupported("a controlled gate", steps[0].name, "write it out in known gates")
     size = len(inner) << len(controls)
     matrix = np.eye(size, dtype=complex)
     wanted = sum(v << i for i, v in enumerate(values))

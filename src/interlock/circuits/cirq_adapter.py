@@ -2,32 +2,28 @@
 
 A gate is taken by its class and exponent. What the vocabulary lacks is written out by Cirq's own
 decomposition, and what has none by its matrix.
-
-Cirq gives most angles as exponents, in half turns. The angle of an exponent is the double with the
-fewest digits that has that exponent, so that `cirq.ZZPowGate(exponent=0.3 / math.pi)` is the
-rotation by 0.3 that another SDK writes.
 """
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from interlock.circuits.canonical import Circuit, Control, Operation, Register, finite_or_text
+from interlock.circuits.canonical import Circuit, Control, Operation, Register
 from interlock.circuits.cirq_faces import hold, refuse_patched
-from interlock.circuits.controlled import control, scaled, steps_of, total
+from interlock.circuits.cirq_rules import rules
+from interlock.circuits.controlled import control, scaled, total
+from interlock.circuits.convert import from_matrix, installed, too_large, unsupported
 from interlock.circuits.expression import Param
 from interlock.circuits.faces import disagree, of_sdk
 from interlock.circuits.sympy_text import from_sympy
 from interlock.circuits.validate import MAX_NESTING, MAX_OPERATIONS, MAX_QUBITS
-from interlock.errors import InputError, SetupError
 
 if TYPE_CHECKING:
     import cirq
 
-__all__ = ["BARRIER", "angle", "from_cirq", "read", "to_cirq"]
+__all__ = ["BARRIER", "from_cirq", "read", "to_cirq"]
 
 #: Tag of an identity gate that stands for a barrier, which Cirq does not have.
 BARRIER = "interlock-barrier"
@@ -35,22 +31,8 @@ _MATRIX_QUBITS = 6
 
 
 def sdk() -> Any:
-    """Import Cirq.
-
-    Raises:
-        SetupError: it is not installed; names the extra.
-    """
-    try:
-        import cirq
-    except ImportError as error:
-        raise SetupError(
-            "Cirq is not installed",
-            code="extra-missing",
-            got=str(error),
-            expected="cirq-core 1.4 or later",
-            fix="pip install 'interlock[cirq]'",
-        ) from error
-    return cirq
+    """Import the SDK, or say which extra is missing."""
+    return installed("cirq", "Cirq", "cirq-core 1.4", "cirq")
 
 
 def from_cirq(circuit: cirq.AbstractCircuit, qubits: Sequence[Any] | None = None) -> Circuit:
@@ -87,7 +69,7 @@ def read(
     reader = _Reader(module, _numbers(module, circuit, qubits))
     reader.count = sum(reader.size(op, 0) for op in circuit.all_operations())
     if reader.count > MAX_OPERATIONS:
-        raise _too_large(f"{reader.count} operations")
+        raise too_large(f"{reader.count} operations")
     flat = list(reader.flat(circuit))
     reader.name_bits(flat)
     for op in flat:
@@ -108,7 +90,7 @@ def _numbers(module: Any, circuit: Any, qubits: Sequence[Any] | None) -> dict[An
     found = sorted(circuit.all_qubits())
     if all(type(q) is module.LineQubit and q.x >= 0 for q in found):
         if found and found[-1].x >= MAX_QUBITS:
-            raise _too_large(f"qubit {found[-1].x}")
+            raise too_large(f"qubit {found[-1].x}")
         return {q: q.x for q in found}
     return {q: i for i, q in enumerate(found)}
 
@@ -127,46 +109,6 @@ def _registers(keys: dict[str, tuple[int, ...]]) -> tuple[Register, ...]:
     return tuple(sorted(made, key=lambda r: r.clbits))
 
 
-def _unsupported(what: str, got: object, fix: str) -> InputError:
-    return InputError(
-        f"{what} has no canonical form",
-        code="circuit-unsupported",
-        got=f"{got!s:.120}",
-        expected="gates on qubits, measurements, resets, waits and classical control",
-        fix=fix,
-    )
-
-
-def _too_large(got: str) -> InputError:
-    return InputError(
-        "the circuit is too large when its gates are written out",
-        code="circuit-too-large",
-        got=got,
-        expected=f"at most {MAX_OPERATIONS} operations on {MAX_QUBITS} qubits",
-        fix="split the circuit, or repeat it less often",
-    )
-
-
-def angle(exponent: Any) -> Param:
-    """Return the angle of an exponent in half turns.
-
-    Example:
-        >>> angle(0.5), angle(0.3 / math.pi)
-        (1.5707963267948966, 0.3)
-    """
-    value = from_sympy(exponent)
-    if isinstance(value, str):
-        import sympy
-
-        return from_sympy(sympy.pi * exponent)
-    exact = value * math.pi
-    if len(repr(value)) > 12:
-        short = float(f"{exact:.15g}")
-        if short / math.pi == value:
-            return finite_or_text(short)
-    return finite_or_text(exact)
-
-
 class _Reader:
     def __init__(self, module: Any, qubits: dict[Any, int]) -> None:
         self.cirq = module
@@ -177,7 +119,7 @@ class _Reader:
         self.out: list[Operation] = []
         self.phase: Param = 0.0
         self.count = 0
-        self.rules = _rules(module)
+        self.rules = rules(module)
 
     def size(self, op: Any, level: int) -> int:
         """Count operations with repetitions written out, before any of them is."""
@@ -185,9 +127,9 @@ class _Reader:
         if not isinstance(inner, self.cirq.CircuitOperation):
             return 1
         if level > MAX_NESTING or inner.repeat_until is not None:
-            raise _unsupported("a sub-circuit repeated until a condition", inner, "write it out")
+            raise unsupported("a sub-circuit repeated until a condition", inner, "write it out")
         if not isinstance(inner.repetitions, int):
-            raise _unsupported("a symbolic number of repetitions", inner.repetitions, "bind it")
+            raise unsupported("a symbolic number of repetitions", inner.repetitions, "bind it")
         body = sum(self.size(o, level + 1) for o in inner.circuit.all_operations())
         return abs(inner.repetitions) * body
 
@@ -208,7 +150,7 @@ class _Reader:
             if isinstance(op.gate, self.cirq.MeasurementGate):
                 key = self.cirq.measurement_key_name(op)
                 if key in widths:
-                    raise _unsupported("a key that is measured twice", key, "use a key for each")
+                    raise unsupported("a key that is measured twice", key, "use a key for each")
                 widths[key] = len(op.qubits)
         for key in sorted(widths, key=lambda k: [int(p) if p.isdecimal() else p
                                                  for p in re.split(r"([0-9]+)", k)]):  # fmt: skip
@@ -219,7 +161,7 @@ class _Reader:
         """Append one operation."""
         tags, op = op.tags, op.untagged
         if level > MAX_NESTING:
-            raise _too_large(f"definitions nested over {MAX_NESTING} deep")
+            raise too_large(f"definitions nested over {MAX_NESTING} deep")
         if isinstance(op, self.cirq.CircuitOperation):
             for inner in self.flat(self.cirq.Circuit(op)):
                 self.operation(inner, level + 1)
@@ -230,10 +172,10 @@ class _Reader:
         try:
             wires = [self.qubits[q] for q in op.qubits]
         except KeyError as error:
-            raise _unsupported("a qubit that is not listed", error, "list every qubit") from error
+            raise unsupported("a qubit that is not listed", error, "list every qubit") from error
         gate = op.gate
         if any(size != 2 for size in self.cirq.qid_shape(op)):
-            raise _unsupported("a system of more than two levels", op, "use qubits")
+            raise unsupported("a system of more than two levels", op, "use qubits")
         special = (
             self.cirq.MeasurementGate, self.cirq.ResetChannel, self.cirq.WaitGate,
             self.cirq.IdentityGate,
@@ -280,18 +222,18 @@ class _Reader:
         if inner is not None:
             self.count += len(inner)
             if self.count > MAX_OPERATIONS:
-                raise _too_large(f"over {MAX_OPERATIONS} operations")
+                raise too_large(f"over {MAX_OPERATIONS} operations")
             for part in inner:
                 self.operation(part, level + 1)
             return
         matrix = self.cirq.unitary(op, None) if len(wires) <= _MATRIX_QUBITS else None
         if matrix is None:
-            raise _unsupported(
+            raise unsupported(
                 f"the operation {type(op.gate or op).__name__}",
                 op,
                 "noise belongs in the simulator: cirq.DensityMatrixSimulator(noise=...)",
             )
-        self.out.append(_matrix(matrix, wires))
+        self.out.append(from_matrix(matrix, wires))
 
     def steps(self, op: Any, wires: list[int]) -> list[Operation] | None:
         """Return an operation in gates of the vocabulary, or None when it has to be written out."""
@@ -312,9 +254,9 @@ class _Reader:
     def measure(self, gate: Any, wires: list[int]) -> None:
         key = self.cirq.measurement_key_name(gate)
         if gate.confusion_map:
-            raise _unsupported("a confusion map", key, "put readout errors into the simulator")
+            raise unsupported("a confusion map", key, "put readout errors into the simulator")
         if key not in self.keys:
-            raise _unsupported("a measurement within a gate or condition", key, "measure outside")
+            raise unsupported("a measurement within a gate or condition", key, "measure outside")
         mask = gate.full_invert_mask()
         for wire, bit, inverted in zip(wires, self.keys[key], mask, strict=True):
             around = [Operation("x", (), (wire,))] if inverted else []
@@ -349,14 +291,14 @@ class _Reader:
             }  # fmt: skip
             if type(node) in kinds and isinstance(node.lhs, sympy.Symbol) and node.rhs.is_Integer:
                 return self.compared(node.lhs.name, kinds[type(node)], int(node.rhs))
-        raise _unsupported("a condition", condition, "compare one measurement key with a number")
+        raise unsupported("a condition", condition, "compare one measurement key with a number")
 
     def compared(self, key: str, relation: str, value: int) -> Any:
         bits = self.keys.get(key)
         if bits is None:
-            raise _unsupported("a condition on a key that is not measured", key, "measure it first")
+            raise unsupported("a condition on a key that is not measured", key, "measure it first")
         if value < 0 or value >> len(bits):
-            raise _unsupported("a value wider than its key", value, "compare within its width")
+            raise unsupported("a value wider than its key", value, "compare within its width")
         if len(bits) == 1 and relation in ("==", "!="):
             one = ["bit", bits[0]]
             return one if (value == 1) is (relation == "==") else ["!", one]
@@ -377,143 +319,6 @@ def _plain_values(values: Any) -> list[int] | None:
     """Return one value a control, or None when a control may have several."""
     rows = list(values.expand())
     return [int(v) for v in rows[0]] if len(rows) == 1 else None
-
-
-def _matrix(matrix: Any, wires: Sequence[int]) -> Operation:
-    flat = [finite_or_text(float(x)) for z in matrix.ravel() for x in (z.real, z.imag)]
-    # Cirq's first qubit is the most significant bit of a matrix, the canonical form's the least.
-    return Operation("unitary", tuple(flat), tuple(wires[::-1]))
-
-
-Rule = Callable[[Any, list[int]], "list[Operation] | None"]
-_QUARTERS = {
-    "Z": {1.0: "z", 0.5: "s", -0.5: "sdg", 0.25: "t", -0.25: "tdg"},
-    "X": {1.0: "x", 0.5: "sx", -0.5: "sxdg"},
-    "Y": {1.0: "y"},
-    "H": {1.0: "h"},
-    "CX": {1.0: "cx", 0.5: "csx"},
-    "CY": {1.0: "cy"},
-    "CZ": {1.0: "cz"},
-    "SWAP": {1.0: "swap"},
-    "ISWAP": {1.0: "iswap"},
-    "CCX": {1.0: "ccx"},
-    "CCZ": {1.0: "ccz"},
-}
-
-
-def _power(
-    kind: str, rest: Callable[[Param, list[int]], Iterable[Any] | None], period: float = 2.0
-) -> Rule:
-    """Return the rule of a gate to a power: its own name where it has one, else `rest`.
-
-    A global shift s of a gate to the power e is the phase pi s e.
-    """
-
-    def rule(gate: Any, wires: list[int]) -> list[Operation] | None:
-        exponent, shift = gate.exponent, gate.global_shift
-        if isinstance(exponent, (int, float)) and not shift:
-            within = float(exponent) % period
-            name = _QUARTERS[kind].get(within - period if within > 1.0 else within)
-            if name is not None:
-                return steps_of((name, (), wires))
-        turned = angle(exponent)
-        steps = rest(turned, wires)
-        phase = [("gphase", (scaled(turned, shift),), ())] if shift else []
-        return None if steps is None else steps_of(*steps, *phase)
-
-    return rule
-
-
-def _rotation(kind: str, name: str) -> Rule:
-    """Return the rule of a Pauli (product) to a power: with the shift -1/2 it is the rotation."""
-    tail = _power(kind, lambda t, w: ((name, (t,), w), ("gphase", (scaled(t, 0.5),), ())))
-
-    def rule(gate: Any, wires: list[int]) -> list[Operation] | None:
-        if gate.global_shift == -0.5:
-            return steps_of((name, (angle(gate.exponent),), wires))
-        return tail(gate, wires)
-
-    return rule
-
-
-def _rules(module: Any) -> dict[type, Rule]:
-    """Return the rule of each class. A subclass has none: it may be another gate."""
-    turn = math.pi / 4
-
-    def z_power(gate: Any, wires: list[int]) -> list[Operation] | None:
-        if gate.global_shift == -0.5:
-            return steps_of(("rz", (angle(gate.exponent),), wires))
-        return _power("Z", lambda t, w: (("p", (t,), w),))(gate, wires)
-
-    def exact(name: str) -> Rule:
-        return lambda gate, wires: steps_of((name, (from_sympy(gate._rads),), wires))
-
-    def fixed(name: str) -> Rule:
-        return lambda _gate, wires: steps_of((name, (), wires))
-
-    def phased_x(gate: Any, wires: list[int]) -> list[Operation]:
-        turned, axis = angle(gate.exponent), angle(gate.phase_exponent)
-        phase = scaled(turned, gate.global_shift + 0.5)
-        return steps_of(("r", (turned, axis), wires), ("gphase", (phase,), ()))
-
-    def fsim(gate: Any, wires: list[int]) -> list[Operation]:
-        theta, phi = from_sympy(gate.theta), from_sympy(gate.phi)
-        return steps_of(
-            ("xx_plus_yy", (scaled(theta, 2.0), 0.0), wires), ("cp", (scaled(phi, -1.0),), wires)
-        )
-
-    rules: dict[type, Rule] = {
-        module.XPowGate: _rotation("X", "rx"),
-        module.YPowGate: _rotation("Y", "ry"),
-        module.ZPowGate: z_power,
-        module.Rx: exact("rx"), module.Ry: exact("ry"), module.Rz: exact("rz"),
-        module.HPowGate: _power("H", lambda t, w: (
-            ("ry", (-turn,), w), ("p", (t,), w), ("ry", (turn,), w))),
-        module.CXPowGate: _power("CX", lambda t, w: (
-            ("crx", (t,), w), ("p", (scaled(t, 0.5),), w[:1]))),
-        module.CZPowGate: _power("CZ", lambda t, w: (("cp", (t,), w),)),
-        module.SwapPowGate: _power("SWAP", lambda t, w: (
-            ("cx", (), w), ("crx", (t,), w[::-1]), ("p", (scaled(t, 0.5),), w[1:]),
-            ("cx", (), w))),
-        module.ISwapPowGate: _power("ISWAP", lambda t, w: (
-            ("xx_plus_yy", (scaled(t, -1.0), 0.0), w),), period=4.0),
-        module.XXPowGate: _pauli_pair("rxx"),
-        module.YYPowGate: _pauli_pair("ryy"),
-        module.ZZPowGate: _pauli_pair("rzz"),
-        module.MSGate: _pauli_pair("rxx"),
-        module.CCXPowGate: _power("CCX", lambda _t, _w: None),
-        module.CCZPowGate: _power("CCZ", lambda _t, _w: None),
-        module.CSwapGate: fixed("cswap"),
-        module.PhasedXPowGate: phased_x,
-        module.FSimGate: fsim,
-        module.IdentityGate: lambda _gate, wires: steps_of(*(("id", (), (w,)) for w in wires)),
-        module.GlobalPhaseGate: lambda gate, _wires: _phase(gate),
-        module.MatrixGate: lambda gate, wires: [_matrix(module.unitary(gate), wires)],
-    }  # fmt: skip
-    if hasattr(module, "CYPowGate"):  # since Cirq 1.6
-        rules[module.CYPowGate] = _power("CY", lambda t, w: (
-            ("cry", (t,), w), ("p", (scaled(t, 0.5),), w[:1])))  # fmt: skip
-    for pauli, name in ((module.X, "x"), (module.Y, "y"), (module.Z, "z")):
-        rules[type(pauli)] = fixed(name)
-    return rules
-
-
-def _pauli_pair(name: str) -> Rule:
-    def rule(gate: Any, wires: list[int]) -> list[Operation]:
-        turned = angle(gate.exponent)
-        phase = scaled(turned, gate.global_shift + 0.5)
-        return steps_of((name, (turned,), wires), ("gphase", (phase,), ()))
-
-    return rule
-
-
-def _phase(gate: Any) -> list[Operation] | None:
-    import cmath
-
-    try:
-        return steps_of(("gphase", (cmath.phase(complex(gate.coefficient)),), ()))
-    except TypeError:
-        raise _unsupported("a symbolic global phase", gate.coefficient, "bind it") from None
 
 
 def to_cirq(circuit: Circuit) -> cirq.Circuit:

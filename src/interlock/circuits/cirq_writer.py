@@ -12,6 +12,7 @@ import numpy as np
 
 from interlock.circuits.canonical import Circuit, Operation
 from interlock.circuits.controlled import exchange
+from interlock.circuits.convert import no_place
 from interlock.circuits.expression import Param, symbols
 from interlock.circuits.matrices import gate_matrix
 from interlock.circuits.sympy_text import to_sympy
@@ -101,7 +102,7 @@ def _gate(module: Any, name: str, params: tuple[Param, ...]) -> Any:
     if make is not None:
         return make(*values)
     if any(isinstance(p, str) for p in params):
-        raise _unsupported(f"the gate {name!r} with free parameters", "bind them first")
+        raise no_place("Cirq", f"the gate {name!r} with free parameters", "bind them first")
     return module.MatrixGate(_matrix(name, params))
 
 
@@ -112,18 +113,8 @@ def _matrix(name: str, params: Sequence[Any]) -> Any:
         return flat.reshape(size, size)
     matrix = gate_matrix(name, params)
     if matrix is None:
-        raise _unsupported(f"the gate {name!r}", "write it out in known gates")
+        raise no_place("Cirq", f"the gate {name!r}", "write it out in known gates")
     return matrix
-
-
-def _unsupported(what: str, fix: str) -> InputError:
-    return InputError(
-        f"Cirq has no place for {what}",
-        code="circuit-unsupported",
-        got=what,
-        expected="gates, measurements, resets, delays in seconds, conditions on measured bits",
-        fix=fix,
-    )
 
 
 class _Writer:
@@ -142,14 +133,16 @@ class _Writer:
         for name, bits in registers.items():
             for index, bit in enumerate(bits):
                 if bit in keys:
-                    raise _unsupported("registers that share a bit", "give each bit one register")
+                    raise no_place(
+                        "Cirq", "registers that share a bit", "give each bit one register"
+                    )
                 keys[bit] = name if len(bits) == 1 else f"{name}[{index}]"
         written = [bit for _, bit in self.circuit.measured]
         if len(set(written)) != len(written):
-            raise _unsupported("a bit that is written twice", "use a bit for each measurement")
+            raise no_place("Cirq", "a bit that is written twice", "use a bit for each measurement")
         loose = sorted(set(written) - set(keys))
         if loose:
-            raise _unsupported(f"bits {loose} without a register", "put them into a register")
+            raise no_place("Cirq", f"bits {loose} without a register", "put them into a register")
         return keys
 
     def _last_registers(self) -> dict[str, list[int]]:
@@ -179,7 +172,7 @@ class _Writer:
             out.append(cirq.measure(*(self.qubits[q] for q in qubits), key=name))
         phase = self.circuit.global_phase
         if isinstance(phase, str) and symbols(phase):
-            raise _unsupported("a symbolic global phase", "bind it first")
+            raise no_place("Cirq", "a symbolic global phase", "bind it first")
         if float(phase):
             out.append(cirq.global_phase_operation(np.exp(1j * float(phase))))
         return cirq.Circuit(out)
@@ -205,7 +198,7 @@ class _Writer:
         if name == "if_else":
             return self.conditional(op)
         if op.control is not None or name == "delay_dt":
-            raise _unsupported(f"the operation {name!r}", "write it out")
+            raise no_place("Cirq", f"the operation {name!r}", "write it out")
         return self.gates(op, wires)
 
     def gates(self, op: Operation, wires: list[Any]) -> list[Any]:
@@ -254,7 +247,7 @@ class _Writer:
         if kind == "==" and rest[0][0] == "bits" and rest[1][0] == "value":
             bits, value = rest[0][1], rest[1][1]
             return [self.bit(bit, value >> i & 1) for i, bit in enumerate(bits)]
-        raise _unsupported("this condition", "compare bits with a number")
+        raise no_place("Cirq", "this condition", "compare bits with a number")
 
     def bit(self, bit: int, value: int) -> Any:
         import sympy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -31,37 +32,43 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def shot_seconds(circuit: Circuit, target: Target) -> float | None:
-    """Return the length of the longest path of one shot, or None when no gate has a length."""
-    if target.gates is None:
-        return None
+    """Return the length of the longest path of one shot, delays and rounds of loops counted.
+
+    Returns:
+        None when nothing in the circuit has a known length, or when a delay has an unknown one: a
+        parameter, or cycles of a device whose cycle is unknown.
+    """
     known = [False]
     length = _path(circuit.operations, target, known)
-    return length if known[0] else None
+    return length if known[0] and math.isfinite(length) else None
 
 
 def _path(operations: Sequence[Operation], target: Target, known: list[bool]) -> float:
     ends: dict[int, float] = {}
     bits: dict[int, float] = {}
     for op in operations:
+        length = _length(op, target, known)
+        if math.isnan(length):
+            return math.nan
         start = max(
             max((ends.get(q, 0.0) for q in op.qubits), default=0.0),
             max((bits.get(c, 0.0) for c in op.clbits), default=0.0),
         )
-        end = start + _length(op, target, known)
-        ends.update(dict.fromkeys(op.qubits, end))
-        bits.update(dict.fromkeys(op.clbits, end))
+        ends.update(dict.fromkeys(op.qubits, start + length))
+        bits.update(dict.fromkeys(op.clbits, start + length))
     return max(ends.values(), default=0.0)
 
 
 def _length(op: Operation, target: Target, known: list[bool]) -> float:
     if op.control is not None:
-        inner = max((_path(block, target, known) for block in op.control.blocks), default=0.0)
-        return inner * rounds_of(op)
+        inner = [_path(block, target, known) for block in op.control.blocks]
+        unknown = any(math.isnan(length) for length in inner)
+        return math.nan if unknown else max(inner, default=0.0) * rounds_of(op)
     if op.name in ("delay", "delay_dt"):
+        known[0] = True
         value = op.params[0]
-        if isinstance(value, str):
-            return 0.0
-        return value * (target.cycle_s or 0.0) if op.name == "delay_dt" else value
+        cycle = 1.0 if op.name == "delay" else (target.cycle_s or math.nan)
+        return math.nan if isinstance(value, str) else value * cycle
     places = target.places(op.name)
     found = places.get(op.qubits) if places else None
     if found is None:

@@ -15,10 +15,10 @@ import numpy as np
 
 from interlock.circuits.canonical import Circuit, Control, Operation, Register, finite_or_text
 from interlock.circuits.controlled import control, scaled, steps_of, total
+from interlock.circuits.convert import from_matrix, installed, too_large, unsupported
 from interlock.circuits.expression import Param
 from interlock.circuits.faces import FACE_QUBITS, agree, disagree, matrix_of, of_sdk, patched
 from interlock.circuits.validate import MAX_NESTING, MAX_OPERATIONS, MAX_QUBITS
-from interlock.errors import InputError, SetupError
 
 if TYPE_CHECKING:
     from pennylane.tape import QuantumScript
@@ -33,22 +33,8 @@ _METHODS = (
 
 
 def sdk() -> Any:
-    """Import PennyLane.
-
-    Raises:
-        SetupError: it is not installed; names the extra.
-    """
-    try:
-        import pennylane
-    except ImportError as error:
-        raise SetupError(
-            "PennyLane is not installed",
-            code="extra-missing",
-            got=str(error),
-            expected="pennylane 0.44 or later",
-            fix="pip install 'interlock[pennylane]'",
-        ) from error
-    return pennylane
+    """Import the SDK, or say which extra is missing."""
+    return installed("pennylane", "PennyLane", "pennylane 0.44", "pennylane")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -98,7 +84,7 @@ def read(tape: QuantumScript, wires: Sequence[Any] | None = None) -> Tape:
     module = sdk()
     reader = _Reader(module, _numbers(tape, wires), tape.batch_size)
     if len(tape.operations) > MAX_OPERATIONS:
-        raise _too_large(f"{len(tape.operations)} operations")
+        raise too_large(f"{len(tape.operations)} operations")
     for op in tape.operations:
         reader.operation(op, 0)
     samples = bool(tape.measurements) and all(map(is_bits, tape.measurements))
@@ -138,29 +124,9 @@ def _numbers(tape: Any, wires: Sequence[Any] | None) -> dict[Any, int]:
     labels = list(tape.wires)
     if all(isinstance(w, int) and w >= 0 for w in labels):
         if labels and max(labels) >= MAX_QUBITS:
-            raise _too_large(f"wire {max(labels)}")
+            raise too_large(f"wire {max(labels)}")
         return {w: w for w in labels}
     return {w: i for i, w in enumerate(labels)}
-
-
-def _unsupported(what: str, got: object, fix: str) -> InputError:
-    return InputError(
-        f"{what} has no canonical form",
-        code="circuit-unsupported",
-        got=f"{got!s:.120}",
-        expected="gates, barriers, measurements and conditions on their outcomes",
-        fix=fix,
-    )
-
-
-def _too_large(got: str) -> InputError:
-    return InputError(
-        "the circuit is too large when its gates are written out",
-        code="circuit-too-large",
-        got=got,
-        expected=f"at most {MAX_OPERATIONS} operations on {MAX_QUBITS} qubits",
-        fix="split the circuit, or number the wires from 0",
-    )
 
 
 class _Reader:
@@ -182,7 +148,7 @@ class _Reader:
         try:
             found = [self.numbers[w] for w in wires]
         except KeyError as error:
-            raise _unsupported("a wire that is not listed", error, "list every wire") from error
+            raise unsupported("a wire that is not listed", error, "list every wire") from error
         self.width = max([self.width, *(q + 1 for q in found)])
         return found
 
@@ -196,14 +162,14 @@ class _Reader:
         try:
             plain = self.plain(value)
         except Exception as error:  # a tracer of a compiler, for instance
-            raise _unsupported(
+            raise unsupported(
                 "a parameter that has no value yet", f"{type(value).__name__}: {error}",
                 "run the QNode outside of jit",
             ) from error  # fmt: skip
         if plain.ndim == 0:
             return finite_or_text(float(plain))
         if plain.shape != (self.batch,):
-            raise _unsupported("a parameter", f"an array of shape {plain.shape}", "use numbers")
+            raise unsupported("a parameter", f"an array of shape {plain.shape}", "use numbers")
         name = f"p{len(self.arrays)}"
         self.arrays[name] = plain
         return name
@@ -212,7 +178,7 @@ class _Reader:
         """Append one operation."""
         self.count += 1
         if level > MAX_NESTING or self.count > MAX_OPERATIONS:
-            raise _too_large(f"over {MAX_OPERATIONS} operations, or nested over {MAX_NESTING} deep")
+            raise too_large(f"over {MAX_OPERATIONS} operations, or nested over {MAX_NESTING} deep")
         # By name only among PennyLane's own: another class of the name may be any gate.
         kind = type(op).__name__ if of_sdk(type(op), "pennylane") else ""
         if kind in ("MidMeasure", "MidMeasureMP"):
@@ -235,7 +201,7 @@ class _Reader:
                     self.out.append(step)
             return
         if isinstance(op, self.qml.operation.Channel):
-            raise _unsupported(
+            raise unsupported(
                 f"the channel {op.name}", op, "give the noise to the device, not to the circuit"
             )
         start = len(self.out)
@@ -278,8 +244,8 @@ class _Reader:
         small = op.has_matrix and len(wires) <= _MATRIX_QUBITS
         matrix = self.qml.math.toarray(self.qml.math.detach(op.matrix())) if small else None
         if matrix is None or matrix.ndim != 2:
-            raise _unsupported(f"the operation {op.name}", op, "write it out in known gates")
-        self.out.append(_matrix(matrix, wires))
+            raise unsupported(f"the operation {op.name}", op, "write it out in known gates")
+        self.out.append(from_matrix(matrix, wires))
 
     def steps(self, op: Any, wires: list[int]) -> list[Operation] | None:
         """Return an operation in gates of the vocabulary, or None when it has to be written out."""
@@ -300,7 +266,7 @@ class _Reader:
             body = self.steps(op.base, wires)
             return None if body is None else _inverse(body)
         if kind is self.qml.QubitUnitary and op.batch_size is None:
-            return [_matrix(self.qml.math.toarray(self.qml.math.detach(op.matrix())), wires)]
+            return [from_matrix(self.qml.math.toarray(self.qml.math.detach(op.matrix())), wires)]
         rule = self.rules.get(kind)
         return None if rule is None else rule([self.param(p) for p in op.data], wires, op)
 
@@ -313,7 +279,7 @@ class _Reader:
 
     def mid_measure(self, op: Any) -> None:
         if op.postselect is not None:
-            raise _unsupported("a postselected measurement", op, "select among the samples")
+            raise unsupported("a postselected measurement", op, "select among the samples")
         (wire,) = self.touch(op.wires)
         self.mid_circuit[op] = self.clbits
         self.out.append(Operation("measure", (), (wire,), (self.clbits,)))
@@ -330,7 +296,7 @@ class _Reader:
         try:
             bits = [self.mid_circuit[m] for m in value.measurements]
         except KeyError as error:
-            raise _unsupported("a condition on a later measurement", op, "measure first") from error
+            raise unsupported("a condition on a later measurement", op, "measure first") from error
         # PennyLane orders measurements by ids drawn at random; here they are in the order of bits.
         holds = sorted(
             sorted(zip(bits, outcome, strict=True)) for outcome, result in value.items() if result
@@ -379,12 +345,6 @@ def _inverse(steps: Sequence[Operation]) -> list[Operation] | None:
         else:
             return None
     return out
-
-
-def _matrix(matrix: Any, wires: Sequence[int]) -> Operation:
-    flat = [finite_or_text(float(x)) for z in matrix.ravel() for x in (z.real, z.imag)]
-    # PennyLane's first wire is the most significant bit of a matrix, the canonical form's the least
-    return Operation("unitary", tuple(flat), tuple(wires[::-1]))
 
 
 Rule = Callable[[list[Param], list[int], Any], "list[Operation] | None"]

@@ -11,6 +11,7 @@ import numpy as np
 
 from interlock.circuits.canonical import Circuit, Operation
 from interlock.circuits.controlled import exchange
+from interlock.circuits.convert import no_place
 from interlock.circuits.expression import Param, evaluate, symbols
 from interlock.circuits.matrices import gate_matrix
 from interlock.errors import InputError
@@ -84,16 +85,6 @@ def write(module: Any, circuit: Circuit, values: Mapping[str, Any]) -> Any:
     return _Writer(module, circuit, values).made()
 
 
-def _unsupported(what: str, fix: str) -> InputError:
-    return InputError(
-        f"PennyLane has no place for {what}",
-        code="circuit-unsupported",
-        got=what,
-        expected="gates, barriers, measurements and conditions on measured bits",
-        fix=fix,
-    )
-
-
 class _Writer:
     def __init__(self, module: Any, circuit: Circuit, values: Mapping[str, Any]) -> None:
         self.qml = module
@@ -117,7 +108,7 @@ class _Writer:
         for op in self.circuit.operations:
             if op.name == "measure":
                 if op.clbits[0] in source:
-                    raise _unsupported("a bit that is written twice", "use a bit for each")
+                    raise no_place("PennyLane", "a bit that is written twice", "use a bit for each")
                 source[op.clbits[0]] = op.qubits[0]
             elif set(op.qubits) & set(source.values()) or op.clbits:
                 return {}
@@ -188,9 +179,11 @@ class _Writer:
                 return [made for step in exchange(op) for made in self.operation(step)]
             return [self.qml.IsingXY(-params[0], wires=wires)]
         if any(np.ndim(p) for p in params):
-            raise _unsupported(f"an array of angles of {op.name!r}", "bind one set at a time")
+            raise no_place(
+                "PennyLane", f"an array of angles of {op.name!r}", "bind one set at a time"
+            )
         if op.control is not None or gate_matrix(op.name, params) is None:
-            raise _unsupported(f"the operation {op.name!r}", "write it out in known gates")
+            raise no_place("PennyLane", f"the operation {op.name!r}", "write it out in known gates")
         return [vocabulary_gate()(op.name, tuple(float(p) for p in params), wires)]
 
     def conditional(self, op: Operation) -> list[Any]:
@@ -199,7 +192,7 @@ class _Writer:
         negated = kind == "!" and rest[0][0] == "bit"
         bit = rest[0][1] if negated else rest[0] if kind == "bit" else None
         if bit not in self.measured:
-            raise _unsupported("this condition", "test one bit that was measured before")
+            raise no_place("PennyLane", "this condition", "test one bit that was measured before")
         value = self.qml.ops.MeasurementValue([self.measured[bit]])
         out = []
         for block, holds in zip(op.control.blocks, (not negated, negated), strict=False):

@@ -12,12 +12,12 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from interlock.circuits.canonical import Circuit, Operation, Register, finite_or_text, shared
+from interlock.circuits.convert import too_large, unsupported
 from interlock.circuits.expression import Param, linear, normalise, quote
 from interlock.circuits.faces import disagree
 from interlock.circuits.gates import ALIASES, GATES
 from interlock.circuits.qiskit_faces import hold, hold_standard
 from interlock.circuits.validate import MAX_NESTING, MAX_OPERATIONS, MAX_QUBITS
-from interlock.errors import InputError
 
 if TYPE_CHECKING:
     from qiskit import QuantumCircuit
@@ -51,12 +51,12 @@ def from_qiskit(circuit: QuantumCircuit) -> Circuit:
 def read_with(reader: Reader, circuit: QuantumCircuit) -> Circuit:
     """Return the canonical form as a new reader reads it."""
     if circuit.num_qubits > MAX_QUBITS or len(circuit.data) > MAX_OPERATIONS:
-        raise _too_large(f"{circuit.num_qubits} qubits, {len(circuit.data)} instructions")
+        raise too_large(f"{circuit.num_qubits} qubits, {len(circuit.data)} instructions")
     qubits = {bit: i for i, bit in enumerate(circuit.qubits)}
     clbits = {bit: i for i, bit in enumerate(circuit.clbits)}
     operations: list[Operation] = []
     if circuit.num_vars or circuit.num_stretches:
-        raise _unsupported(
+        raise unsupported(
             "a classical variable", f"{circuit.num_vars} variables", "use classical registers"
         )
     reader.read(circuit, qubits, clbits, operations, 0)
@@ -101,27 +101,6 @@ def _unmodified(op: Any, kind: type) -> bool:
     return tuple(_written(op)) == _standard(kind)
 
 
-def _unsupported(what: str, got: str, fix: str) -> InputError:
-    return InputError(
-        f"{what} has no canonical form",
-        code="circuit-unsupported",
-        got=got,
-        expected="gates, measure, reset, barrier, delay and control flow on classical bits",
-        fix=fix,
-    )
-
-
-def _too_large(got: str) -> InputError:
-    return InputError(
-        "the circuit is too large, or becomes so when its gates are written out",
-        code="circuit-too-large",
-        got=got,
-        expected=f"at most {MAX_OPERATIONS} operations on {MAX_QUBITS} qubits, nested at most "
-        f"{MAX_NESTING} deep",
-        fix="split the circuit, or remove the nested gate definitions",
-    )
-
-
 class Reader:
     """Reads one circuit; keeps the expressions seen and the number of operations.
 
@@ -144,10 +123,10 @@ class Reader:
     ) -> None:
         """Append the operations of `circuit`, on the given bit numbers, to `out`."""
         if level > MAX_NESTING:
-            raise _too_large(f"definitions nested over {MAX_NESTING} deep")
+            raise too_large(f"definitions nested over {MAX_NESTING} deep")
         self.count += len(circuit.data)
         if self.count > MAX_OPERATIONS:
-            raise _too_large(f"over {MAX_OPERATIONS} operations")
+            raise too_large(f"over {MAX_OPERATIONS} operations")
         names = _NAMES
         append = out.append
         for item in circuit.data:
@@ -192,7 +171,7 @@ class Reader:
         try:
             return finite_or_text(float(value))
         except (TypeError, ValueError, OverflowError) as error:
-            raise _unsupported(
+            raise unsupported(
                 "a parameter", f"{type(value).__name__}: {value!r}"[:80], "bind it to a real number"
             ) from error
 
@@ -212,7 +191,7 @@ class Reader:
         else:
             constant = value.bind(dict.fromkeys(names, 0.0)).numeric()
             if isinstance(constant, complex):
-                raise _unsupported("a complex parameter", str(value), "use real parameters")
+                raise unsupported("a complex parameter", str(value), "use real parameters")
             return linear(float(constant), slopes)
         plain = {symbol: Parameter(f"p{i}") for i, symbol in enumerate(names)}
         text = str(value.subs(plain))
@@ -267,7 +246,7 @@ class Reader:
         if op.unit == "dt":
             return Operation("delay_dt", (value,), qubits)
         if op.unit not in _UNITS:
-            raise _unsupported(f"a delay in {op.unit!r}", str(op.duration), "use s, ms, us, ns, dt")
+            raise unsupported(f"a delay in {op.unit!r}", str(op.duration), "use s, ms, us, ns, dt")
         unit = _UNITS[op.unit]
         scaled = normalise(f"{unit!r}*({value})") if isinstance(value, str) else value * unit
         return Operation("delay", (scaled,), qubits)
@@ -285,17 +264,17 @@ class Reader:
         try:
             inner = getattr(op, "definition", None)
         except Exception as error:
-            raise _unsupported(
+            raise unsupported(
                 f"the gate {op.name!r}", f"{type(error).__name__}: {error}", "mend its definition"
             ) from error
         if inner is None:
-            raise _unsupported(
+            raise unsupported(
                 f"the opaque instruction {op.name!r}",
                 f"{type(op).__name__} without a definition",
                 "give it a definition in terms of known gates",
             )
         if len(inner.qubits) != len(qubits) or len(inner.clbits) != len(clbits):
-            raise _unsupported(
+            raise unsupported(
                 f"the gate {op.name!r}", "a definition of another width", "mend its definition"
             )
         start = len(out)
@@ -351,7 +330,7 @@ def _agree(value: Any, names: Iterable[Any], found: Param) -> None:
             evaluate(found, {p.name: v for p, v in at.items()}) if isinstance(found, str) else found
         )
         if not cmath.isclose(want, got, rel_tol=1e-9, abs_tol=1e-12):
-            raise _unsupported("a parameter expression", str(value)[:80], "simplify or bind it")
+            raise unsupported("a parameter expression", str(value)[:80], "simplify or bind it")
 
 
 def to_qiskit(circuit: Circuit) -> QuantumCircuit:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from interlock.circuits.canonical import Control, Json, Operation
+from interlock.circuits.convert import unsupported
 from interlock.circuits.faces import of_sdk, patched
 from interlock.errors import InputError
 
@@ -30,13 +31,7 @@ _BUILDERS = {
 
 
 def _unsupported(what: str, got: object) -> InputError:
-    return InputError(
-        f"{what} has no canonical form",
-        code="circuit-unsupported",
-        got=repr(got)[:120],
-        expected="conditions over classical bits and registers, loops over whole numbers",
-        fix="write the condition with classical registers",
-    )
+    return unsupported(what, repr(got), "write it with classical registers and whole numbers")
 
 
 def read(
@@ -68,7 +63,8 @@ def read(
     elif name == "for_loop":
         indexset, parameter, _ = op.params
         condition = _indices(indexset)
-        symbol = "" if parameter is None else str(parameter.name)
+        # one that the body lacks would catch another of its name
+        symbol = str(parameter.name) if parameter in blocks[0].parameters else ""
     elif name == "switch_case":
         from qiskit.circuit import CASE_DEFAULT
 

@@ -2,7 +2,8 @@ import math
 
 import numpy as np
 import pytest
-from qiskit import qasm2, qasm3
+from qiskit import QuantumCircuit, qasm2, qasm3
+from qiskit.circuit import ForLoopOp, Parameter
 from qiskit.circuit.random import random_circuit
 from qiskit.quantum_info import Operator
 
@@ -198,3 +199,38 @@ def test_a_controlled_global_phase_is_a_phase():
     assert ops(body + "ctrl @ g q[0], q[1];") == ops("p(0.5) q[0]; cx q[0], q[1];")
     assert ops(body + "g q[0];") == ops("x q[0];")
     assert parse(HEAD3 + "gphase(0.5); inv @ gphase(0.2);").global_phase == pytest.approx(0.3)
+
+
+def test_a_loop_variable_catches_no_other_symbol():
+    """A gate body or a constant may hold another symbol of the loop variable's name."""
+    head = 'OPENQASM 3.0; include "stdgates.inc"; input float i; gate g q { rx(i) q; } qubit[2] q;'
+    circuit = parse(
+        head + "for int i in [0:2] { g q[0]; rx(i) q[1]; const float x = i;"
+        " for int i in [5:6] { rz(x) q[0]; ry(i) q[0]; } }"
+    )
+    validate(circuit)
+    assert circuit.parameters == ("i",)
+    outer = circuit.operations[0].control
+    first, second, inner = outer.blocks[0]
+    assert first.params == ("i",)  # the input
+    assert second.params == (outer.symbol,)
+    assert inner.control.blocks[0][0].params == (outer.symbol,)
+    assert inner.control.blocks[0][1].params == (inner.control.symbol,)
+    assert len({"i", outer.symbol, inner.control.symbol}) == 3
+    back = from_qiskit(to_qiskit(circuit))
+    assert back.sha256 == circuit.sha256
+    plain = parse('OPENQASM 3.0; include "stdgates.inc"; qubit q; for int i in [0:1] { rx(i) q; }')
+    assert plain.operations[0].control.symbol == "i"
+
+
+def test_a_qiskit_loop_without_its_variable_catches_no_other():
+    outer, inner = Parameter("i"), Parameter("i")
+    circuit = QuantumCircuit(1)
+    with circuit.for_loop(range(3), outer) as symbol:
+        body = QuantumCircuit(1)
+        body.rx(symbol, 0)
+        circuit.append(ForLoopOp(range(2), inner, body), [0])
+    made = from_qiskit(circuit)
+    assert made.operations[0].control.symbol == "i"
+    assert made.operations[0].control.blocks[0][0].control.symbol == ""
+    assert made.parameters == ()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from interlock.circuits.canonical import Circuit, Control, Operation
+from interlock.circuits.expression import symbols
 from interlock.circuits.qasm.lexer import Token
 from interlock.circuits.qasm.operations import Operations
 from interlock.circuits.qasm.reader import Scope, UnrollError
@@ -69,6 +71,7 @@ class Flow(Operations):
         variable = self.name().text
         self.need("in")
         values = self._loop_values()
+        symbol = self._uncaught(variable)
         start, before = self.i, self.count
         registers = len(self.registers)
         self.loops += 1
@@ -76,7 +79,7 @@ class Flow(Operations):
         rounds = self.rounds
         depth = self.depth, len(self.scopes), len(self.frames)
         try:
-            body = self._block({variable: Symbol.named(variable)})
+            body = self._block({variable: Symbol.named(symbol)})
         except UnrollError:
             self.depth, self.rounds = depth[0], rounds
             del self.scopes[depth[1] :], self.frames[depth[2] :]
@@ -88,8 +91,8 @@ class Flow(Operations):
             spec: Any = ["set", values]
             if isinstance(values, range):
                 spec = ["range", values.start, values.stop, values.step]
-            symbol = variable if _mentions(body, variable) else ""
-            self._control_flow("for_loop", spec, frozenset(), [body], token, symbol=symbol)
+            sets = symbol if _mentions(body, symbol) else ""
+            self._control_flow("for_loop", spec, frozenset(), [body], token, symbol=sets)
             return
         self.count = before
         del self.registers[registers:]
@@ -111,6 +114,21 @@ class Flow(Operations):
             for op in ops:
                 self._emit(op, token)
         self.rounds -= 1
+
+    def _uncaught(self, variable: str) -> str:
+        """Return a name for a loop variable that no value in force is made from.
+
+        Constants and the bodies of gates may hold another symbol of the variable's name.
+        """
+        live = {
+            name
+            for scope in self.scopes
+            for value in scope.values.values()
+            if isinstance(value, Symbol)
+            for name in symbols(value)
+        }
+        names = itertools.chain([variable], (f"{variable}_{n}" for n in itertools.count(1)))
+        return next(name for name in names if name not in live)
 
     def _loop_values(self) -> range | list[int]:
         token = self.tokens[self.i]

@@ -4,38 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import time
 import uuid
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from braket.circuits import Circuit, Observable
 from braket.devices import Device
 from braket.ir.openqasm import Program as OpenQASMProgram
-from braket.task_result import AdditionalMetadata, TaskMetadata
-from braket.tasks import GateModelQuantumTaskResult, QuantumTask
+from braket.tasks import QuantumTask
 from braket.tasks.quantum_task_batch import QuantumTaskBatch
 
 from interlock.circuits.braket_adapter import from_braket
 from interlock.errors import InputError
 from interlock.guard.control import Program
 from interlock.guard.hooks import Options
+from interlock.guard.hooks.braket_results import Asked, answer_of, run_on, with_receipt
 from interlock.guard.hooks.common import (
-    Guarded,
-    answered,
-    baseline,
-    classical,
-    counted,
-    decoder,
-    expanded,
+    Closed,
+    job_of,
     unknown_object,
-    wrong_result,
 )
-from interlock.guard.result import Estimates, Result, Samples
 from interlock.guard.service import Released
 
 __all__ = ["GuardedDevice", "wrap"]
@@ -52,40 +42,13 @@ def wrap(target: Any, options: Options) -> Any:
     raise unknown_object(target, "a braket.devices.Device, such as LocalSimulator()")
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """One task of a job.
-
-    Attributes:
-        native: what the device gets.
-        circuit: the same as Braket's own circuit.
-        inputs: values of the free parameters.
-        program: the same for the guard.
-    """
-
-    native: Any
-    circuit: Any
-    inputs: dict[str, float]
-    program: Program
-
-    @property
-    def shots(self) -> int:
-        return self.program.shots
-
-
-class GuardedDevice(Guarded, Device):
+class GuardedDevice(Closed, Device):
     """A device whose every task goes the guarded path; a batch is one job."""
+
+    ways = "run or run_batch"
 
     def __init__(self, inner: Any, options: Options) -> None:
         super().__init__(inner, options)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or "_inner" not in self.__dict__:
-            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
-        value = getattr(self._inner, name)
-        if not callable(value):
-            return value
-        raise AttributeError(f"{name!r} would go round the guard: use run or run_batch")
 
     name = property(lambda self: self._inner.name)
     status = property(lambda self: self._inner.status)
@@ -104,7 +67,7 @@ class GuardedDevice(Guarded, Device):
         given = _named(names, positional) | options
         shots, inputs = given.pop("shots", shots), given.pop("inputs", inputs)
         asked = [_asked(self._inner, task_specification, shots, inputs)]
-        return GuardedTask(self._start(asked, given), lambda done: _with_receipt(done, asked)[0])
+        return GuardedTask(self._start(asked, given), lambda done: with_receipt(done, asked)[0])
 
     def run_batch(
         self,
@@ -139,13 +102,10 @@ class GuardedDevice(Guarded, Device):
             )
         zipped = zip(specifications, each, rows, strict=True)
         asked = [_asked(self._inner, *row) for row in zipped]
-        return GuardedBatch(self._start(asked, given), lambda done: _with_receipt(done, asked))
+        return GuardedBatch(self._start(asked, given), lambda done: with_receipt(done, asked))
 
-    def _start(self, asked: list[_Asked], run_options: dict[str, Any]) -> Future[Released]:
+    def _start(self, asked: list[Asked], run_options: dict[str, Any]) -> Future[Released]:
         options, inner = self.interlock, self._inner
-        fallback = options.fallback
-        if fallback is not None:
-            classical(fallback)
         kinds = {"sample" if a.shots else "estimate" for a in asked}
         if len(kinds) != 1:
             raise InputError(
@@ -164,16 +124,16 @@ class GuardedDevice(Guarded, Device):
                 expected="shots >= 1",
                 fix="guard the device in this process, or ask for shots",
             )
-        compute = lambda: _baseline(fallback, asked)  # noqa: E731
         started: Future[Released] = options.guard.start(
             [a.program for a in asked],
             kind=kind,
             backend_name=str(inner.name),
-            backend=getattr(inner, "interlock_wrapped", inner),
-            execute=lambda: _on(inner, asked, run_options),
-            baseline=None if fallback is None else baseline(fallback, compute),
-            decode=decoder(options),
-            labels=options.labels,
+            **job_of(
+                options,
+                inner,
+                lambda: run_on(inner, asked, run_options),
+                lambda f: answer_of(f, asked),
+            ),
         )
         return started
 
@@ -257,7 +217,7 @@ def _named(names: tuple[str, ...], positional: tuple[Any, ...]) -> dict[str, Any
     return dict(zip(names, positional, strict=False))
 
 
-def _asked(inner: Any, specification: Any, shots: Any, inputs: Any) -> _Asked:
+def _asked(inner: Any, specification: Any, shots: Any, inputs: Any) -> Asked:
     inputs = {str(k): float(v) for k, v in (inputs or {}).items()}
     if isinstance(specification, Circuit):
         native: Any = copy.deepcopy(specification)  # what is checked is what runs
@@ -304,7 +264,7 @@ def _asked(inner: Any, specification: Any, shots: Any, inputs: Any) -> _Asked:
         observables=() if shots else tuple(f"{t!r:.200}" for t in circuit.result_types),
         bounds=() if shots else _bounds(circuit),
     )
-    return _Asked(native, circuit, inputs, program)
+    return Asked(native, circuit, inputs, program)
 
 
 def _parsed(program: Any) -> Any:
@@ -343,133 +303,3 @@ def _bounds(circuit: Any) -> tuple[float, ...]:
         else:
             return ()
     return tuple(found)
-
-
-def _on(device: Any, asked: Sequence[_Asked], options: Mapping[str, Any]) -> Result:
-    started = time.perf_counter()
-    native = [
-        task.result()
-        for task in [
-            device.run(a.native, shots=a.shots, inputs=a.inputs or None, **options) for a in asked
-        ]
-    ]
-    return _neutral(native, asked, time.perf_counter() - started)
-
-
-def _neutral(native: list[Any], asked: Sequence[_Asked], seconds: float) -> Result:
-    try:
-        items = tuple(
-            _samples(r, a) if a.shots else _estimates(r) for r, a in zip(native, asked, strict=True)
-        )
-    except (TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
-        raise wrong_result(native, error) from error
-    exact = not any(a.shots for a in asked)
-    return Result(
-        items=items, native=native, seconds=seconds, extra={"exact": True} if exact else {}
-    )
-
-
-def _samples(result: Any, asked: _Asked) -> Samples:
-    circuit = asked.program.circuit
-    place = {int(q): i for i, q in enumerate(result.measured_qubits)}
-    order = [place[qubit] for qubit, _ in sorted(circuit.measured, key=lambda m: m[1])]
-    bits = np.asarray(result.measurements)[:, order]
-    register = circuit.registers[0]
-    return Samples(
-        registers={register.name: [counted(bits)]},
-        widths={register.name: len(register.clbits)},
-        shots=asked.shots,
-    )
-
-
-def _estimates(result: Any) -> Estimates:
-    values = [x for value in result.values for x in _numbers(value)]
-    return Estimates(values=values, errors=[0.0] * len(values), shape=(len(values),))
-
-
-def _numbers(value: Any) -> list[float]:
-    if isinstance(value, Mapping):
-        return [x for inner in value.values() for x in _numbers(inner)]
-    array = np.asarray(value)
-    if array.dtype.kind == "c":
-        return [float(x) for z in array.ravel() for x in (z.real, z.imag)]
-    return [float(x) for x in array.ravel()]
-
-
-def _baseline(fallback: Any, asked: Sequence[_Asked]) -> Result:
-    """Compute the classical answer: from a noiseless simulator, or from a function.
-
-    A function gets the list of circuits with their inputs bound and answers each with Braket's own
-    result, with counts (first measured qubit first) or, without shots, with the list of values.
-    """
-    if hasattr(fallback, "run"):
-        return _on(fallback, asked, {})
-    bound = [a.circuit.make_bound_circuit(a.inputs) if a.inputs else a.circuit for a in asked]
-    seconds: list[float] = []
-
-    def read(answers: list[Any]) -> list[Any]:
-        return [_answer(answer, a) for answer, a in zip(answers, asked, strict=True)]
-
-    native = answered(fallback, bound, read, seconds)
-    return _neutral(native, asked, seconds[0])
-
-
-def _answer(answer: Any, asked: _Asked) -> Any:
-    if isinstance(answer, GateModelQuantumTaskResult):
-        return answer
-    if asked.shots:
-        if asked.circuit.result_types:
-            raise ValueError("counts for a circuit with result types; answer with Braket's result")
-        return _result(asked, counts={k[::-1]: int(n) for k, n in dict(answer).items()})
-    values = list(answer)
-    if len(values) != len(asked.circuit.result_types):
-        raise ValueError(f"{len(values)} values for {len(asked.circuit.result_types)} result types")
-    return _result(asked, values=values)
-
-
-def _result(
-    asked: _Asked, *, counts: Mapping[str, int] | None = None, values: list[Any] | None = None
-) -> Any:
-    """Make Braket's result of counts (bit 0 last), sorted by outcome, or of exact values."""
-    from braket.circuits.serialization import IRType
-
-    action = asked.circuit.to_ir(ir_type=IRType.OPENQASM)
-    fields: dict[str, Any] = {}
-    if counts is not None:
-        circuit = asked.program.circuit
-        bits = expanded(counts, asked.shots, circuit.num_clbits)
-        found = Counter({k[::-1]: n for k, n in counts.items()})
-        fields = {
-            "measurements": bits,
-            "measured_qubits": [q for q, _ in sorted(circuit.measured, key=lambda m: m[1])],
-            "measurement_counts": found,
-            "measurement_probabilities": {k: n / asked.shots for k, n in found.items()},
-            "measurements_copied_from_device": False,
-            "measurement_counts_copied_from_device": True,
-            "measurement_probabilities_copied_from_device": False,
-        }
-    return GateModelQuantumTaskResult(
-        task_metadata=TaskMetadata(id=str(uuid.uuid4()), shots=asked.shots, deviceId="interlock"),
-        additional_metadata=AdditionalMetadata(action=action),
-        values=values,
-        **fields,
-    )
-
-
-def _with_receipt(released: Released, asked: Sequence[_Asked]) -> list[Any]:
-    native = released.result.native
-    receipt = released.receipt.as_dict()
-    if native is None:
-        try:
-            native = [
-                _result(a, counts=dict(next(iter(item.registers.values()))[0]))  # type: ignore[union-attr]
-                for item, a in zip(released.result.items, asked, strict=True)
-            ]
-        except (AttributeError, TypeError, ValueError, KeyError) as error:
-            raise wrong_result(released.result, error) from error
-    if isinstance(native, dict):  # fields that a filter has fixed, in place of the raw result
-        native.metadata = {"interlock": receipt}  # type: ignore[attr-defined]
-        return [native] * len(asked)
-    for result in native:
-        result.interlock = receipt
-    return list(native)

@@ -16,13 +16,12 @@ from interlock.errors import InputError
 from interlock.guard.control import Program
 from interlock.guard.hooks import Options
 from interlock.guard.hooks.common import (
-    Guarded,
+    Closed,
     answered,
-    baseline,
-    classical,
     counted,
-    decoder,
     expanded,
+    job_of,
+    native_of,
     unknown_object,
     wrong_result,
 )
@@ -54,22 +53,14 @@ class _Asked:
     program: Program
 
 
-class GuardedSampler(Guarded, cirq.Sampler):
+class GuardedSampler(Closed, cirq.Sampler):
     """A sampler whose every job goes the guarded path.
 
     A sweep is one job, and so is a batch. Methods that run circuits in other ways, such as
     `simulate`, are not passed on: they would go round the guard.
     """
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or "_inner" not in self.__dict__:
-            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
-        value = getattr(self._inner, name)
-        if callable(value) and not hasattr(value, "qubit_set"):
-            raise AttributeError(
-                f"{name!r} would go round the guard: use run, run_sweep or run_batch"
-            )
-        return value
+    ways = "run, run_sweep or run_batch"
 
     def run_sweep(self, program: Any, params: Any, repetitions: int = 1) -> Sequence[cirq.Result]:
         """Sample a circuit under each parameter set; see `cirq.Sampler.run_sweep`.
@@ -114,20 +105,11 @@ class GuardedSampler(Guarded, cirq.Sampler):
                 expected="one measurement key a circuit",
                 fix="measure all qubits under one key",
             )
-        fallback = options.fallback
-        if fallback is not None:
-            classical(fallback)
-        compute = lambda: _baseline(fallback, asked)  # noqa: E731
-        backend = getattr(inner, "interlock_wrapped", inner)
         released = options.guard.submit(
             programs,
             kind="sample",
-            backend_name=name_of(backend),
-            backend=backend,
-            execute=lambda: _on(inner, asked),
-            baseline=None if fallback is None else baseline(fallback, compute),
-            decode=decoder(options),
-            labels=options.labels,
+            backend_name=name_of(getattr(inner, "interlock_wrapped", inner)),
+            **job_of(options, inner, lambda: _on(inner, asked), lambda f: _baseline(f, asked)),
         )
         return _with_receipt(released, asked)
 
@@ -271,16 +253,10 @@ def _from_neutral(result: Result, asked: Sequence[_Asked]) -> list[list[Any]]:
 
 
 def _with_receipt(released: Released, asked: Sequence[_Asked]) -> Any:
-    native = released.result.native
-    receipt = released.receipt.as_dict()
-    if native is None:
-        try:
-            native = _from_neutral(released.result, asked)
-        except (TypeError, ValueError, KeyError) as error:
-            raise wrong_result(released.result, error) from error
-    if isinstance(native, dict):  # fields that a filter has fixed, in place of the raw result
-        native.metadata = {"interlock": receipt}  # type: ignore[attr-defined]
+    native = native_of(released, lambda result: _from_neutral(result, asked))
+    if isinstance(native, dict):
         return [[native for _ in a.resolvers] for a in asked]
+    receipt = released.receipt.as_dict()
     for results in native:
         for result in results:
             result.interlock = receipt

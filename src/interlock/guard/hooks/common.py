@@ -16,8 +16,10 @@ from interlock.backends import calibration_of
 from interlock.errors import InputError, InterlockError
 from interlock.guard.hooks import Options
 from interlock.guard.result import Result
+from interlock.guard.service import Released
 
 __all__ = [
+    "Closed",
     "FallbackWarning",
     "Guarded",
     "Receipts",
@@ -27,6 +29,8 @@ __all__ = [
     "counted",
     "decoder",
     "expanded",
+    "job_of",
+    "native_of",
     "unknown_object",
     "wrong_result",
 ]
@@ -57,6 +61,24 @@ class Guarded:
 
     def __reduce_ex__(self, _protocol: Any) -> Any:
         return type(self), (self._inner, self.interlock)
+
+
+class Closed(Guarded):
+    """A guarded object that passes on no other methods: they would go round the guard.
+
+    Attributes:
+        ways: its own methods, for the error.
+    """
+
+    ways = "run"
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or "_inner" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        value = getattr(self._inner, name)
+        if callable(value) and not hasattr(value, "qubit_set"):
+            raise AttributeError(f"{name!r} would go round the guard: use {self.ways}")
+        return value
 
 
 class Receipts:
@@ -173,6 +195,49 @@ def answered(
             expected="one answer for each circuit, in the SDK's own form",
             fix="see docs/how-to/fallback.md",
         ) from error
+
+
+def job_of(
+    options: Options, inner: Any, execute: Callable[[], Result], compute: Callable[[Any], Result]
+) -> dict[str, Any]:
+    """Return what a job is started with besides its circuits: where and how it runs.
+
+    Args:
+        options: of the guarded object.
+        inner: what it wraps.
+        execute: runs the job on it.
+        compute: the answer of a classical baseline.
+
+    Raises:
+        InputError: the fallback is a device (`fallback-quantum`).
+    """
+    fallback = options.fallback
+    if fallback is not None:
+        classical(fallback)
+    return {
+        "backend": getattr(inner, "interlock_wrapped", inner),
+        "execute": execute,
+        "baseline": None if fallback is None else baseline(fallback, lambda: compute(fallback)),
+        "decode": decoder(options),
+        "labels": options.labels,
+    }
+
+
+def native_of(released: Released, rebuild: Callable[[Result], Any]) -> Any:
+    """Return the SDK's result of a released job, made anew where it came in the form of no SDK.
+
+    Raises:
+        InputError: it is no result of these circuits (`result-format`).
+    """
+    native = released.result.native
+    if native is None:
+        try:
+            return rebuild(released.result)
+        except (AttributeError, TypeError, ValueError, KeyError) as error:
+            raise wrong_result(released.result, error) from error
+    if isinstance(native, dict):  # fields that a filter has fixed, in place of the raw result
+        native.metadata = {"interlock": released.receipt.as_dict()}  # type: ignore[attr-defined]
+    return native
 
 
 def counted(bits: Any) -> dict[str, int]:

@@ -50,14 +50,14 @@ FAULTS = {"INTERNAL", "UNKNOWN", "UNAVAILABLE", "DATA_LOSS", "DEADLINE_EXCEEDED"
 
 
 @contextlib.contextmanager
-def gateway_with_keys() -> Iterator[tuple[Gateway, str]]:
-    """A gateway with its engine, and the key of somebody who may do everything."""
+def gateway_with_keys(access: dict[str, Any] | None = None) -> Iterator[tuple[Gateway, str]]:
+    """A gateway with its engine, and ada's key, who may do everything unless `access` says else."""
     with tempfile.TemporaryDirectory(prefix="interlock-fuzz-") as folder:
         home = Path(folder) / "home"
         home.mkdir(mode=0o700)
         document = json.loads(json.dumps(load_policy().document))
         member = {"id": "ada", "tenant": "north", "roles": ["all"]}
-        document["admit"]["authorisation"] = {"rules": RULES, "members": [member]}
+        document["admit"]["authorisation"] = access or {"rules": RULES, "members": [member]}
         (home / "p.yaml").write_text(json.dumps(document))
         options = Options(home=home, policy=str(home / "p.yaml"), workers=1, local=False)
         with running(options) as (gateway, _):

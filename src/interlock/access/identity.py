@@ -201,6 +201,9 @@ class Authenticator:
             identity = self._by_certificate(credentials.certificate_uri)
         else:
             raise _refused("no credential")
+        if "/" in identity.principal.tenant:
+            # TENANT/PRINCIPAL names budgets, rates and data keys: it must be read one way only.
+            raise _refused("a tenant with a slash in its name")
         what = self.store.revoked(identity.principal, token=identity.token, key=identity.key)
         if what:
             raise _refused("a credential that was revoked")

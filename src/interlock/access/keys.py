@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Sequence
 
 from interlock.access.store import AccessStore, KeyRow
+from interlock.errors import InputError
 from interlock.types import Principal
 
 __all__ = ["issue", "lookup", "parse"]
@@ -24,7 +25,18 @@ def issue(
 
     Returns:
         The id, which may be shown and revoked, and the key, which is shown this once.
+
+    Raises:
+        InputError: the tenant's name has a slash, so that TENANT/PRINCIPAL could be two people.
     """
+    if "/" in principal.tenant:
+        raise InputError(
+            "a tenant cannot have this name",
+            code="tenant-name",
+            got=principal.tenant,
+            expected="a name without a slash",
+            fix="choose another name",
+        )
     key_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
     digest = hashlib.sha256(secret.encode()).hexdigest()
     store.add_key(

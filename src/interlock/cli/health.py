@@ -137,12 +137,11 @@ def read_calibration(name: str) -> Calibration:
 
 def _device_row(calibration: Calibration) -> dict[str, Any]:
     from interlock.guard.health.grades import Grade
-    from interlock.guard.health.layout import device_grades
+    from interlock.guard.health.layout import device_grades, overall
 
     grades = device_grades(calibration)
     counts = {g.name: sum(v[0] is g for v in grades.values()) for g in Grade}
-    share = counts["RED"] / max(len(grades), 1)
-    level = "RED" if share > 0.5 or not grades else "AMBER" if share > 0.0 else "GREEN"
+    level = overall(grades).name
     reds = {name: why for name, (level, why) in grades.items() if level is Grade.RED}
     return {
         "device": calibration.device, "calibration": calibration.id,

@@ -19,6 +19,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from interlock.access.identity import Credentials, Identity
 from interlock.errors import InterlockError
+from interlock.gateway.console_events import add_events
+from interlock.gateway.console_views import EVERY, add_views
 from interlock.gateway.errors import ForbiddenError, status_of
 from interlock.gateway.service import Gateway
 from interlock.gateway.telemetry import add_telemetry
@@ -30,11 +32,17 @@ MAX_SESSIONS = 10_000
 PAGES = (
     ("/console", "Jobs"),
     ("/console/approvals", "Approvals"),
-    ("/console/backends", "Backends"),
+    ("/console/devices", "Devices"),
     ("/console/telemetry", "Telemetry"),
+    ("/console/budgets", "Budgets"),
+    ("/console/events", "Events"),
     ("/console/tenant", "Tenant"),
+    ("/console/tenants", "Tenants"),
     ("/console/ledger", "Ledger"),
 )
+#: Pages that only some may open: the action, and on which tenant; not linked for the others.
+_GATED = {"Telemetry": ("read-ledger", ""), "Ledger": ("read-ledger", ""),
+          "Tenants": ("administer", EVERY)}  # fmt: skip
 HEADERS = {
     "content-security-policy": (
         "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self';"
@@ -54,6 +62,10 @@ class Session:
     identity: Identity
     csrf: str
     expires: float
+
+
+def _amount(value: float) -> str:
+    return f"{value:,.2f}".rstrip("0").rstrip(".")
 
 
 def _moment(seconds: float) -> str:
@@ -96,21 +108,30 @@ def add_console(app: FastAPI, gateway: Gateway) -> None:
         loader=PackageLoader("interlock.gateway"), autoescape=True, undefined=StrictUndefined
     )
     environment.filters["moment"] = _moment
+    environment.filters["amount"] = _amount
     sessions = _Sessions()
     router = APIRouter(prefix="/console", include_in_schema=False)
+
+    def linked(who: Identity, name: str) -> bool:
+        action, tenant = _GATED.get(name, ("", ""))
+        return not action or gateway.allowed(who, action, tenant=tenant)
 
     def page(
         name: str, title: str, session: Session | None, status: int = 200, **more: Any
     ) -> Response:
-        values = {"title": title, "session": session, "pages": PAGES, "error": None, **more}
+        pages = [p for p in PAGES if session is not None and linked(session.identity, p[1])]
+        values = {"title": title, "session": session, "pages": pages, "error": None, **more}
         html = environment.get_template(name).render(values)
         return Response(html, status, HEADERS, "text/html; charset=utf-8")
 
     def go(path: str) -> Response:
         return Response(None, 303, {**HEADERS, "location": path})
 
+    def current(request: Request) -> Session | None:
+        return sessions.get(request.cookies.get("interlock", ""))
+
     async def shown(request: Request, work: Callable[[Session], Any]) -> Response:
-        session = sessions.get(request.cookies.get("interlock", ""))
+        session = current(request)
         try:
             if session is not None:
                 who = session.identity
@@ -235,16 +256,6 @@ def add_console(app: FastAPI, gateway: Gateway) -> None:
 
         return await shown(request, work)
 
-    @router.get("/backends")
-    async def backends(request: Request) -> Response:
-        def work(session: Session) -> Response:
-            names = gateway.broker.names(session.identity.principal.tenant)
-            rows = [(n, gateway.broker.specs[n].provider) for n in names]
-            tables = [("Backends of your tenant, and who provides them", rows)]
-            return page("facts.html", "Backends", session, tables=tables, note="", verify=False)
-
-        return await shown(request, work)
-
     @router.get("/tenant")
     async def tenant(request: Request) -> Response:
         def work(session: Session) -> Response:
@@ -279,4 +290,7 @@ def add_console(app: FastAPI, gateway: Gateway) -> None:
         return await shown(request, work)
 
     add_telemetry(router, gateway, shown, page)
+    add_views(router, gateway, shown, page)
+    line = environment.get_template("event_line.html")
+    add_events(router, gateway, shown, page, current, line)
     app.include_router(router)

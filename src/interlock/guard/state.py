@@ -168,6 +168,19 @@ class State:
         with self._transaction() as db:
             return _usage(db, (cap,), now)[0].used
 
+    def totals(self, prefix: str, window_s: float, now: float) -> dict[str, dict[str, float]]:
+        """Return scope -> unit -> what the window holds, of a scope and all beneath it."""
+        with self._transaction() as db:
+            rows = db.execute(
+                "SELECT scope, unit, sum(amount) FROM total WHERE start > ?"
+                " AND (scope = ? OR substr(scope, 1, ?) = ?) GROUP BY scope, unit",
+                (now - window_s * (1 + 1 / SLICES), prefix, len(prefix) + 1, f"{prefix}/"),
+            ).fetchall()
+        found: dict[str, dict[str, float]] = {}
+        for scope, unit, amount in rows:
+            found.setdefault(str(scope), {})[str(unit)] = float(amount)
+        return found
+
     @property
     def stop_file(self) -> Path:
         """The file that stops everything while it exists."""

@@ -165,3 +165,46 @@ def test_a_locked_state_database_is_named(tmp_path: Path, monkeypatch: pytest.Mo
 )  # fmt: skip
 def test_they_keep_the_contract_of_a_control(control, settings, evidence) -> None:  # type: ignore[no-untyped-def]
     check_control(control, a_job(), settings, json.loads(json.dumps(evidence)))
+
+
+def test_qpu_seconds_are_limited_and_a_backend_without_an_entry_is_denied(tmp_path: Path) -> None:
+    prices = {"aer_*": Price(), "*_paid": Price(per_shot_s=0.01, per_task_s=1.0)}
+    settings = BudgetSettings(max_qpu_s_per_job=3.0, max_qpu_s_per_day=5.0, prices=prices)
+    for backend, shots, rules in [
+        ("aer_x", 10_000, []),
+        ("x_paid", 201, ["admit.budget.qpu-s-per-job"]),  # 1 + 2.01 s
+        ("x_paid", 200, []),
+        ("x_paid", 200, ["admit.budget.qpu-s-per-day"]),  # 3 s are used
+        ("unlisted", 1, ["admit.budget.qpu-s-unknown"]),
+    ]:
+        request = a_request(tmp_path, job=a_job(circuits=(big(shots),), backend=backend))
+        verdict = ask(BudgetControl(), request, settings)
+        assert [f.rule for f in verdict.findings] == rules, (backend, shots)
+
+
+def test_what_jobs_under_way_hold_is_reserved_until_they_end(tmp_path: Path) -> None:
+    control, settings = BudgetControl(), BudgetSettings(max_shots_per_day=1000)
+    request = a_request(tmp_path, job=a_job(circuits=(big(100),)))
+    ask(control, request, settings)
+    scope = f"budget/{request.job.principal.tenant}/{request.job.principal.id}"
+
+    def held() -> dict[str, float]:
+        return request.state.totals(scope, 86_400.0, request.now())[scope]
+
+    assert (held()["shots"], held()["shots reserved"], held()["jobs reserved"]) == (100, 100, 1)
+    request.shared["executed"] = True
+    control.settle(request, settings, Outcome.RELEASE)
+    assert (held()["shots"], held()["shots reserved"], held()["jobs reserved"]) == (100, 0, 0)
+    other = a_request(tmp_path, job=a_job(circuits=(big(100),)))
+    ask(control, other, settings)
+    control.settle(other, settings, Outcome.DENY)  # it never ran
+    assert (held()["shots"], held()["jobs"], held()["shots reserved"]) == (100, 2, 0)
+
+
+def test_totals_are_of_a_scope_and_what_is_beneath_it(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    for scope in ("budget/a", "budget/a/x", "budget/ab/x", "budget/a%/x", "budget"):
+        state.reserve((Cap(scope=scope, unit="jobs", amount=1, limit=None, window_s=60),), 100.0)
+    assert set(state.totals("budget/a", 60, 100.0)) == {"budget/a", "budget/a/x"}
+    assert state.totals("budget/a%", 60, 100.0) == {"budget/a%/x": {"jobs": 1.0}}
+    assert state.totals("budget/a", 60, 300.0) == {}

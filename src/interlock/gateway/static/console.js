@@ -12,3 +12,19 @@ if (live) {
     if (fresh && fresh.innerHTML !== old) { old = fresh.innerHTML; live.replaceChildren(...fresh.childNodes); }
   }, 2000);
 }
+
+const list = document.querySelector("[data-stream]");
+if (list) {
+  const told = document.getElementById("stream");
+  const source = new EventSource(list.dataset.stream);
+  source.onopen = () => { told.textContent = "Live: newer ones appear by themselves."; };
+  source.onerror = () => { told.textContent = "The connection broke; trying again."; };
+  source.addEventListener("end", () => { source.close(); told.textContent = "Ended: open the page again."; });
+  source.addEventListener("line", (event) => {
+    const page = new DOMParser().parseFromString(event.data, "text/html");
+    const line = page.querySelector("li");
+    if (!line) return;
+    list.prepend(line);
+    while (list.children.length > 200) list.lastElementChild.remove();
+  });
+}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -12,6 +11,7 @@ import msgspec
 from interlock.access.cedar import Authoriser, Member, Resource
 from interlock.access.store import store_of
 from interlock.guard.control import Control, Request, Settings, verdict
+from interlock.guard.patterns import best_match
 from interlock.types import Evidence, Finding, Job, Principal, Verdict
 
 __all__ = [
@@ -45,7 +45,7 @@ class AuthorisationSettings(Settings, frozen=True, kw_only=True):
         rules: Cedar policies, each with an `@id`.
         members: principals and their roles.
         roles: role -> roles it is part of.
-        backends: pattern of a backend's name -> facts; the first that matches counts.
+        backends: pattern of a backend's name -> facts; the most specific that matches counts.
         schema: Cedar schema; empty means the shipped one.
         stages: stage of the path (`execute`, `release`) -> action (`quantum-execute`, ...) that
             the submitter must then also have; asked by `standing`.
@@ -81,12 +81,8 @@ def authoriser_of(settings: AuthorisationSettings) -> Authoriser:
 
 def backend_resource(name: str, settings: AuthorisationSettings) -> Resource:
     """Return a backend as the rules see it."""
-    for pattern, facts in settings.backends.items():
-        if fnmatchcase(name, pattern):
-            return Authoriser.backend(
-                name, facts.tenant, region=facts.region, provider=facts.provider
-            )
-    return Authoriser.backend(name, "")
+    facts = best_match(name, settings.backends) or BackendFacts()
+    return Authoriser.backend(name, facts.tenant, region=facts.region, provider=facts.provider)
 
 
 def job_context(job: Job, evidence: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,6 +104,7 @@ class AuthorisationControl(Control):
 
     id = "authorisation"
     stage = "admit"
+    version = 2
     Settings = AuthorisationSettings
 
     def gather(self, request: Request, settings: AuthorisationSettings) -> Evidence:

@@ -7,6 +7,7 @@ Treinish, PRX Quantum 4, 010327).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from interlock.circuits.canonical import Circuit
 from interlock.guard.health.esp import Prediction, predict
 from interlock.guard.health.grades import Grade, Thresholds, grade, subjects, worst
 
-__all__ = ["Place", "best_place", "device_grades", "fits"]
+__all__ = ["Place", "best_place", "device_grades", "fits", "overall"]
 
 #: Places tried for one compiled circuit.
 MOST_PLACES = 2000
@@ -132,8 +133,17 @@ def _grades(circuit: Circuit, calibration: Calibration) -> tuple[Grade, tuple[st
 
 
 def device_grades(
-    calibration: Calibration, older_h: float = 0.0
+    calibration: Calibration, older_h: float = 0.0, limits: Thresholds | None = None
 ) -> dict[str, tuple[Grade, list[str]]]:
     """Return grade and reasons of every qubit and coupling of a device."""
+    limits = limits or Thresholds()
     every = subjects(calibration, range(calibration.num_qubits), calibration.edges)
-    return {s["subject"]: grade(s, Thresholds(), older_h) for s in every}
+    return {s["subject"]: grade(s, limits, older_h) for s in every}
+
+
+def overall(grades: Mapping[str, tuple[Grade, list[str]]]) -> Grade:
+    """Return a device's grade: RED when most of it is, or nothing is known; AMBER when some is."""
+    red = sum(level is Grade.RED for level, _ in grades.values())
+    if not grades or red > len(grades) / 2:
+        return Grade.RED
+    return Grade.AMBER if red else Grade.GREEN

@@ -11,7 +11,7 @@ from interlock.guard.health.grades import Grade
 
 __all__ = ["device_map", "evidence_chart"]
 
-_COLOURS = {Grade.GREEN: "#1a7f37", Grade.AMBER: "#bf8700", Grade.RED: "#cf222e"}
+_COLOURS = {Grade.GREEN: "#1a7f37", Grade.AMBER: "#9a6700", Grade.RED: "#cf222e"}
 _MARKS = {Grade.GREEN: "", Grade.AMBER: "!", Grade.RED: "x"}
 _STEP = 34
 

@@ -26,8 +26,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from interlock.crypto.keys import KeyStore
-from interlock.guard.govern.governor import engine, server
+from interlock.guard.govern.governor import engine, journal, server
 from interlock.guard.govern.governor.appetite import Appetite, Override, Window, public_keys, sign
 from interlock.guard.govern.governor.client import Client
 from interlock.guard.govern.governor.server import Governor, folder
@@ -46,9 +48,10 @@ APPETITE = Appetite(
 )
 
 
-def set_up(home: Path, appetite: Appetite = APPETITE) -> KeyStore:
-    import msgspec
+DUPLICATE_S = 0.5
 
+
+def set_up(home: Path, appetite: Appetite = APPETITE) -> KeyStore:
     keys = KeyStore(home / "people")
     where = folder(home)
     where.mkdir(parents=True)
@@ -71,6 +74,7 @@ class Model:
     peak: float | None = None
     raised: list[tuple[str, float, float]] = field(default_factory=list)
     breaches: list[str] = field(default_factory=list)
+    equal: dict[tuple[Any, ...], float] = field(default_factory=dict)
 
     def limit(self, name: str, base: float, now: float) -> float:
         live = [v for what, v, until in self.raised if what == name and now <= until]
@@ -85,6 +89,10 @@ class Model:
         before = self.gross()
         grows = False
         for o in orders:
+            same = tuple(o[k] for k in ("symbol", "side", "quantity", "price"))
+            if now - self.equal.get(same, -1e9) < DUPLICATE_S - 1e-6:
+                self.breaches.append("duplicate")
+            self.equal[same] = now
             held = self.positions.get(o["symbol"], 0.0)
             moved = o["quantity"] if o["side"] == "buy" else -o["quantity"]
             grows |= held * moved >= 0 or abs(moved) > abs(held) + 1e-9
@@ -119,14 +127,16 @@ def run(steps: int, seed: int) -> Counter[str]:
     tally: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder_name:
         home = Path(folder_name)
-        keys = set_up(home)
+        appetite = msgspec.structs.replace(APPETITE, duplicate_s=DUPLICATE_S)
+        keys = set_up(home, appetite)
         model = Model()
         elapsed, shift, boot = 1_000.0, 0.0, 0
         clock = lambda: int((elapsed + shift) * 1e9)  # noqa: E731 - reads the moving variables
         real_fsync = os.fdatasync
-        kept = engine.REMEMBERED, server.COMPACT_AFTER
+        kept = engine.REMEMBERED, server.COMPACT_AFTER, journal.DURABLE
         engine.REMEMBERED, server.COMPACT_AFTER = 2_000, 3_000  # so that both happen often
         os.fdatasync = lambda _: None  # the test kills a process, not the power
+        journal.DURABLE = 0
         governor = Governor(home, clock_ns=clock, boot="boot-0")
         asked: deque[tuple[str, list[dict[str, Any]], bool]] = deque(maxlen=300)
         lost: list[tuple[str, list[dict[str, Any]], bool]] = []
@@ -135,7 +145,12 @@ def run(steps: int, seed: int) -> Counter[str]:
         def restart(new_boot: bool, reset: bool) -> Governor:
             nonlocal boot, shift
             boot += new_boot
-            shift = -elapsed if reset else shift
+            if new_boot:
+                # A machine may have been up for long before its governor starts.
+                shift = rng.choice([0.0, 1e6]) - elapsed * reset
+            elif reset:
+                # In one boot a clock may go back, and never runs ahead of time.
+                shift = min(shift, -elapsed)
             return Governor(home, clock_ns=clock, boot=f"boot-{boot}")
 
         def ask(ident: str, orders: list[dict[str, Any]]) -> bool:
@@ -157,6 +172,8 @@ def run(steps: int, seed: int) -> Counter[str]:
                         for _ in range(rng.choice([1, 1, 1, 2, 3]))
                     ]  # fmt: skip
                     orders = [o for o in orders if o["quantity"] > 0] or [{"symbol": "A"}]
+                    if asked and rng.random() < 0.1:
+                        orders = asked[-1][1]  # the same order once more, under a new id
                     ident = f"o{next(idents)}"
                     if "side" not in orders[0]:
                         tally["malformed"] += 1
@@ -242,7 +259,7 @@ def run(steps: int, seed: int) -> Counter[str]:
                 tally["lost or double"] += off > 1e-5 * max(1, model.count)
         finally:
             os.fdatasync = real_fsync
-            engine.REMEMBERED, server.COMPACT_AFTER = kept
+            engine.REMEMBERED, server.COMPACT_AFTER, journal.DURABLE = kept
             governor.close()
     tally["steps"] = steps
     return tally

@@ -157,3 +157,25 @@ def test_signing_and_overriding_from_the_command_line(
     with recorded(home) as ledger:
         (entry,) = [e for e in ledger.entries() if e.event == "override"]
     assert entry.header["signed_by"] == "ann, bob"
+
+
+def test_a_client_outlives_a_restart_and_a_fork(home: Path) -> None:
+    process = start(home)
+    client = Client(home)
+    assert client.ask({"id": "a", "orders": [ORDER]})["allowed"]
+    process.kill()
+    process.wait()
+    with pytest.raises(BackendError):
+        client.ask({"id": "dead", "orders": [ORDER]})
+    process = start(home)
+    assert client.ask({"id": "b", "orders": [ORDER]})["id"] == "b"
+    process.kill()
+    process.wait()
+    process = start(home)
+    assert client.ask({"id": "c", "orders": [ORDER]})["id"] == "c"  # the old connection is dead
+    before = client._socket
+    client._owner = -1  # as after a fork: the connection is another process's
+    assert client.ask({"id": "d", "orders": [ORDER]})["id"] == "d"
+    assert client._socket is not before
+    process.kill()
+    process.wait()

@@ -208,10 +208,10 @@ def test_a_decision_that_cannot_be_persisted_is_not_answered(
 
     governor = Governor(home)
 
-    def full(_: int) -> None:
+    def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fdatasync", full)
+    monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(StorageError, match="cannot persist"):
         governor.orders([{"id": "a", "orders": [an_order()]}])
     governor.close()
@@ -224,7 +224,7 @@ def test_compaction_keeps_the_state(home: Path) -> None:
         propose(governor, f"a{i}")
     governor.admin({"mark": {"prices": {"A": 11.0}, "equity": 5}})
     before = governor.engine.snapshot()
-    governor.journal.compact(governor.engine)
+    governor.journal.compact(governor.engine, governor._start())
     governor.close()
     governor = Governor(home, clock_ns=clock, boot="b")
     assert governor.engine.snapshot() == before
@@ -289,9 +289,9 @@ def test_an_override_needs_two_people_ends_by_itself_and_is_used_once(tmp_path: 
     for wrong in (one, outsider, copied):
         assert not governor.admin({"override": wrong})["ok"]
     two = sign(keys, "bob", body, one["signatures"])
-    assert told == []
+    assert [list(what) for what, _ in told] == [["appetite"]]  # the first limits are on record
     assert governor.admin({"override": two})["ok"]
-    assert told[0][1] == ("ann", "bob")
+    assert told[1][1] == ("ann", "bob")
     assert [propose(governor, f"a{i}") for i in range(9)] == [None] * 8 + ["windows.0.orders"]
     assert governor.status()["overrides"] == ["override-1"]
     clock.ns += 11 * 10**9
@@ -310,6 +310,9 @@ def test_an_override_that_cannot_be_ledgered_does_not_happen(tmp_path: Path) -> 
     def broken(_: Any, __: Any) -> None:
         raise BackendError("no ledger", code="ledger-timeout")
 
+    with pytest.raises(BackendError):
+        Governor(tmp_path, record=broken)  # nor do limits nobody can look up later
+    Governor(tmp_path).close()
     governor = Governor(tmp_path, record=broken)
     body = an_override()
     both = sign(keys, "bob", body, sign(keys, "ann", body)["signatures"])
@@ -393,3 +396,135 @@ def test_a_signature_of_an_appetite_is_none_of_an_override(tmp_path: Path) -> No
         verify(signed, Override, signers, need=1)
     with pytest.raises(IntegrityError):
         verify(signed, Appetite, signers, need=2)
+
+
+def test_a_machine_that_was_up_for_long_before_empties_no_window_at_the_second_start(
+    home: Path,
+) -> None:
+    clock = Clock()
+    for boot, ns, used in (("a", 60, 5), ("b", 7200, 0), ("b", 7201, 0), ("b", 7202, 0)):
+        clock.ns = ns * 10**9
+        governor = Governor(home, clock_ns=clock, boot=boot)
+        answers = [propose(governor, f"{ns}-{i}") for i in range(6)]
+        if boot == "a":
+            assert answers == [None] * used + ["windows.0.orders"]
+        elif ns == 7200:
+            assert answers == ["windows.0.orders"] * 6
+            # A kill right after the file was made small must not lose the clock either.
+            governor.journal.compact(governor.engine, governor._start())
+        governor.close()
+    # Three starts later, two seconds have gone by on the clock, and no more.
+    assert governor.engine.time == 62 * 10**9
+
+
+def test_an_older_appetite_on_file_does_not_come_back_with_a_restart(tmp_path: Path) -> None:
+    keys = set_up(tmp_path)
+    path = folder(tmp_path) / "appetite.json"
+    first = path.read_bytes()
+    governor = Governor(tmp_path)
+    newer = msgspec.structs.replace(APPETITE, version=2, max_exposure=10, owners=("bob",))
+    assert governor.admin({"appetite": sign(keys, "ann", newer)})["ok"]
+    governor.close()
+    for old in (first, msgspec.json.encode(sign(keys, "ann", newer_than(newer, version=2)))):
+        path.write_bytes(old)
+        with pytest.raises(PolicyError, match="may not follow") as refused:
+            Governor(tmp_path)
+        assert refused.value.code == "appetite-rollback"
+    path.write_bytes(msgspec.json.encode(sign(keys, "ann", newer)))
+    governor = Governor(tmp_path)
+    assert governor.engine.appetite == newer
+    # The next one is for its owner to sign.
+    third = newer_than(newer, version=3)
+    assert not governor.admin({"appetite": sign(keys, "ann", third)})["ok"]
+    governor.close()
+    path.write_bytes(msgspec.json.encode(sign(keys, "eve", third)))
+    with pytest.raises(PolicyError, match="may not follow"):
+        Governor(tmp_path)
+    path.write_bytes(msgspec.json.encode(sign(keys, "bob", third)))
+    told: list[Any] = []
+    Governor(tmp_path, record=lambda what, who: told.append((what, who))).close()
+    assert [(what["appetite"]["version"], who) for what, who in told] == [(3, ("bob",))]
+
+
+def newer_than(appetite: Appetite, version: int) -> Appetite:
+    return msgspec.structs.replace(appetite, version=version, max_exposure=1e9)
+
+
+@pytest.mark.parametrize("depth", [10, 500, 900, 980, 990, 995, 1500])
+def test_nothing_a_model_sends_keeps_the_governor_from_starting_again(
+    home: Path, depth: int
+) -> None:
+    governor = Governor(home)
+    nested: Any = msgspec.json.decode("[" * min(depth, 900) + "]" * min(depth, 900))
+    for _ in range(depth - 900):
+        nested = [nested]
+    for ident, orders in (("a", nested), ("b", [{**an_order(), "note": nested}]), ("c", [nested])):
+        assert governor.orders([{"id": ident, "orders": orders}])[0]["rule"] == "form"
+    governor.close()
+    governor = Governor(home)
+    assert propose(governor, "a", an_order()) in ("form", "id-reused")
+    assert propose(governor, "d") is None
+    governor.close()
+
+
+def test_an_equal_order_within_the_window_is_a_duplicate(tmp_path: Path) -> None:
+    set_up(tmp_path, msgspec.structs.replace(APPETITE, duplicate_s=10))
+    clock = Clock()
+
+    def restarted() -> Governor:
+        return Governor(tmp_path, clock_ns=clock, boot="b")
+
+    governor = restarted()
+    assert propose(governor, "twice", an_order(), an_order()) == "duplicate"
+    assert propose(governor, "a") is None
+    assert propose(governor, "a") is None  # a replay is no duplicate
+    assert propose(governor, "b", an_order(quantity=1.0)) == "duplicate"
+    assert propose(governor, "c", an_order(symbol="a")) == "duplicate"
+    assert propose(governor, "d", an_order(side="sell")) is None
+    governor.close()
+    governor = restarted()
+    clock.ns += 10 * 10**9
+    assert propose(governor, "e") == "duplicate"  # at the edge, and after a restart
+    governor.journal.compact(governor.engine, governor._start())
+    governor.close()
+    governor = restarted()
+    assert propose(governor, "f") == "duplicate"
+    clock.ns += 1
+    assert propose(governor, "g") is None
+    assert len(governor.engine.recent) == 1
+    governor.close()
+
+
+def test_equity_that_was_never_told_or_long_ago_lets_positions_only_shrink(tmp_path: Path) -> None:
+    set_up(tmp_path, msgspec.structs.replace(APPETITE, max_mark_age_s=60))
+    clock = Clock()
+    governor = Governor(tmp_path, clock_ns=clock, boot="b")
+    assert propose(governor, "a") == "mark-age"
+    assert governor.status()["marked_s_ago"] is None
+    assert governor.admin({"mark": {"prices": {}, "equity": 1000}})["ok"]
+    assert propose(governor, "b", an_order(quantity=2)) is None
+    clock.ns += 60 * 10**9
+    assert propose(governor, "c") is None
+    clock.ns += 1
+    assert propose(governor, "d") == "mark-age"
+    assert propose(governor, "e", an_order(side="sell")) is None
+    governor.close()
+
+
+@pytest.mark.parametrize("equity", [10**400, 1e16, float("nan"), True, "1", None])
+def test_an_equity_that_is_none_is_refused_and_survived(home: Path, equity: Any) -> None:
+    governor = Governor(home)
+    assert not governor.admin({"mark": {"prices": {}, "equity": equity}})["ok"]
+    assert not governor.admin({"mark": {"prices": {"A": 10**400}, "equity": 1}})["ok"]
+    governor.close()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"currency": "JPY"}, {"quantity": 10**400}, {"symbol": "A\u200b"}, {"symbol": "\u0410"},
+        {"symbol": "A B"}, {"symbol": "\ufb01"}, {"symbol": "A" * 33},
+    ],
+)  # fmt: skip
+def test_an_order_that_could_mean_another_thing_is_none(changes: dict[str, Any]) -> None:
+    assert parse_orders([an_order(**changes)]) is None

@@ -50,6 +50,11 @@ class Appetite(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             shrink a position pass.
         overriders: names of those who may sign an override; two of them must.
         max_override_s: longest override.
+        duplicate_s: an equal order (symbol, side, quantity, price) within this many seconds of one
+            that was allowed is refused; 0 allows it.
+        max_mark_age_s: while equity was never told, or longer ago than this, only orders that
+            shrink a position pass; null trusts the last one for ever, and none as no loss.
+        owners: who may sign the next appetite; empty for anyone who is trusted.
     """
 
     format: int = 1
@@ -60,6 +65,9 @@ class Appetite(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     max_drawdown: Positive
     overriders: tuple[str, ...] = ()
     max_override_s: Annotated[float, msgspec.Meta(gt=0, le=86400)] = 3600.0
+    duplicate_s: Annotated[float, msgspec.Meta(ge=0, le=86400)] = 0.0
+    max_mark_age_s: Annotated[float, msgspec.Meta(gt=0, le=31 * 86400)] | None = None
+    owners: tuple[str, ...] = ()
 
 
 class Override(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 from pathlib import Path
@@ -30,6 +31,7 @@ class Client:
         self._timeout = timeout_s
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
+        self._owner = 0
 
     def ask(self, message: dict[str, Any]) -> dict[str, Any]:
         """Send one request and return the answer.
@@ -42,12 +44,7 @@ class Client:
             try:
                 if len(data) > MAX_MESSAGE:
                     raise OSError(f"{len(data)} bytes are more than {MAX_MESSAGE}")
-                if self._socket is None:
-                    self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-                    self._socket.settimeout(self._timeout)
-                    self._socket.connect(str(self._path))
-                self._socket.send(data)
-                answer = msgspec.json.decode(self._socket.recv(MAX_MESSAGE))
+                answer = msgspec.json.decode(self._exchange(data))
                 if not isinstance(answer, dict):
                     raise OSError("the answer is no object")
             except (OSError, msgspec.DecodeError) as error:
@@ -61,6 +58,32 @@ class Client:
                     fix="start it with `interlock governor serve`; until then nothing may act",
                 ) from error
             return answer
+
+    def _exchange(self, data: bytes) -> bytes:
+        if self._owner != os.getpid():
+            self._close()  # after a fork, two would read each other's answers
+        kept = self._socket is not None
+        try:
+            return self._once(data)
+        except (BrokenPipeError, ConnectionResetError):
+            if not kept:
+                raise
+            # The governor was started again. The same id gets the same answer, so asking twice
+            # counts once.
+            self._close()
+            return self._once(data)
+
+    def _once(self, data: bytes) -> bytes:
+        if self._socket is None:
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self._owner = os.getpid()
+            self._socket.settimeout(self._timeout)
+            self._socket.connect(str(self._path))
+        self._socket.send(data)
+        answer = self._socket.recv(MAX_MESSAGE)
+        if not answer:
+            raise ConnectionResetError("the connection was closed")
+        return answer
 
     def _close(self) -> None:
         if self._socket is not None:

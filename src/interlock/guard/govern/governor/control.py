@@ -19,6 +19,8 @@ _FIX = {
     "stopped": "`interlock resume` lifts the stop",
     "form": "decode orders as {symbol, side, quantity, price}",
     "id-reused": "give every job its own id",
+    "duplicate": "wait until `duplicate_s` of the appetite is over, if it is meant",
+    "mark-age": "let the risk side tell prices and equity again",
 }
 
 

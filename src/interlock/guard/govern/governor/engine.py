@@ -18,12 +18,13 @@ import msgspec
 
 from interlock.guard.govern.governor.appetite import Appetite, Override
 
-__all__ = ["Engine", "Order", "parse_orders", "to_units"]
+__all__ = ["Engine", "Order", "is_symbol", "parse_orders", "to_units"]
 
 UNIT = 1_000_000
 REMEMBERED = 200_000
 _MAX = 1e12
 _MAX_ORDERS = 1000
+_KEYS = {"symbol", "side", "quantity", "price"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,25 +50,35 @@ def to_units(value: Any) -> int | None:
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    if not math.isfinite(value) or not 0 < value <= _MAX:
+    if not 0 < value <= _MAX:  # NaN and infinity are not in there
         return None
     return max(1, math.ceil(value * UNIT)) if isinstance(value, float) else value * UNIT
 
 
+def is_symbol(value: Any) -> bool:
+    """Return whether a value is a symbol: 1 to 32 printable ASCII characters, no blank.
+
+    Look-alikes and invisible characters would make two symbols of one.
+    """
+    return isinstance(value, str) and 0 < len(value) <= 32 and all("!" <= c <= "~" for c in value)
+
+
 def parse_orders(raw: Any) -> list[Order] | None:
-    """Return orders, or None when any of them is not one."""
+    """Return orders, or None when any of them is not one.
+
+    A key more (a currency, an order type) could change what the order means, so it is none.
+    """
     if not isinstance(raw, list) or not 0 < len(raw) <= _MAX_ORDERS:
         return None
     orders = []
     for one in raw:
-        if not isinstance(one, Mapping):
+        if not isinstance(one, Mapping) or set(one) != _KEYS:
             return None
-        symbol, side = one.get("symbol"), one.get("side")
-        quantity, price = to_units(one.get("quantity")), to_units(one.get("price"))
-        known = isinstance(symbol, str) and 0 < len(symbol) <= 32 and symbol == symbol.strip()
-        if not known or side not in ("buy", "sell") or quantity is None or price is None:
+        symbol, side = one["symbol"], one["side"]
+        quantity, price = to_units(one["quantity"]), to_units(one["price"])
+        if not is_symbol(symbol) or side not in ("buy", "sell") or not quantity or not price:
             return None
-        orders.append(Order(str(symbol).upper(), quantity if side == "buy" else -quantity, price))
+        orders.append(Order(symbol.upper(), quantity if side == "buy" else -quantity, price))
     return orders
 
 
@@ -113,6 +124,9 @@ class Engine:
         self.prices: dict[str, int] = {}
         self.equity: int | None = None
         self.peak: int | None = None
+        self.marked: int | None = None
+        #: When an equal order was last allowed, oldest first.
+        self.recent: dict[tuple[str, int, int], int] = {}
         self.answers: OrderedDict[str, tuple[str, str | None]] = OrderedDict()
         self.overrides: dict[str, tuple[str, int, int]] = {}
         self.spent: set[str] = set()
@@ -139,6 +153,9 @@ class Engine:
         self.time = max(self.time, now)
         for window in self.windows:
             window.expire(self.time)
+        oldest = self.time - int(self.appetite.duplicate_s * 1e9)
+        while self.recent and self.recent[next(iter(self.recent))] < oldest:
+            del self.recent[next(iter(self.recent))]
         return self.time
 
     def limit(self, name: str) -> int:
@@ -182,6 +199,10 @@ class Engine:
     def _refusal(self, orders: list[Order], stopped: str | None) -> str | None:
         if stopped is not None:
             return "stopped"
+        if self.appetite.duplicate_s:
+            keys = {(o.symbol, o.quantity, o.price) for o in orders}
+            if len(keys) < len(orders) or not keys.isdisjoint(self.recent):
+                return "duplicate"
         count, notional = len(orders), sum(o.notional for o in orders)
         for index, window in enumerate(self.windows):
             if window.orders + count > self.limit(f"windows.{index}.orders"):
@@ -196,10 +217,18 @@ class Engine:
         self.prices = kept
         if after > self.limit("max_exposure") and not (reduces and after <= before):
             return "max_exposure"
+        if not reduces and self._mark_is_old():
+            return "mark-age"
         down = 0 if self.peak is None or self.equity is None else self.peak - self.equity
         if down > self.limit("max_drawdown") and not reduces:
             return "max_drawdown"
         return None
+
+    def _mark_is_old(self) -> bool:
+        most = self.appetite.max_mark_age_s
+        return most is not None and (
+            self.marked is None or self.time - self.marked > int(most * 1e9)
+        )
 
     def _reduces(self, orders: list[Order]) -> bool:
         held = dict(self.positions)
@@ -226,14 +255,20 @@ class Engine:
         self.positions = {s: q for s, q in self.positions.items() if q}
         for window in self.windows:
             window.add(self.time, len(orders), sum(o.notional for o in orders))
+        if self.appetite.duplicate_s:
+            for order in orders:
+                key = (order.symbol, order.quantity, order.price)
+                self.recent.pop(key, None)
+                self.recent[key] = self.time
 
     def mark(self, now: int, prices: Mapping[str, Any], equity: Any) -> bool:
         """Take prices and equity from the market side; return whether they could be read."""
         self.advance(now)
         units = {str(s).upper(): to_units(p) for s, p in prices.items()}
         real = isinstance(equity, int | float) and not isinstance(equity, bool)
-        if any(u is None for u in units.values()) or not real or not math.isfinite(equity):
+        if any(u is None for u in units.values()) or not real or not -1e15 <= equity <= 1e15:
             return False
+        self.marked = self.time
         self.prices.update({s: u for s, u in units.items() if u is not None})
         self.equity = math.floor(equity * UNIT)
         self.peak = self.equity if self.peak is None else max(self.peak, self.equity)
@@ -266,6 +301,8 @@ class Engine:
             "prices": dict(self.prices),
             "equity": self.equity,
             "peak": self.peak,
+            "marked": self.marked,
+            "recent": [[*key, at] for key, at in self.recent.items()],
             "answers": [[k, *v] for k, v in self.answers.items()],
             "overrides": {k: list(v) for k, v in self.overrides.items()},
             "spent": sorted(self.spent),
@@ -279,6 +316,8 @@ class Engine:
         engine.time = state["time"]
         engine.positions, engine.prices = dict(state["positions"]), dict(state["prices"])
         engine.equity, engine.peak = state["equity"], state["peak"]
+        engine.marked = state.get("marked")
+        engine.recent = {(s, q, p): at for s, q, p, at in state.get("recent", ())}
         engine.answers = OrderedDict((k, (d, r)) for k, d, r in state["answers"])
         engine.overrides = {k: (w, v, u) for k, (w, v, u) in state["overrides"].items()}
         engine.spent = set(state["spent"])

@@ -29,6 +29,8 @@ __all__ = ["Journal", "replay"]
 COMPACT_AFTER = 200_000
 #: Zeros written ahead at a time.
 AHEAD = 1 << 20
+#: A write returns when it is on disk: one system call, and less wait than a write and fdatasync.
+DURABLE = os.O_DSYNC
 
 
 def _line(records: Sequence[Mapping[str, Any]]) -> bytes:
@@ -38,7 +40,7 @@ def _line(records: Sequence[Mapping[str, Any]]) -> bytes:
 
 def _parsed(line: bytes) -> list[dict[str, Any]] | None:
     """Return the records of a line, None when it is damaged."""
-    with contextlib.suppress(ValueError, msgspec.DecodeError):
+    with contextlib.suppress(ValueError, msgspec.DecodeError, RecursionError):
         if int(line[:8], 16) == zlib.crc32(line[9:]):
             records = msgspec.json.decode(line[9:])
             records = [records] if isinstance(records, dict) else records
@@ -72,7 +74,7 @@ class Journal:
             ) from error
         try:
             self.records, self._end = self._read()
-            self._file = os.open(path, os.O_CREAT | os.O_WRONLY, 0o600)
+            self._file = os.open(path, os.O_CREAT | os.O_WRONLY | DURABLE, 0o600)
             self._size = os.fstat(self._file).st_size
             if self._end != self._size:
                 # What is left of a torn line goes before anything is added behind it.
@@ -129,7 +131,6 @@ class Journal:
         try:
             if os.pwrite(self._file, data, self._end) != len(data):
                 raise OSError("short write")
-            os.fdatasync(self._file)
         except OSError as error:
             raise StorageError(
                 "the governor cannot persist its decisions",
@@ -142,11 +143,11 @@ class Journal:
         self._size = max(self._size, self._end)
         self.count += len(records)
 
-    def compact(self, engine: Engine) -> None:
-        """Replace the file by one snapshot, durably."""
+    def compact(self, engine: Engine, start: dict[str, Any]) -> None:
+        """Replace the file by one snapshot and the start it goes on from, durably."""
         fresh = self.path.with_suffix(".new")
         with fresh.open("wb") as file:
-            file.write(_line([{"kind": "snapshot", "state": engine.snapshot()}]))
+            file.write(_line([{"kind": "snapshot", "state": engine.snapshot()}, start]))
             end = file.tell()
             file.write(bytes(AHEAD))
             file.flush()
@@ -158,9 +159,9 @@ class Journal:
         finally:
             os.close(folder)
         os.close(self._file)
-        self._file = os.open(self.path, os.O_WRONLY)
+        self._file = os.open(self.path, os.O_WRONLY | DURABLE)
         self._end, self._size = end, end + AHEAD
-        self.count = 1
+        self.count = 2
 
     def close(self) -> None:
         """Close the file and release the lock."""
@@ -178,19 +179,19 @@ def _damaged(path: Path, number: int) -> IntegrityError:
     )
 
 
-def replay(records: list[dict[str, Any]], appetite: Appetite) -> tuple[Engine, str]:
-    """Return the engine the records lead to, and the boot they ended in.
+def replay(records: list[dict[str, Any]], appetite: Appetite) -> tuple[Engine, str, int | None]:
+    """Return the engine the records lead to, the boot they ended in, and its clock's offset.
 
     Raises:
         IntegrityError: a recorded answer is not the one the engine gives.
     """
-    engine, boot = Engine(appetite), ""
+    engine, boot, offset = Engine(appetite), "", None
     for record in records:
         kind = record["kind"]
         if kind == "snapshot":
             engine = Engine.restore(record["state"])
         elif kind == "start":
-            boot = record["boot"]
+            boot, offset = record["boot"], record.get("offset")
         elif kind == "appetite":
             engine.adopt(msgspec.convert(record["body"], Appetite))
         elif kind == "mark":
@@ -209,4 +210,4 @@ def replay(records: list[dict[str, Any]], appetite: Appetite) -> tuple[Engine, s
                     expected="the recorded answer",
                     fix="use the version that wrote it; keep the file as evidence",
                 )
-    return engine, boot
+    return engine, boot, offset

@@ -20,8 +20,9 @@ from typing import Any
 
 import msgspec
 
-from interlock.errors import InterlockError, StorageError
+from interlock.errors import InterlockError, PolicyError, StorageError
 from interlock.guard.govern.governor.appetite import Appetite, Override, read_signers, verify
+from interlock.guard.govern.governor.engine import parse_orders
 from interlock.guard.govern.governor.journal import COMPACT_AFTER, Journal, replay
 from interlock.guard.state import STOP_FILE
 
@@ -70,19 +71,29 @@ class Governor:
         appetite, self.signed_by = verify(signed, Appetite, self._signers, need=1)
         self.journal = Journal(where / "journal")
         try:
-            self.engine, last_boot = replay(self.journal.records, appetite)
+            self.engine, last_boot, offset = replay(self.journal.records, appetite)
             self.journal.records = []
-            now, boot = self._clock(), boot or boot_id()
-            same = last_boot == boot and now >= self.engine.time
-            self._offset = 0 if same or not last_boot else self.engine.time - now
-            self.journal.append([{"kind": "start", "boot": boot, "t": self.now()}])
-            if appetite != self.engine.appetite:
+            now, self._boot = self._clock(), boot or boot_id()
+            if not last_boot:
+                self._offset = 0
+            elif last_boot == self._boot and offset is not None and self._boot != "unknown":
+                self._offset = max(offset, self.engine.time - now)
+            else:
+                self._offset = self.engine.time - now
+            changed = appetite != self.engine.appetite
+            if changed:
+                self._may_follow(appetite, self.signed_by)
+            if changed or not last_boot:
+                self._tell({"appetite": msgspec.to_builtins(appetite)}, self.signed_by)
+            self.journal.append([self._start()])
+            if changed or not last_boot:
                 self._adopt(appetite)
-            elif not last_boot:
-                self.journal.append([{"kind": "appetite", "body": msgspec.to_builtins(appetite)}])
         except BaseException:
             self.journal.close()
             raise
+
+    def _start(self) -> dict[str, Any]:
+        return {"kind": "start", "boot": self._boot, "t": self.now(), "offset": self._offset}
 
     def now(self) -> int:
         """Return the governor's time in nanoseconds; it never goes back."""
@@ -109,10 +120,8 @@ class Governor:
                 answers.append({"id": None, "allowed": False, "rule": "form", "again": False})
                 continue
             now = self.now()
-            try:
-                msgspec.json.encode(raw)
-            except (OverflowError, msgspec.EncodeError):
-                raw = None
+            if parse_orders(raw) is None:
+                raw = None  # what is no order is not kept either: it could be anything
             answer = self.engine.decide(now, ident, raw, stopped=stopped)
             answers.append(answer)
             if not answer["again"]:
@@ -123,8 +132,7 @@ class Governor:
         if records:
             self.journal.append(records)
         if self.journal.count > COMPACT_AFTER:
-            self.journal.compact(self.engine)
-            self.journal.append([{"kind": "start", "boot": boot_id(), "t": self.now()}])
+            self.journal.compact(self.engine, self._start())
         # A stop set while this was being decided still holds it back.
         if stopped is None and self.stopped() is not None:
             answers = [{**a, "allowed": False, "rule": "stopped"} for a in answers]
@@ -139,8 +147,7 @@ class Governor:
                 return self._override(message["override"])
             if "appetite" in message:
                 body, names = verify(message["appetite"], Appetite, self._signers, need=1)
-                if body.version <= self.engine.appetite.version:
-                    return {"ok": False, "why": f"version {body.version} is not newer"}
+                self._may_follow(body, names)
                 self._tell({"appetite": msgspec.to_builtins(body)}, names)
                 self._adopt(body)
                 self.signed_by = names
@@ -151,7 +158,7 @@ class Governor:
             raise
         except InterlockError as error:
             return {"ok": False, "why": f"{error.code}: {error.message} ({error.got})"}
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             return {"ok": False, "why": f"{type(error).__name__}: {error}"}
         return {"ok": False, "why": "not a request of the governor"}
 
@@ -181,6 +188,23 @@ class Governor:
         if self._record is not None:
             self._record(what, names)
 
+    def _may_follow(self, body: Appetite, names: tuple[str, ...]) -> None:
+        """Refuse an appetite that is not newer, or that nobody signed who may."""
+        held = self.engine.appetite
+        wrong = None
+        if body.version <= held.version:
+            wrong = f"version {body.version}, which is not newer", f"a version above {held.version}"
+        elif held.owners and not set(names) & set(held.owners):
+            wrong = f"signed by {', '.join(names)}", f"one of {', '.join(held.owners)}"
+        if wrong:
+            raise PolicyError(
+                "this appetite may not follow the one in force",
+                code="appetite-rollback",
+                got=wrong[0],
+                expected=wrong[1],
+                fix="put back the document that was adopted last, or sign a newer one",
+            )
+
     def _adopt(self, appetite: Appetite) -> None:
         self.engine.adopt(appetite)
         self.journal.append([{"kind": "appetite", "body": msgspec.to_builtins(appetite)}])
@@ -195,6 +219,9 @@ class Governor:
             "stopped": self.stopped(),
             "scheduling": self.scheduling,
             "exposure": self.engine.exposure() / 1e6,
+            "marked_s_ago": None
+            if self.engine.marked is None
+            else (now - self.engine.marked) / 1e9,
             "windows": [
                 {"orders": w.orders, "notional": w.notional / 1e6} for w in self.engine.windows
             ],
@@ -207,8 +234,6 @@ class Governor:
 
 
 def _read(path: Path) -> Any:
-    from interlock.errors import PolicyError
-
     try:
         return msgspec.json.decode(path.read_bytes())
     except (OSError, msgspec.MsgspecError) as error:

@@ -6,18 +6,24 @@ Jobs go to Aer without noise, 5 qubits with 1024 shots and 20 qubits with 4096 s
 noisy twin of a real device, 5 qubits with 1024 shots. Raw and guarded jobs alternate in blocks, so
 that a busy machine is busy for both. CPU is that of the whole process, all threads. "One by one"
 waits for each job; "in flight" submits a block and then waits, so that receipts share commits.
+
+Aer gets one thread for raw and guarded jobs alike: its idle OpenMP threads spin while the guard
+works, and their CPU would be counted as the guard's.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when Aer is loaded
 
 import yaml
 from qiskit import QuantumCircuit, transpile

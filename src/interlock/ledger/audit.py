@@ -64,13 +64,7 @@ def audit(
         finally:
             found.close()
     if source is None and not path.exists() and not heads.notes():
-        raise InputError(
-            "there is no ledger here",
-            code="ledger-missing",
-            got=str(home),
-            expected="a folder with ledger.db",
-            fix="give --home, or set INTERLOCK_HOME",
-        )
+        raise _missing(str(home))
     if source is not None or not path.exists():
         return _examine(home, keys, policy, source)
     try:
@@ -81,6 +75,16 @@ def audit(
         report = Report()
         report.add("damaged", path.name, str(error), "a database that SQLite can read")
         return report
+
+
+def _missing(got: str) -> InputError:
+    return InputError(
+        "there is no ledger here",
+        code="ledger-missing",
+        got=got,
+        expected="a folder with ledger.db",
+        fix="give --home, or set INTERLOCK_HOME",
+    )
 
 
 def _examine(
@@ -107,6 +111,8 @@ def _examine(
             _compare(report, _valid(report, notes, history, origin), {0: EMPTY_ROOT}, 0)
         else:
             if isinstance(source, _FileSource):
+                if not kept and source.empty:
+                    raise _missing(f"{path}, in which no ledger was begun: first use failed")
                 source.check(report, path.name)
             if isinstance(source, PostgresStore):
                 for found in source.foreign_objects():
@@ -200,6 +206,11 @@ class Source(Protocol):
 class _FileSource:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+
+    @property
+    def empty(self) -> bool:
+        """Whether the file has no tables at all, as when the disk was full at its first use."""
+        return not self._connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
 
     def check(self, report: Report, name: str) -> None:
         """Let SQLite look for damage; what follows reads one state of the database."""

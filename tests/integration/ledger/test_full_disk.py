@@ -120,3 +120,20 @@ def test_an_export_and_an_erasure_on_a_full_volume_say_so(volume: Path) -> None:
         assert next(ledger.entries("a")).erased
         assert [e.header["reason"] for e in ledger.entries("ledger.erased")] == ["erase"]
     assert audit(home).ok
+
+
+@pytest.mark.parametrize("room", [40 << 10, 70 << 10, 90 << 10])
+def test_a_disk_full_at_first_use_is_no_changed_ledger(
+    volume: Path, capsys: pytest.CaptureFixture[str], room: int
+) -> None:
+    with fill(volume).open("r+b") as ballast:
+        ballast.truncate(ballast.seek(0, 2) - room)
+    home = volume / "home"
+    with pytest.raises(StorageError), Ledger.open(home) as ledger:
+        ledger.append("a", {}, {"x": "y" * room}).wait()
+    assert main(["verify", "--home", str(home)]) in (0, 4)
+    assert "CHANGED" not in capsys.readouterr().out
+    (volume / "ballast").unlink()
+    with Ledger.open(home) as ledger:
+        ledger.append("a", {}, {"x": "y"}).wait()
+    assert main(["verify", "--home", str(home)]) == 0

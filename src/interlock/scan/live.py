@@ -6,9 +6,10 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import BinaryIO
 
-from interlock.scan.secrets.engine import Engine, Match, default_engine
+from interlock.scan.secrets.engine import Engine, Match, redacting_engine
 from interlock.scan.secrets.mask import mask
 
 __all__ = ["LineRedactor", "RedactingFilter", "known_values", "redact_stream"]
@@ -20,6 +21,7 @@ _BEGIN = re.compile(rb"-----BEGIN (?:[A-Z0-9]{2,12} ){0,2}PRIVATE KEY(?: BLOCK)?
 _END = re.compile(rb"-----END [A-Z0-9 ]{0,24}PRIVATE KEY(?: BLOCK)?-----")
 _SECRET_NAME = re.compile(r"(?i)(?:token|secret|passw|api_?key|credential|access_key)")
 _KEY_LINES = 400
+_WORD = re.compile(rb"[A-Za-z0-9_\-]*")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
@@ -59,7 +61,7 @@ class LineRedactor:
         values: Iterable[bytes] = (),
         on_match: Callable[[Match], None] | None = None,
     ) -> None:
-        self._engine = engine or default_engine()
+        self._engine = engine or redacting_engine()
         self._values = tuple(v for v in values if v)
         self._on_match = on_match or (lambda _match: None)
         self._before = b""
@@ -76,7 +78,7 @@ class LineRedactor:
                 self.redacted += body.count(value)
                 body = body.replace(value, b"****(%d)" % len(value))
         context = self._before + b"\n"
-        for match in reversed(self._engine.scan(context + body)):
+        for match in reversed(self._covering(context + body)):
             start, end = max(0, match.start - len(context)), match.end - len(context)
             if end <= 0:
                 continue
@@ -85,6 +87,24 @@ class LineRedactor:
             self._on_match(match)
         self._before = (context + body)[-_CONTEXT:]
         return body + ending
+
+    def _covering(self, text: bytes) -> list[Match]:
+        """Matches in order that cover whatever any of them covers, each byte once.
+
+        A scan keeps the best of those that overlap; a log must not show the rest of the others,
+        nor what is glued to the end of a token.
+        """
+        found = self._engine.all_matches(text)
+        found.sort(key=lambda m: (m.start, m.rule.generic, -m.end))
+        kept: list[Match] = []
+        for match in found:
+            tail = None if match.rule.redact_only else _WORD.match(text, match.end)
+            end = tail.end() if tail else match.end
+            if not kept or match.start >= kept[-1].end:
+                kept.append(replace(match, end=end))
+            elif end > kept[-1].end:
+                kept[-1] = replace(kept[-1], end=end)
+        return kept
 
     def _key_block(self, body: bytes) -> bytes:
         """Hide a private key that comes line by line, until its end or 400 lines."""

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import re
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -148,3 +149,33 @@ def test_a_deep_chain_hides_no_later_load() -> None:
     names = "".join(f"x{n + 1} = x{n}\n" for n in range(60))
     text = f"import pickle\nx0 = pickle.loads\n{names}x60(1)\nx0(2)\n"
     assert [f.line for f in check_python(text, "a.py", Report())] == [64]
+
+
+@pytest.mark.parametrize("text", [
+    'connect("q8Zr2LmT0vXc4BnY")', 'login("kim", "sunshineorange")', 'd = {"password": "sunny"}',
+    'f(token="sunshineorange")', 'header = "apiKey " + "sunshine"',
+    'QiskitRuntimeService(token="sunshineorange")',
+])  # fmt: skip
+def test_an_excerpt_shows_no_text_that_may_be_a_secret(text: str) -> None:
+    found = check_python(f"import pickle\npickle.load(f); {text}", "a.py", Report())
+    assert found
+    for finding in found:
+        assert "****" in finding.excerpt
+        assert "sunny" not in finding.excerpt
+        assert "sunshine" not in finding.excerpt
+        assert "q8Zr" not in finding.excerpt
+
+
+@pytest.mark.parametrize("text", [
+    'get_backend("ibm_brisbane_twin")', 'get_backend("ibmq_qasm_simulator")',
+    'b = "ibmq_16_melbourne"', 'print("Results on a simulator today")',
+])  # fmt: skip
+def test_an_excerpt_shows_names_and_prose(text: str) -> None:
+    (finding,) = check_python(f"import pickle\npickle.load(f); {text}", "a.py", Report())
+    assert finding.excerpt.endswith(text)
+
+
+def test_the_excerpt_of_a_long_line_costs_no_more_than_its_length() -> None:
+    start = time.process_time()
+    check_python("eval(x); a = [" + '"some words here", ' * 40_000 + "]", "a.py", Report())
+    assert time.process_time() - start < 20

@@ -21,7 +21,7 @@ from interlock.scan.finding import Report
 from interlock.scan.live import LineRedactor, RedactingFilter
 from interlock.scan.seal import Names, Sealer, seal
 from interlock.scan.secrets.engine import default_engine
-from interlock.scan.secrets.mask import _veiled
+from interlock.scan.secrets.mask import veiled
 from interlock.scan.secrets.ruleset import builtin_rules
 from interlock.scan.secrets.synth import fill
 from interlock.scan.secrets.views import undone
@@ -312,15 +312,15 @@ def test_the_name_of_a_secret_stays_readable() -> None:
         'qiskit_runtime_service_api_token = "', "export SOME_LONG_SERVICE_NAME_V2_TOKEN=",
         '{"providerConfigurationToken": "', "src/interlock/scan/finding.py has api_key: ",
     ):  # fmt: skip
-        assert _veiled(plain) == plain
+        assert veiled(plain) == plain
     rng = random.Random("veil")
     for kind in ("alnum", "hex", "b64", "b64url", "base32", "alpha"):
         for size in (16, 20, 32, 40, 64):
             for _ in range(40):
                 value = fill(f"{{{kind}:{size}}}", rng)
-                shown = _veiled(f"x='{value}' token = '")
+                shown = veiled(f"x='{value}' token = '")
                 assert value not in shown
-    assert "hunter22" not in _veiled("password = hunter22 token = '")
+    assert "hunter22" not in veiled("password = hunter22 token = '")
 
 
 def test_binary_files_say_that_rules_by_name_were_not_tried(tmp_path: Path) -> None:

@@ -10,13 +10,18 @@ from interlock import plugins
 from interlock.scan.code.base import CodeRule, Hit, Module, RuleFacts
 from interlock.scan.code.qasm import QASM_RULES, QasmProgram
 from interlock.scan.finding import Report, ScanFinding, printable
+from interlock.scan.secrets.mask import veiled
 
 __all__ = ["GROUP", "check_python", "check_qasm", "code_rules"]
 
 GROUP = "interlock.scan"
 #: Parsed, a literal takes five hundred times its size in memory.
 _MAX_PARSED = 1024 * 1024
-_HIDE = re.compile(r"""(["'])[^"']{12,}\1""")
+_QUOTED = re.compile(r"""(["'])([^"']{4,})\1""")
+_SECRETIVE = re.compile(
+    r"(?i)(?:token|key|secret|passw|pwd|credential|auth|login|account)[\w\-]*\s?"
+    r"""(?:["'`\])]{0,2}\s{0,4}(?:[:=(,+]\s{0,4}){0,2}[bruf]?|\([^()]{0,60})$"""
+)
 
 
 @cache
@@ -65,6 +70,17 @@ def check_qasm(text: str, shown: str, report: Report) -> list[ScanFinding]:
     return [_finding(rule, hit, shown, lines) for rule in QASM_RULES for hit in rule.check(program)]
 
 
+def _hidden(line: str, *, all_texts: bool) -> str:
+    """Mask each quoted text that may be a secret: where a name says so, or when it is no words."""
+
+    def veil(found: re.Match[str]) -> str:
+        quote, text = found[1], found[2]
+        told = all_texts or _SECRETIVE.search(line[max(0, found.start() - 120) : found.start()])
+        return f"{quote}{'****' if told else veiled(text)}{quote}"
+
+    return _QUOTED.sub(veil, line)
+
+
 def _finding(rule: RuleFacts, hit: Hit, shown: str, lines: list[str]) -> ScanFinding:
     line = lines[hit.line - 1] if 0 < hit.line <= len(lines) else ""
     return ScanFinding(
@@ -77,7 +93,7 @@ def _finding(rule: RuleFacts, hit: Hit, shown: str, lines: list[str]) -> ScanFin
         path=shown,
         line=hit.line,
         column=hit.column,
-        excerpt=printable(_HIDE.sub(r"\1****\1", line.strip())),
+        excerpt=printable(_hidden(line.strip(), all_texts=rule.id == "token-in-code")),
         why=rule.why,
         fix=rule.fix,
         length=hit.length,

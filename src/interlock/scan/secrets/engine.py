@@ -10,11 +10,11 @@ from functools import cache
 
 from interlock.scan.secrets.anchors import AnchorSet
 from interlock.scan.secrets.checks import CHECKS, entropy
-from interlock.scan.secrets.placeholder import is_placeholder
-from interlock.scan.secrets.ruleset import SecretRule, builtin_rules
+from interlock.scan.secrets.placeholder import is_placeholder, is_reference
+from interlock.scan.secrets.ruleset import SecretRule, builtin_rules, redaction_rules
 from interlock.scan.secrets.views import TRIGGERS, views
 
-__all__ = ["BLOCK_BYTES", "Engine", "Match", "default_engine"]
+__all__ = ["BLOCK_BYTES", "Engine", "Match", "default_engine", "redacting_engine"]
 
 BLOCK_BYTES = 192 * 1024
 _CONTEXT = 400
@@ -80,6 +80,10 @@ class Engine:
 
         Text is looked at as it stands and with escapes, invisible characters and folds undone.
         """
+        return _best(self.all_matches(block, binary=binary))
+
+    def all_matches(self, block: bytes, *, binary: bool = False) -> list[Match]:
+        """Return every match of every rule, those that overlap too, in no order."""
         places: list[int] = []
         found = self._matches(block, places, binary=binary)
         if places and not binary:
@@ -88,7 +92,7 @@ class Engine:
                     span = view.span(match.start, match.end)
                     if span is not None:
                         found.append(replace(match, start=span[0], end=span[1]))
-        return _best(found)
+        return found
 
     def places(self, block: bytes) -> list[int]:
         """Return where a literal of any rule stands."""
@@ -151,7 +155,10 @@ class Engine:
             name = (before[0] if before else b"") + hit["name"]
             if rule.exclude.search(name):
                 return None
-        if is_placeholder(secret) or (rule.check and not CHECKS[rule.check](secret)):
+        if rule.redact_only:
+            if is_reference(secret):
+                return None
+        elif is_placeholder(secret) or (rule.check and not CHECKS[rule.check](secret)):
             return None
         if rule.context is not None and not rule.context.search(
             block, max(0, start - _CONTEXT), end + _CONTEXT
@@ -236,3 +243,9 @@ def _best(found: list[Match]) -> list[Match]:
 def default_engine() -> Engine:
     """Return the engine over the shipped rules."""
     return Engine(builtin_rules())
+
+
+@cache
+def redacting_engine() -> Engine:
+    """Return the engine for live logs."""
+    return Engine(redaction_rules())

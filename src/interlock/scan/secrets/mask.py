@@ -9,7 +9,7 @@ from interlock.scan.secrets.engine import Located
 from interlock.scan.secrets.ruleset import SecretRule
 from interlock.scan.secrets.views import undone
 
-__all__ = ["finding_of", "mask"]
+__all__ = ["finding_of", "mask", "veiled"]
 
 _STRUCTURAL = {"base62-crc", "macaroon", "jwt", "pem", "aws-key-id", "base64-64", "basic"}
 _LONG = re.compile(r"""[A-Za-z0-9+/_=\-]{16,}|(?=[^\s"'=:,(){}\[\]]*\d)[^\s"'=:,(){}\[\]]{7,}""")
@@ -54,7 +54,7 @@ def _veil(found: re.Match[str]) -> str:
     return text if plain and _NAMELIKE.fullmatch(text) and _is_words(text) else "****"
 
 
-def _veiled(text: str) -> str:
+def veiled(text: str) -> str:
     """Mask whatever may be a secret in text before one; identifiers and the secret's name stay."""
     return _LONG.sub(_veil, text)
 
@@ -78,7 +78,7 @@ def finding_of(
     before = undone(before)
     for other in earlier:
         before = before.replace(other, b"****")
-    text = _veiled(before.decode("utf-8", "replace").lstrip())[-80:]
+    text = veiled(before.decode("utf-8", "replace").lstrip())[-80:]
     shown = mask(rule, match.secret)
     structural = rule.check in _STRUCTURAL
     return ScanFinding(

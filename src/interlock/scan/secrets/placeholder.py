@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["is_placeholder"]
+__all__ = ["is_placeholder", "is_reference"]
 
 _WORDS = re.compile(
     rb"(?i)example|placeholder|change[-_ ]?me|your[-_ ]|[-_]here\b|dummy|redacted|sample|"
@@ -16,6 +16,13 @@ _REFERENCE = re.compile(
     rb"^(?:\$|%\(|%[A-Z_]+%|\{\{?|\[\[|<|@|&|os\.|env[.\[(]|self\.|process\.|config[.\[]|"
     rb"settings[.\[]|secrets?\.|vault[:/]|arn:|op://|ssm:|file:|none$|null$|true$|false$|"
     rb"undefined$|nil$)",
+    re.IGNORECASE,
+)
+_POINTS = re.compile(
+    rb"^(?:\$\{?\w+\}?|\$\(.*|%\(\w+\)s|%\w+%|\{\{?[\w.: ]*\}?\}?|<[^<>]*>?|"
+    rb"\S{0,24}?\*{3,}(?:\(\d+\))?|"
+    rb"(?:os|self|args|config|settings|secrets?|process|env|getpass)[.\[(].*|(?:vault|op|ssm|file):.*|"
+    rb"none|null|nil|true|false|undefined|str|bytes|int|bool|string|required|optional)$",
     re.IGNORECASE,
 )
 _RUNS = (
@@ -45,6 +52,16 @@ def _repeats(value: bytes) -> bool:
         if (unit * (len(value) // size + 1))[: len(value)] == value and len(value) >= 3 * size:
             return True
     return False
+
+
+def is_reference(value: bytes) -> bool:
+    """Return whether a value names where the secret is, is masked already, or is a type.
+
+    Example:
+        >>> is_reference(b"$TOKEN"), is_reference(b"****(9)"), is_reference(b"hunter2")
+        (True, True, False)
+    """
+    return _POINTS.match(value) is not None
 
 
 def is_placeholder(value: bytes) -> bool:

@@ -15,7 +15,7 @@ from interlock.errors import PolicyError
 from interlock.scan.finding import Severity
 from interlock.scan.secrets.checks import CHECKS
 
-__all__ = ["SecretRule", "builtin_rules", "load_rules"]
+__all__ = ["SecretRule", "builtin_rules", "load_rules", "redaction_rules"]
 
 _QUOTE = r"""(?:[bruf]?\\{0,3}["'`]{1,3})?"""
 _TYPED = r"\s{0,3}:\s{0,3}(?:str|bytes|string|Optional\[str\])\s{0,3}=\s{0,3}"
@@ -40,16 +40,19 @@ MACROS = {
         rf"\\{{0,3}}[\"'`\]]{{0,3}}(?:{_TYPED}|\s{{0,8}}(?:{_EQUALS}){_AFTER}|"
         rf"(?<=[\"']),\s{{0,3}}(?=[\"'])){_QUOTE}"
     ),
+    # "scheme " + "value": a text joined from two
+    "JOINED": r"\s{0,2}\\?[\"'`]\s{0,3}\+\s{0,3}[bruf]?\\?[\"'`]",
     # an assignment whose value is quoted
     "ASSIGN_QUOTED": (
         rf"\\{{0,3}}[\"'`\]]{{0,3}}(?:{_TYPED}|\s{{0,8}}(?:{_EQUALS})\s{{0,8}}|"
         r"(?<=[\"']),\s{0,3})[bruf]?\\{0,3}[\"'`]"
     ),
 }
+_EDGE = re.compile(r"(?:\$\{E\}|\(\?!\[[^\]]+\]\))$")
 _KEYS = {
     "id", "title", "provider", "severity", "anchors", "expression", "exclude", "context", "window",
     "entropy", "check", "binary", "generic", "at_anchor", "revoke", "source",
-    "positive", "negative",
+    "positive", "negative", "redact_only",
     "vendors", "shapes",
 }  # fmt: skip
 
@@ -70,6 +73,7 @@ class SecretRule:
         binary: also tried in binary files.
         at_anchor: the expression begins at its anchor and is tried only there.
         generic: loses to any other rule on the same text.
+        redact_only: tried on live logs alone; any value counts that refers to nothing else.
         positive: templates that must be found.
         negative: templates that must not be.
     """
@@ -88,6 +92,7 @@ class SecretRule:
     binary: bool
     generic: bool
     at_anchor: bool
+    redact_only: bool
     revoke: str
     source: str
     positive: tuple[str, ...]
@@ -145,7 +150,16 @@ def _expand(raw: dict[str, Any]) -> Iterable[tuple[dict[str, Any], dict[str, str
         yield raw, {}
 
 
-def _compile(where: str, raw: dict[str, Any], extra: dict[str, str]) -> SecretRule:
+def _loosened(expression: str) -> str:
+    """A token of its own shape wherever it stands: letters before or after it do not count."""
+    if not expression.startswith("${B}(?P<secret>"):
+        return expression
+    return _EDGE.sub("", expression.removeprefix("${B}"))
+
+
+def _compile(
+    where: str, raw: dict[str, Any], extra: dict[str, str], *, loose: bool = False
+) -> SecretRule:
     where = f"{where}: rule {raw.get('id', '?')}"
     unknown = set(raw) - _KEYS
     if unknown:
@@ -159,7 +173,8 @@ def _compile(where: str, raw: dict[str, Any], extra: dict[str, str]) -> SecretRu
         raise _bad(where, "no such severity", str(raw["severity"]), "low to critical")
     if any(len(str(a)) < 3 for a in raw["anchors"]):
         raise _bad(where, "anchor too short", str(raw["anchors"]), "three characters or more")
-    expression = _pattern(where, str(raw["expression"]), extra)
+    written = str(raw["expression"])
+    expression = _pattern(where, _loosened(written) if loose else written, extra)
     if "secret" not in expression.groupindex:
         raise _bad(where, "expression has no group", "", "(?P<secret>...)")
     return SecretRule(
@@ -175,8 +190,9 @@ def _compile(where: str, raw: dict[str, Any], extra: dict[str, str]) -> SecretRu
         entropy=float(raw.get("entropy", 0.0)),
         check=raw.get("check"),
         binary=bool(raw.get("binary", False)),
-        generic=bool(raw.get("generic", False)),
+        generic=bool(raw.get("generic", raw.get("redact_only", False))),
         at_anchor=bool(raw.get("at_anchor", False)),
+        redact_only=bool(raw.get("redact_only", False)),
         revoke=str(raw.get("revoke", "")),
         source=str(raw["source"]),
         positive=tuple(raw["positive"]),
@@ -184,8 +200,10 @@ def _compile(where: str, raw: dict[str, Any], extra: dict[str, str]) -> SecretRu
     )
 
 
-def load_rules(path: Path, text: str | None = None) -> tuple[SecretRule, ...]:
-    """Read one rule file.
+def load_rules(
+    path: Path, text: str | None = None, *, loose: bool = False
+) -> tuple[SecretRule, ...]:
+    """Read one rule file; `loose` as for a live log.
 
     Raises:
         PolicyError: the file is not TOML or a rule in it is wrong.
@@ -198,7 +216,7 @@ def load_rules(path: Path, text: str | None = None) -> tuple[SecretRule, ...]:
     if data.get("version") != 1:
         raise _bad(where, "unknown version", str(data.get("version")), "version = 1")
     return tuple(
-        _compile(where, raw, extra)
+        _compile(where, raw, extra, loose=loose)
         for entry in data.get("rule", ())
         for raw, extra in _expand(dict(entry))
     )
@@ -212,9 +230,25 @@ def builtin_rules() -> tuple[SecretRule, ...]:
         >>> "dwave-token" in {rule.id for rule in builtin_rules()}
         True
     """
+    return tuple(rule for rule in _shipped(loose=False) if not rule.redact_only)
+
+
+@cache
+def redaction_rules() -> tuple[SecretRule, ...]:
+    """Return the rules for live logs: tokens inside words too, and any value beside its name.
+
+    Example:
+        >>> {rule.id for rule in redaction_rules()} > {rule.id for rule in builtin_rules()}
+        True
+    """
+    return _shipped(loose=True)
+
+
+def _shipped(*, loose: bool) -> tuple[SecretRule, ...]:
     folder = files("interlock.scan") / "rules"
     rules: list[SecretRule] = []
     for item in sorted(folder.iterdir(), key=lambda entry: entry.name):
         if item.name.endswith(".toml"):
-            rules.extend(load_rules(Path(item.name), item.read_text(encoding="utf-8")))
+            text = item.read_text(encoding="utf-8")
+            rules.extend(load_rules(Path(item.name), text, loose=loose))
     return tuple(sorted(rules, key=lambda rule: rule.id))

@@ -18,15 +18,18 @@ _CALLS = {
     "AQTProvider", "OQCClient", "AzureQuantumProvider", "Workspace", "from_connection_string",
     "PasqalCloud", "QuantumInspireAPI", "Session", "InferenceClient", "OpenAI", "Anthropic",
     "Superstaq", "BlueQubit", "device", "save_token", "login", "set_token",
+    "login_with_credentials", "login_no_interaction", "authenticate",
 }  # fmt: skip
 _NAMES = {
     "token", "api_key", "apikey", "api_token", "auth_token", "password", "aws_secret_access_key",
-    "client_secret", "access_token", "secret", "key",
+    "client_secret", "access_token", "secret", "key", "user_password", "passwd", "pwd",
 }  # fmt: skip
 _FIRST = {
     "enable_account", "IonQProvider", "IBMProvider", "from_connection_string", "AQTProvider",
     "save_token", "set_token",
 }  # fmt: skip
+#: Take the user, then the password.
+_SECOND = {"login_with_credentials", "login_no_interaction"}
 
 
 class TokenInCode:
@@ -52,6 +55,8 @@ class TokenInCode:
             given = [(k.arg, k.value) for k in call.keywords if k.arg in _NAMES]
             if name in _FIRST and call.args:
                 given.append(("the first argument", call.args[0]))
+            if name in _SECOND and len(call.args) > 1:
+                given.append(("the second argument", call.args[1]))
             for argument, value in given:
                 text = module.text_of(value)
                 plain = text and len(text) >= 8 and " " not in text

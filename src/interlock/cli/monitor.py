@@ -150,10 +150,15 @@ def watch_command(
             "origin": seen.spec.origin.value, "budget_per_million": budget,
             "source": seen.spec.source, "missing": account.missing,
             "restarts": account.restarts, "duplicates": account.duplicates,
-            "clock_steps": account.clock_steps,
+            "clock_steps": account.clock_steps, "unscored": seen.unscored, "began": seen.began,
         }))  # fmt: skip
     else:
         _table(seen)
+        if seen.unscored:
+            click.echo(f"NOT SCORED {seen.unscored} rows: too few for a block, or for the fused"
+                       " kernel to learn from; give a smaller --block")  # fmt: skip
+        if not seen.began:
+            click.echo("NOT WATCHED for shifts: too few rows for alarms to begin")
         click.echo(f"{account.rows} rows read, {account.missing} missing"
                    f" ({account.restarts} long gaps), {account.duplicates} seen before"
                    f" and left out, {account.clock_steps} clock steps")  # fmt: skip

@@ -11,13 +11,14 @@ import numpy.typing as npt
 
 from interlock.monitor.checkup import Checkup
 from interlock.monitor.detectors.alarms import Alarm, AlarmSettings
+from interlock.monitor.detectors.fused import FusedScorer
 from interlock.monitor.frames import Frame, StreamSpec
 from interlock.monitor.ingest.otlp import LogEvent
 from interlock.monitor.ingest.receiver import Receiver
 from interlock.monitor.ingest.source import Account
 from interlock.monitor.ingest.sources import Source
 from interlock.monitor.store import KEEP_STRIPS, AlarmRow, MonitorStore, SourceState, Strip
-from interlock.monitor.watch import Note, Watch, Watcher
+from interlock.monitor.watch import Note, Watcher
 
 __all__ = ["LiveWatch", "Recorder"]
 
@@ -35,6 +36,7 @@ class Recorder(Watcher):
         device: the device the alarms concern; the source by default.
         account: what the source sent, if somebody counts it.
         clock: seconds since the epoch.
+        scorer: a fused kernel learnt before, for blocks.
     """
 
     def __init__(
@@ -48,8 +50,11 @@ class Recorder(Watcher):
         keep_values: int | None = None,
         account: Account | None = None,
         clock: Callable[[], float] = time.time,
+        scorer: FusedScorer | None = None,
     ) -> None:
-        super().__init__(spec, settings=settings, block=block, keep_values=keep_values)
+        super().__init__(
+            spec, settings=settings, block=block, keep_values=keep_values, scorer=scorer
+        )
         self.account = account
         self._store, self._device, self._clock = store, device or spec.source, clock
         self._checkup = Checkup(self.monitor)
@@ -63,8 +68,16 @@ class Recorder(Watcher):
     def update(self, frame: Frame) -> list[tuple[Alarm, Note]]:
         """Take a frame; return its alarms. What is new is written at most once a second."""
         found, now = super().update(frame), self._clock()
-        self._total += len(found)
         self._checkup.update(frame.values, [a for a, _ in found], now_s=now)
+        self._keep(found, now)
+        rows = np.concatenate([self._rest, frame.values])
+        self._cut(rows, np.concatenate([self._trace, self.monitor.trace]), STRIP_ROWS, now)
+        if found or now - self._written_s >= WRITE_EVERY_S:
+            self.write()
+        return found
+
+    def _keep(self, found: list[tuple[Alarm, Note]], now: float) -> None:
+        self._total += len(found)
         for alarm, note in found:
             several = alarm.channel < 0
             self._alarms.append(
@@ -79,11 +92,6 @@ class Recorder(Watcher):
                     at_s=now,
                 )
             )
-        rows = np.concatenate([self._rest, frame.values])
-        self._cut(rows, np.concatenate([self._trace, self.monitor.trace]), STRIP_ROWS, now)
-        if found or now - self._written_s >= WRITE_EVERY_S:
-            self.write()
-        return found
 
     def _cut(
         self,
@@ -134,16 +142,15 @@ class Recorder(Watcher):
             seen_s=self._checkup.seen_s,
         )
 
-    def seen(self) -> Watch:
-        """Write what is new, to the last row, and return what the run saw so far."""
-        self.finish()
-        return super().seen()
-
-    def finish(self) -> None:
-        """Write what is new, to the last row."""
+    def finish(self) -> list[tuple[Alarm, Note]]:
+        """Return the alarms of the last rows and write what is new, to the last row."""
+        found = super().finish()
+        self._keep(found, self._clock())
         if len(self._rest):
-            self._cut(self._rest, self._trace, len(self._rest), self._clock())
+            trace = np.concatenate([self._trace, self.monitor.trace])
+            self._cut(self._rest, trace, len(self._rest), self._clock())
         self.write()
+        return found
 
     def write(self) -> None:
         """Write what is new."""
@@ -220,8 +227,9 @@ class LiveWatch:
             for frame in iter(receiver.take, None):
                 for alarm, note in self.watchers[frame.spec.source].update(frame):
                     yield frame.spec.source, alarm, note
-        for watcher in self.watchers.values():
-            watcher.finish()
+        for name, watcher in self.watchers.items():
+            for alarm, note in watcher.finish():
+                yield name, alarm, note
 
     def accounts(self, receiver: Receiver) -> list[dict[str, Any]]:
         """Return what each source sent: rows, gaps, duplicates, refusals, clock, health."""

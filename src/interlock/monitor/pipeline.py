@@ -70,6 +70,7 @@ class AssetMonitor:
         block: 1 takes each row to the alarms; a multiple of 4 screens blocks with the fused kernel.
         fit_rows: rows the fused kernel learns from; taken as in control.
         seed: tie-breaking of the conformal p-values.
+        scorer: a fused kernel learnt before, of the same channels and block; then none is learnt.
     """
 
     def __init__(
@@ -80,11 +81,13 @@ class AssetMonitor:
         block: int = 1,
         fit_rows: int = 16_384,
         seed: int | None = 0,
+        scorer: FusedScorer | None = None,
     ) -> None:
         self.settings = settings or AlarmSettings()
         self.channels, self.block, self._fit_rows = channels, block, fit_rows
         self._held: npt.NDArray[np.float32] = np.empty((0, channels), np.float32)
-        self._scorer: FusedScorer | None = None
+        self._scorer = scorer
+        self._last: npt.NDArray[np.float32] = np.empty((0, channels), np.float32)
         self.rows = 0
         self.trace: npt.NDArray[np.float64] = np.empty(0)  # the e-detector of the last rows taken
         if block != 1 and (block < 4 or block % 4):
@@ -131,10 +134,39 @@ class AssetMonitor:
         self._held = np.array(rows[whole:], np.float32)
         if not whole:
             return []
-        summary = self._scorer.score(np.asarray(rows[:whole], np.float32))
+        self._last = np.array(rows[whole - self.block : whole], np.float32)
+        return self._score(np.asarray(rows[:whole], np.float32), whole, keep_trace=keep_trace)
+
+    @property
+    def unscored(self) -> int:
+        """Rows taken that nothing has looked at yet: too few to learn from, or for a block."""
+        return len(self._held)
+
+    @property
+    def began(self) -> bool:
+        """Whether enough rows came for alarms on shifts to begin."""
+        return self.bank.ready
+
+    def finish(self, *, keep_trace: bool = False) -> list[Alarm]:
+        """Score the rows left over, less than a block; nothing more comes.
+
+        The rows before them make the block whole, so that it is like every other block.
+        """
+        left, self.trace = len(self._held), np.empty(0)
+        if self.block == 1 or self._scorer is None or not left or not len(self._last):
+            return []
+        rows = np.concatenate([self._last, self._held])[-self.block :]
+        self._held = self._held[:0]
+        found = self._score(rows, left, keep_trace=keep_trace)
+        self.trace = self.trace[-left:]
+        return [dataclasses.replace(a, row=self.rows - 1) for a in found]
+
+    def _score(self, rows: npt.NDArray[np.float32], new: int, *, keep_trace: bool) -> list[Alarm]:
+        assert self._scorer is not None
+        summary = self._scorer.score(rows)
         alarms = self.bank.update(summary.features(), keep_trace=keep_trace)
         self.trace = np.repeat(self.bank.trace, self.block) if keep_trace else self.trace
-        self.rows += whole
+        self.rows += new
         return [
             dataclasses.replace(
                 a,

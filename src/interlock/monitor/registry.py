@@ -14,7 +14,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -71,12 +71,30 @@ def _wrong(name: str, why: str) -> IntegrityError:
     )
 
 
-class DetectorRegistry:
-    """Detector versions in a folder, trusted by one public key pair."""
+class Record(Protocol):
+    """What became current, kept where the registry's folder does not reach."""
 
-    def __init__(self, folder: Path, public: DualPublic) -> None:
+    def of(self, name: str) -> list[tuple[int, str]]:
+        """Return version and hash of its card each time one became current, oldest first."""
+
+    def add(self, name: str, version: int, digest: str) -> None:
+        """Keep that a version becomes current."""
+
+
+class DetectorRegistry:
+    """Detector versions in a folder, trusted by one public key pair.
+
+    Args:
+        folder: of the detectors.
+        public: keys of their owner.
+        record: of what became current, see `interlock.monitor.releases`; without one an older
+            signed state of the whole folder cannot be told from the newest.
+    """
+
+    def __init__(self, folder: Path, public: DualPublic, record: Record | None = None) -> None:
         self._folder = folder
         self._public = public
+        self._record = record
 
     def _path(self, name: str) -> Path:
         if not NAME.fullmatch(name):
@@ -108,13 +126,19 @@ class DetectorRegistry:
         document = {"card": body, "signatures": key.sign(CONTEXT, payload)}
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with locked(folder / "lock"):
-            _, released = self._pointer(card.name)
-            if released and card.version <= max(released):
+            current, released = self._pointer(card.name)
+            self._check_record(card.name, current, released)
+            on_record = self._record.of(card.name) if self._record else []
+            top = max([*released, *(version for version, _ in on_record)], default=0)
+            if card.version <= top:
                 # Also after a rollback: a number stands for one set of weights for ever.
-                raise _wrong(card.name, f"version {card.version} after {max(released)}")
+                raise _wrong(card.name, f"version {card.version} after {top}")
             write_private(folder / f"{card.version}.npz", raw)
             write_private(folder / f"{card.version}.json", json.dumps(document).encode())
-            released[card.version] = hashlib.sha256(payload).hexdigest()
+            released[card.version] = digest = hashlib.sha256(payload).hexdigest()
+            # On record first: a crash in between burns the number, it never frees one.
+            if self._record:
+                self._record.add(card.name, card.version, digest)
             self._point(card.name, card.version, released, key)
 
     def _require(self, name: str, key: DualKey) -> None:
@@ -129,8 +153,11 @@ class DetectorRegistry:
 
     def _pointer(self, name: str) -> tuple[int, dict[int, str]]:
         """Return the current version, and version -> hash of its card; (0, {}) without any."""
-        raw = read_private(self._path(name) / "current")
+        folder = self._path(name)
+        raw = read_private(folder / "current")
         if raw is None:
+            if any(folder.glob("*.npz")) or (self._record and self._record.of(name)):
+                raise _wrong(name, "a list of versions that is gone")
             return 0, {}
         try:
             document = json.loads(raw)
@@ -152,7 +179,17 @@ class DetectorRegistry:
         current, released = self._pointer(name)
         if current not in released:
             raise _wrong(name, "no version")
+        self._check_record(name, current, released)
         return self._load(name, current, released[current], now_s)
+
+    def _check_record(self, name: str, current: int, released: dict[int, str]) -> None:
+        """Raise unless the folder says what is on record; nothing on record yet is no objection."""
+        on_record = self._record.of(name) if self._record else []
+        if not on_record:
+            return
+        version, digest = on_record[-1]
+        if (current, released.get(current)) != (version, digest):
+            raise _wrong(name, f"version {current} as current, and version {version} on record")
 
     def _load(
         self, name: str, version: int, digest: str, now_s: int
@@ -196,6 +233,9 @@ class DetectorRegistry:
             if not earlier:
                 raise _wrong(name, "no earlier version to go back to")
             before = max(earlier)
+            self._check_record(name, current, released)
             self._load(name, before, released[before], now_s)
+            if self._record:
+                self._record.add(name, before, released[before])
             self._point(name, before, released, key)
         return before

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from interlock.monitor.detectors.alarms import Alarm, AlarmKind, AlarmSettings, incidents
+from interlock.monitor.detectors.fused import FusedScorer
 from interlock.monitor.frames import Frame, Origin, StreamKind, StreamSpec
 from interlock.monitor.pipeline import AssetMonitor, attribute, second_look
 
@@ -36,7 +37,8 @@ class Note:
 class Watch:
     """What a run saw. `values` and `e_process` are the last rows kept for the report.
 
-    `values` lacks `reference`, as frames do.
+    `values` lacks `reference`, as frames do. `unscored` rows were too few to look at; unless
+    `began`, all of them were too few for alarms on shifts.
     """
 
     spec: StreamSpec
@@ -47,6 +49,8 @@ class Watch:
     values: npt.NDArray[np.float32]
     e_process: npt.NDArray[np.float64]
     reference: npt.NDArray[np.float64]
+    unscored: int
+    began: bool
 
     @property
     def attributions(self) -> list[list[tuple[str, float]]]:
@@ -85,6 +89,7 @@ class Watcher:
         settings: the alarm budget.
         block: rows a block; 1 takes each row to the alarms.
         keep_values: samples kept for the report.
+        scorer: a fused kernel learnt before, for blocks.
     """
 
     def __init__(
@@ -94,9 +99,12 @@ class Watcher:
         settings: AlarmSettings | None = None,
         block: int = 1,
         keep_values: int | None = None,
+        scorer: FusedScorer | None = None,
     ) -> None:
         self.spec = spec
-        self.monitor = AssetMonitor(len(spec.channels), settings=settings, block=block)
+        self.monitor = AssetMonitor(
+            len(spec.channels), settings=settings, block=block, scorer=scorer
+        )
         self._keep_rows = (keep_values or KEEP_VALUES) // len(spec.channels)
         self.rows = self._kept_rows = 0
         self.recent = np.empty((0, len(spec.channels)), np.float32)
@@ -109,22 +117,9 @@ class Watcher:
 
     def update(self, frame: Frame) -> list[tuple[Alarm, Note]]:
         """Take a frame; return its alarms, each with what its window shows."""
-        found = []
         if frame.reference is not None:
             self.reference = np.nan_to_num(frame.reference)
-        for alarm in self.monitor.update(frame.values, keep_trace=True):
-            at = alarm.row - self.rows
-            past = np.concatenate([self.recent, frame.values[: max(at, 0)]])[-CONTEXT_ROWS:]
-            here = frame.values[at] if 0 <= at < len(frame) else past[-1]
-            # One second look an incident: the alarms that follow have one cause with the first.
-            first = alarm.row - self._looked > INCIDENT_ROWS
-            self._looked = alarm.row
-            look = second_look(np.vstack([past, here])) if first else None
-            # A frozen or missing channel is its own cause; its values say nothing.
-            silent = alarm.kind in (AlarmKind.GAP, AlarmKind.STALE)
-            names = self.spec.channels
-            shares = [(names[alarm.channel], 1.0)] if silent else _shares(past, here, names)
-            found.append((alarm, Note(shares=shares, look=None if silent else look)))
+        found = self._noted(self.monitor.update(frame.values, keep_trace=True), frame.values)
         self.alarms.extend(a for a, _ in found)
         self.notes.extend(n for _, n in found)
         self.rows += len(frame)
@@ -135,6 +130,34 @@ class Watcher:
         while len(self._kept) > 1 and self._kept_rows > self._keep_rows:
             self._kept_rows -= len(self._kept.popleft())
             self._traces.popleft()
+        return found
+
+    def _noted(
+        self, alarms: list[Alarm], values: npt.NDArray[np.float32]
+    ) -> list[tuple[Alarm, Note]]:
+        """Return alarms, each with what its window shows; `values` are the rows just taken."""
+        found = []
+        for alarm in alarms:
+            at = alarm.row - self.rows
+            past = np.concatenate([self.recent, values[: max(at, 0)]])[-CONTEXT_ROWS:]
+            here = values[at] if 0 <= at < len(values) else past[-1]
+            # One second look an incident: the alarms that follow have one cause with the first.
+            first = alarm.row - self._looked > INCIDENT_ROWS
+            self._looked = alarm.row
+            look = second_look(np.vstack([past, here])) if first else None
+            # A frozen or missing channel is its own cause; its values say nothing.
+            silent = alarm.kind in (AlarmKind.GAP, AlarmKind.STALE)
+            names = self.spec.channels
+            shares = [(names[alarm.channel], 1.0)] if silent else _shares(past, here, names)
+            found.append((alarm, Note(shares=shares, look=None if silent else look)))
+        return found
+
+    def finish(self) -> list[tuple[Alarm, Note]]:
+        """Return the alarms of the last rows, less than a block; nothing more comes."""
+        found = self._noted(self.monitor.finish(keep_trace=True), self.recent[:0])
+        self.alarms.extend(a for a, _ in found)
+        self.notes.extend(n for _, n in found)
+        self._traces.append(self.monitor.trace)
         return found
 
     def seen(self) -> Watch:
@@ -148,6 +171,8 @@ class Watcher:
             values=np.concatenate([self.recent[:0], *self._kept]),
             e_process=np.concatenate([np.empty(0), *self._traces]),
             reference=self.reference,
+            unscored=self.monitor.unscored,
+            began=self.monitor.began,
         )
 
 
@@ -171,7 +196,12 @@ def watch(
         found = watcher.update(frame)
         if on_batch:
             on_batch(watcher.rows, [a for a, _ in found])
-    return watcher.seen() if watcher else None
+    if watcher is None:
+        return None
+    found = watcher.finish()
+    if on_batch and found:
+        on_batch(watcher.rows, [a for a, _ in found])
+    return watcher.seen()
 
 
 def simulated(rows: int = 60_000, *, seed: int = 0, channels: int = 4) -> Iterator[Frame]:

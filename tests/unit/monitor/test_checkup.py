@@ -112,6 +112,7 @@ def test_a_recorder_keeps_alarms_strips_and_health(tmp_path):
     recorder = Recorder(SPEC, store=store, device="manila", clock=lambda: 5.0)
     for k in range(0, len(rows), 500):
         recorder.update(Frame.of(SPEC, rows[k : k + 500], first_seq=k, start_ns=k * 1_000_000))
+    assert recorder.finish() == []
     assert recorder.seen().rows == 30_000
     (state,) = store.sources("manila")
     assert (state.source, state.rows, state.origin) == ("fridge", 30_000, "simulated")

@@ -1,15 +1,18 @@
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from interlock.errors import DeniedError, InputError, IntegrityError, UsageError
+from interlock.ledger import Ledger
 from interlock.monitor.access import AccessProfile, AuditEvent, PrivateRelease, Tighten, pseudonym
 from interlock.monitor.detectors.alarms import AlarmBank
 from interlock.monitor.forecast import forecast, recalibration_window
 from interlock.monitor.health import InputDrift, UniformityMartingale, canary
 from interlock.monitor.registry import Card, DetectorRegistry
+from interlock.monitor.releases import LedgerRecord
 from interlock.monitor.signed import DualKey
 from interlock.monitor.simulator import TlsDevice, regime
 
@@ -103,6 +106,51 @@ def test_a_version_stands_for_one_set_of_weights(registry, tmp_path):
         registry.release(second, {"w": np.ones(1)}, KEY)
     registry.release(dataclasses.replace(CARD, version=3), WEIGHTS, KEY)
     assert registry.load("t1-drift", now_s=50)[0]["version"] == 3
+
+
+def test_without_its_list_of_versions_no_number_is_free(registry, tmp_path):
+    folder = tmp_path / "detectors" / "t1-drift"
+    (folder / "current").unlink()
+    for call in (
+        lambda: registry.load("t1-drift", now_s=50),
+        lambda: registry.release(CARD, {"w": np.ones(1)}, KEY),
+        lambda: registry.rollback("t1-drift", KEY, now_s=50),
+    ):
+        with pytest.raises(IntegrityError) as caught:
+            call()
+        assert "gone" in caught.value.got
+    assert (folder / "1.npz").exists()
+
+
+def test_the_ledger_remembers_what_the_folder_forgets(tmp_path):
+    with Ledger.open(tmp_path / "home") as ledger:
+        made = DetectorRegistry(tmp_path / "d", KEY.public, LedgerRecord(ledger))
+        folder = tmp_path / "d" / "t1-drift"
+        made.release(CARD, WEIGHTS, KEY)
+        first = (folder / "current").read_bytes()
+        second = dataclasses.replace(CARD, version=2)
+        made.release(second, {"w": np.zeros(1)}, KEY)
+        assert made.load("t1-drift", now_s=50)[0]["version"] == 2
+        newest = (folder / "current").read_bytes()
+        (folder / "current").write_bytes(first)  # an older signed state put back
+        for call in (
+            lambda: made.load("t1-drift", now_s=50),
+            lambda: made.release(dataclasses.replace(CARD, version=3), WEIGHTS, KEY),
+        ):
+            with pytest.raises(IntegrityError, match="does not load") as caught:
+                call()
+            assert "on record" in caught.value.got
+        (folder / "current").write_bytes(newest)
+        assert made.rollback("t1-drift", KEY, now_s=50) == 1
+        assert made.load("t1-drift", now_s=50)[0]["version"] == 1
+        shutil.rmtree(folder)  # everything gone: the key holder starts anew
+        for version in (1, 2):
+            with pytest.raises(IntegrityError):
+                made.release(dataclasses.replace(CARD, version=version), WEIGHTS, KEY)
+        with pytest.raises(IntegrityError):
+            made.load("t1-drift", now_s=50)
+    with Ledger.read(tmp_path / "home") as reader:
+        assert [v for v, _ in LedgerRecord(reader).of("t1-drift")] == [1, 2, 1]
 
 
 def test_a_card_from_the_future_does_not_load(registry):

@@ -92,6 +92,36 @@ def test_block_mode_alarms_on_a_shift_and_keeps_quiet_otherwise():
     assert any(a.channel in (3, -1) for a in alarms)
 
 
+def test_the_last_rows_less_than_a_block_are_scored():
+    rng = np.random.default_rng(3)
+    rows = rng.standard_normal((400_040, 4), dtype="f4")
+    for bad in (False, True):
+        monitor = AssetMonitor(4, block=64, seed=0)
+        if bad:
+            rows[-104:, 2] += 200.0  # a whole block, and what is left
+        before = len(monitor.update(rows))
+        assert before <= 5
+        assert monitor.unscored == len(rows) % 64
+        alarms = monitor.finish()
+        assert bool(alarms) == bad
+        assert monitor.unscored == 0
+        assert monitor.rows == len(rows)
+        assert all(a.row == len(rows) - 1 for a in alarms)
+        assert monitor.finish() == []
+
+
+def test_rows_that_nothing_looked_at_are_said(tmp_path, capsys):
+    path = tmp_path / "short.csv"
+    path.write_text("v\n" + "".join(f"{k % 7}.5\n" for k in range(500)))
+    assert main(["monitor", str(path), "--block", "256"]) == 0
+    text = capsys.readouterr().out
+    assert "NOT SCORED 500 rows" in text
+    assert "NOT WATCHED for shifts" in text
+    assert main(["monitor", str(path), "--block", "256", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (found["unscored"], found["began"]) == (500, False)
+
+
 def test_report_of_nothing_is_a_report():
     text = render(
         title="x",

@@ -150,6 +150,11 @@ class AlarmBank:
         self.trace: Floats = np.empty(0)
         self.p_values: Floats = np.empty((0, channels))
 
+    @property
+    def ready(self) -> bool:
+        """Whether a channel has seen the rows it needs before its e-detectors begin."""
+        return bool((self._state["ints"][:, 2] >= self.settings.warm_rows).any())
+
     def copy(self) -> AlarmBank:
         """Return an independent bank in the same state."""
         other = AlarmBank(self.channels, self.settings)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from interlock.cli.monitor_edge import edge
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from interlock.monitor.watch import Note
 
 __all__ = ["command"]
+
+
+_PATH = click.Path(path_type=Path)
 
 
 class _Group(click.Group):
@@ -54,6 +59,9 @@ def command() -> None:
 @click.option("--record", is_flag=True, help="Keep alarms and detector health in the home.")
 @click.option("--home", type=click.Path(), help="Folder of ledger, state and keys.")
 @click.option("--device", default="", help="Device the recorded alarms concern.")
+@click.option("--detector", help="Name of a released detector for the blocks; none is learnt then.")
+@click.option("--detectors", type=_PATH, help="Folder of the released detectors.")
+@click.option("--public", type=_PATH, help="Public keys of their owner, JSON.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def watch_command(
     file: Path | None,
@@ -67,6 +75,9 @@ def watch_command(
     record: bool,
     home: str | None,
     device: str,
+    detector: str | None,
+    detectors: Path | None,
+    public: Path | None,
     as_json: bool,
 ) -> None:
     """Watch telemetry from FILE (Arrow, Parquet, CSV, NDJSON) or a simulated device."""
@@ -138,8 +149,19 @@ def watch_command(
         from interlock.monitor.live import Recorder
 
         make = partial(Recorder, store=kept, device=device, account=account)
+    learnt = None
+    if detector is not None:
+        if detectors is None or public is None:
+            raise click.UsageError("--detector needs --detectors and --public")
+        from interlock.cli.detector import loaded
+        from interlock.monitor.learn import scorer_for
+
+        card, weights = loaded(detectors, detector, public, home)
+        learnt, block = scorer_for(weights), int(weights["block"])
+        if not as_json:
+            click.echo(f"detector {card['name']} version {card['version']} of {card['owner']}")
     settings = AlarmSettings(budget_per_million=budget)
-    seen = watch(frames, settings=settings, block=block, on_batch=show, make=make)
+    seen = watch(frames, settings=settings, block=block, on_batch=show, make=make, learnt=learnt)
     if seen is None:
         raise click.UsageError("there were no rows to watch")
     if live:
@@ -278,6 +300,9 @@ def listen_command(
         _say(as_json, row)
     if access is not None:
         _say(as_json, {"audit_unread": access.unread, "audit_unjudged": access.unjudged})
+
+
+command.add_command(edge)
 
 
 @command.group("access")

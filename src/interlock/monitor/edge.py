@@ -17,7 +17,7 @@ import numpy.typing as npt
 import rfc8785
 
 from interlock.crypto.files import read_private, write_private
-from interlock.errors import IntegrityError, SetupError
+from interlock.errors import InputError, IntegrityError, SetupError
 from interlock.monitor.signed import DualKey, DualPublic, verify_dual
 
 __all__ = ["EdgeDetector", "EdgeSummary", "export_bundle"]
@@ -158,7 +158,7 @@ class EdgeDetector:
         self._session = onnxruntime.InferenceSession(
             raw, options, providers=["CPUExecutionProvider"]
         )
-        self._limit = float(body["limit"])
+        self._limit, self._channels = float(body["limit"]), int(body["channels"])
 
     @staticmethod
     def _wrong(why: str) -> IntegrityError:
@@ -172,6 +172,14 @@ class EdgeDetector:
 
     def score(self, rows: npt.NDArray[np.float32]) -> EdgeSummary:
         """Score a block and return its summary; a sample that is not finite counts as over."""
+        if rows.ndim != 2 or rows.shape[1] != self._channels:
+            raise InputError(
+                "rows do not fit the bundle",
+                code="monitor-rows",
+                got=str(rows.shape),
+                expected=f"(n, {self._channels})",
+                fix="score the stream it was learnt on",
+            )
         (score,) = self._session.run(None, {"rows": np.ascontiguousarray(rows, np.float32)})
         bad = ~np.isfinite(score)
         return EdgeSummary(

@@ -183,16 +183,19 @@ def watch(
     block: int = 1,
     on_batch: Callable[[int, list[Alarm]], None] | None = None,
     make: Callable[..., Watcher] | None = None,
+    learnt: Callable[[Frame], FusedScorer] | None = None,
 ) -> Watch | None:
     """Score frames of one stream; None when there were none.
 
     Memory is bounded: at most the last 16 million values are kept for the report. `make` stands in
-    for `Watcher`, with the same arguments.
+    for `Watcher`, with the same arguments; `learnt` gives a released detector for the first frame.
     """
     watcher: Watcher | None = None
     for frame in frames:
         if watcher is None:
-            watcher = (make or Watcher)(frame.spec, settings=settings, block=block)
+            scorer = learnt(frame) if learnt else None
+            made = make or Watcher
+            watcher = made(frame.spec, settings=settings, block=block, scorer=scorer)
         found = watcher.update(frame)
         if on_batch:
             on_batch(watcher.rows, [a for a, _ in found])

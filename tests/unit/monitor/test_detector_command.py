@@ -2,8 +2,12 @@ import json
 import time
 
 import numpy as np
+import pytest
 
 from interlock.cli import main
+from interlock.errors import InputError
+from interlock.ledger import Ledger
+from interlock.monitor.detectors.fused import FusedScorer
 from interlock.monitor.detectors.subpca import SubPca
 from interlock.monitor.metrics import vus_pr
 from interlock.monitor.registry import Card, DetectorRegistry
@@ -45,6 +49,106 @@ def test_one_command_rolls_back(tmp_path, capsys):
     assert main(["detector", "rollback", *arguments_key]) == 7
     public.write_text("{}")
     assert main(["detector", "check", *arguments]) == 4
+
+
+@pytest.fixture
+def owner(tmp_path):
+    """The files of an owner's keys, and a ledger's home."""
+    seeds = {"ed25519": (b"a" * 32).hex(), "ml_dsa_65": (b"b" * 32).hex()}
+    (tmp_path / "key.json").write_text(json.dumps(seeds))
+    (tmp_path / "key.json").chmod(0o600)
+    keys = {"ed25519": KEY.public.ed25519, "ml_dsa_65": KEY.public.ml_dsa_65}
+    (tmp_path / "public.json").write_text(json.dumps(keys))
+    with Ledger.open(tmp_path / "home") as ledger:
+        ledger.append("start", {}, {}).wait()
+    (tmp_path / "d").mkdir(mode=0o700)
+    return tmp_path
+
+
+def quiet(path, *, names=("mxc", "f_hz"), rows=20_000, seed=0, shift=0.0):
+    rng = np.random.default_rng(seed)
+    values = rng.standard_normal((rows, len(names))) + np.array([0.0, 5e9])[: len(names)]
+    values[rows // 2 :, 0] += shift
+    lines = [",".join(names), *(",".join(f"{v:.4f}" for v in row) for row in values)]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def release(owner, version, file, *more):
+    return main([
+        "detector", "release", str(owner / "d"), "fridge", str(file), "--version", str(version),
+        "--owner", "device team", "--purpose", "cold stage", "--key", str(owner / "key.json"),
+        "--block", "16", "--home", str(owner / "home"), *more,
+    ])  # fmt: skip
+
+
+def watch(owner, file, *more):
+    return main([
+        "monitor", str(file), "--detector", "fridge", "--detectors", str(owner / "d"),
+        "--public", str(owner / "public.json"), "--home", str(owner / "home"), "--json", *more,
+    ])  # fmt: skip
+
+
+def test_a_released_detector_watches_and_a_withdrawn_one_does_not(owner, capsys):
+    assert release(owner, 1, quiet(owner / "good.csv")) == 0
+    assert "shift_found 1" in capsys.readouterr().out
+    first = (owner / "d" / "fridge" / "current").read_bytes()
+    assert release(owner, 2, owner / "good.csv") == 0
+    capsys.readouterr()
+    shifted = quiet(owner / "new.csv", seed=1, shift=4.0)
+    assert watch(owner, shifted) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert any(line["row"] >= 10_000 and line["channel"] == 0 for line in lines[:-1])
+    assert all(line["row"] >= 10_000 for line in lines[:-1])
+    assert watch(owner, quiet(owner / "other.csv", names=("a", "b"))) == 4
+    assert "monitor-rows" in capsys.readouterr().err
+    (owner / "d" / "fridge" / "current").write_bytes(first)  # an older signed state
+    assert watch(owner, shifted) == 7
+    assert "on record" in capsys.readouterr().err
+    assert main(["monitor", str(shifted), "--detector", "fridge"]) == 2
+
+
+def test_a_detector_that_fails_its_validation_is_not_released(owner, capsys):
+    assert release(owner, 1, quiet(owner / "drifts.csv", shift=50.0)) == 4
+    assert "monitor-validation" in capsys.readouterr().err
+    assert release(owner, 1, quiet(owner / "short.csv", rows=100)) == 4
+    assert "monitor-fit" in capsys.readouterr().err
+    assert not (owner / "d" / "fridge").exists()
+    assert release(owner, 2, quiet(owner / "good.csv")) == 0
+    assert release(owner, 2, owner / "good.csv") == 7
+    assert release(owner, 3, owner / "good.csv", "--home", str(owner / "nowhere")) == 4
+
+
+def test_weights_that_are_no_numbers_are_refused():
+    scorer = FusedScorer(2, block=16).fit(np.random.default_rng(0).standard_normal((100, 2)))
+    good = scorer.weights()
+    for name, bad in (("sd", np.zeros(2)), ("centre", np.full(2, np.nan)), ("lead", np.ones(3))):
+        with pytest.raises(InputError):
+            FusedScorer(2, block=16).load(good | {name: bad})
+    with pytest.raises(InputError):
+        FusedScorer(2, block=16).load({})
+    rows = np.random.default_rng(1).standard_normal((32, 2)).astype("f4")
+    again = FusedScorer(2, block=16).load(good)
+    np.testing.assert_allclose(again.score(rows).features(), scorer.score(rows).features(), 1e-5)
+
+
+def test_an_edge_bundle_is_made_and_scores_a_file(owner, capsys):
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    file = quiet(owner / "good.csv", names=("a", "b"), rows=3000)
+    key, public = str(owner / "key.json"), str(owner / "public.json")
+    made = ["detector", "bundle", str(owner / "edge"), str(file), "--key", key, "--version", "2"]
+    assert main(made) == 0
+    score = ["monitor", "edge", str(owner / "edge"), "--public", public, "--json"]
+    capsys.readouterr()
+    assert main([*score, str(file), "--block", "1000"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["rows"] for line in lines] == [1000, 1000, 1000, 3000]
+    assert all(set(line) == {"rows", "over", "peak"} for line in lines[:-1])
+    assert main([*score, str(file), "--least-version", "3"]) == 7
+    assert main([*score, str(quiet(owner / "one.csv", names=("a",), rows=50))]) == 4
+    (owner / "edge" / "card.json").write_text("{}")
+    assert main([*score, str(file)]) == 7
 
 
 def test_sub_pca_ranks_the_odd_span_first():

@@ -7,6 +7,7 @@ A block whose summary stands out is looked at again, row by row. Memory does not
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -120,6 +121,48 @@ class FusedScorer:
         self._con[4 : 4 + lead.shape[1], :c] = lead.T
         self._sd = spread.astype(np.float32)
         self._state[:] = 0.0
+        return self
+
+    def rest(self) -> None:
+        """Forget the rows seen; what was learnt stays."""
+        self._state[:] = 0.0
+
+    def weights(self) -> dict[str, npt.NDArray[np.float64]]:
+        """Return what was learnt: centre, spread and the leading components."""
+        c = self.channels
+        return {
+            "centre": self._con[0, :c].astype(np.float64),
+            "sd": self._sd.astype(np.float64),
+            "lead": self._con[4:, :c].astype(np.float64),
+        }
+
+    def load(self, weights: Mapping[str, npt.NDArray[Any]]) -> FusedScorer:
+        """Take up what `weights` gave, instead of learning.
+
+        Raises:
+            InputError: it is of other channels, or no numbers.
+        """
+        c = self.channels
+        shapes = {"centre": (c,), "sd": (c,), "lead": (RANK, c)}
+        found = {name: weights.get(name) for name in shapes}
+        right = all(
+            a is not None and a.shape == shapes[n] and np.isfinite(a).all()
+            for n, a in found.items()
+        )
+        if not right or not (np.asarray(found["sd"]) > 0).all():
+            raise InputError(
+                "the weights do not fit the fused scorer",
+                code="monitor-fit",
+                got=str({n: None if a is None else a.shape for n, a in found.items()}),
+                expected=f"finite numbers of shapes {shapes}, spreads above 0",
+                fix="release the detector again",
+            )
+        sd = np.asarray(found["sd"], np.float64)
+        self._con[0, :c], self._con[1, :c] = found["centre"], 1.0 / sd
+        self._con[3, :c] = self.slack * sd
+        self._con[4:, :c] = found["lead"]
+        self._sd = sd.astype(np.float32)
+        self.rest()
         return self
 
     def score(self, rows: Floats) -> BlockSummary:

@@ -1,46 +1,26 @@
-"""Who sent this, is it new, and what is missing: the gate every pushed batch passes.
+"""What a source has sent: is it new, what is missing, how far is its clock off.
 
-A batch carries its source, the numbers of its rows and an Ed25519 signature over header and
-samples. Unknown sources, wrong signatures and replays are refused; gaps, duplicates and clock skew
-are counted, and skew is taken out of the times.
+Replays are refused; gaps, duplicates and clock skew are counted, and skew is taken out of the
+times. What waits to be scored is bounded.
 """
 
 from __future__ import annotations
 
 import collections
 import dataclasses
-import hashlib
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from interlock.crypto import signing
 from interlock.errors import IntegrityError
 from interlock.monitor.frames import Frame, StreamSpec
 from interlock.monitor.ingest.assemble import GAP_ROWS
 
-__all__ = ["Account", "BoundedBuffer", "SourceGate", "refusal", "sign_frame"]
+__all__ = ["Account", "BoundedBuffer", "refusal"]
 
 SKEW_WINDOW = 64
 SKEW_LIMIT_NS = 20_000_000
 BUFFER_BYTES = 256 << 20
-
-
-def _digest(frame: Frame) -> bytes:
-    spec = frame.spec
-    text = "\x00".join(
-        (spec.source, spec.kind, spec.origin, str(spec.period_ns), *spec.channels)
-    ).encode()
-    h = hashlib.sha256(len(text).to_bytes(8, "big") + text)
-    for column in (frame.t_ns, frame.seq, frame.values, frame.reference):
-        if column is not None:
-            h.update(np.ascontiguousarray(column).tobytes())
-    return b"interlock-telemetry-batch-v1\x00" + h.digest()
-
-
-def sign_frame(frame: Frame, key: signing.PrivateKey) -> bytes:
-    """Return the source's signature over a frame."""
-    return key.sign(_digest(frame))
 
 
 @dataclass(slots=True)
@@ -107,48 +87,6 @@ def refusal(name: str, why: str, code: str = "monitor-source") -> IntegrityError
         expected="a batch signed by a known source, with rows not seen before",
         fix="register the source, or look for someone sending in its name",
     )
-
-
-class SourceGate:
-    """Admits frames of known sources; keeps one `Account` a source.
-
-    Args:
-        sources: source id -> its stream and its raw Ed25519 public key.
-        delay_ns: transport delay expected of an unskewed source.
-        skew_limit_ns: skew above this is taken out of the times.
-    """
-
-    def __init__(
-        self,
-        sources: dict[str, tuple[StreamSpec, bytes]],
-        *,
-        delay_ns: int = 0,
-        skew_limit_ns: int = SKEW_LIMIT_NS,
-    ) -> None:
-        self._sources = dict(sources)
-        self._delay_ns = delay_ns
-        self._limit_ns = skew_limit_ns
-        self.accounts = {name: Account() for name in sources}
-
-    def accept(self, frame: Frame, signature: bytes, *, received_ns: int) -> Frame:
-        """Return the frame's new rows with skew taken out of their times.
-
-        Raises:
-            IntegrityError: unknown or changed source, wrong signature, or nothing new (a replay).
-        """
-        name = frame.spec.source
-        known = self._sources.get(name)
-        if known is None or known[0] != frame.spec:
-            raise refusal(name, "unknown source or changed stream")
-        account = self.accounts[name]
-        try:
-            signing.verify("ed25519", known[1], signature, _digest(frame))
-        except IntegrityError as error:
-            raise account.refuse(name, "wrong signature", "monitor-source") from error
-        last = int(frame.t_ns[-1]) if len(frame) else received_ns
-        return account.take(
-            frame, lag_ns=received_ns - last - self._delay_ns, limit_ns=self._limit_ns
-        )
 
 
 class BoundedBuffer:

@@ -66,8 +66,8 @@ class UnseededRandom:
         field = bool(module.roots & _FIELD)
         for call in module.calls:
             name = names[id(call)]
-            if not field and name.startswith("random."):
-                continue
+            if name.startswith("random.") and not (field and "random" in module.imports.values()):
+                continue  # a variable of that name, or a module of another kind
             if name in _NEED_ARGUMENT:
                 if not self._seeded(call, 1 if "random_" not in name else 9):
                     yield module.hit(call, f"{name} without a seed")

@@ -26,10 +26,10 @@ _LEVELS = ["note", "low", "medium", "high", "critical", "never"]
 )
 @click.option(
     "--fail-on",
-    type=click.Choice(_LEVELS[:-1]),
+    type=click.Choice(_LEVELS),
     default="low",
     show_default=True,
-    help="Least severity of a scan finding that fails.",
+    help="Least severity of a scan finding that fails; never is refused.",
 )
 @click.option("--strict", is_flag=True, help="Fail when anything could not be looked into.")
 @click.option(
@@ -47,8 +47,18 @@ def command(paths: tuple[Path, ...], **options: Any) -> int:
 
     Exits 1 when a step fails. A step that has nothing to do says so.
     """
+    from interlock.errors import UsageError
     from interlock.scan import ci, run
 
+    if options["fail_on"] == "never":
+        raise UsageError(
+            "interlock ci is a gate: it cannot be told never to fail",
+            code="ci-never",
+            got="--fail-on never",
+            expected="--fail-on " + ", ".join(_LEVELS[:-1]),
+            fix="`interlock scan --fail-on never` only reports; in a workflow, let the step fail "
+            "and set continue-on-error",
+        )
     results, report = ci.run_ci(
         ci.CiOptions(
             paths=paths or (Path(),),

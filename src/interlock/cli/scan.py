@@ -111,8 +111,16 @@ def command(paths: tuple[Path, ...], **options: Any) -> int:
     if options["redact"]:
         return run.redact(sys.stdin.buffer, sys.stdout.buffer, environment=options["redact_env"])
     if options["strip_notebooks"]:
+        stripped = 0
         for path, removed in run.strip(paths):
             click.echo(f"{path}: {removed} output(s) removed")
+            stripped += bool(removed)
+        if stripped:
+            click.echo(
+                "next: look at the stripped notebooks, `git add` them and commit again; outputs "
+                "that were ever pushed stay in the history",
+                err=True,
+            )
         return 0
     run.check_lists(options["allow"], options["baseline"])
     progress = _Progress()
@@ -157,4 +165,6 @@ def command(paths: tuple[Path, ...], **options: Any) -> int:
             expected="every file readable and whole, with --strict",
             fix="see the notes; mend or leave out those files",
         )
+    if style == "text" and not options["write_baseline"]:
+        click.echo(run.next_steps(report, options["fail_on"]), nl=False, err=True)
     return run.exit_code(report, options["fail_on"], wrote_baseline=bool(options["write_baseline"]))

@@ -23,8 +23,8 @@ from interlock.scan.stdin import scan_stdin
 from interlock.scan.walk import walk
 
 __all__ = [
-    "ask", "baseline", "check_lists", "exit_code", "redact", "remarks", "remedies", "render",
-    "rule_table", "save", "scan", "settle", "strip", "summary", "unseen",
+    "ask", "baseline", "check_lists", "exit_code", "next_steps", "redact", "remarks", "remedies",
+    "render", "rule_table", "save", "scan", "settle", "strip", "summary", "unseen",
 ]  # fmt: skip
 
 #: Notes that mean something given was not, or not wholly, looked into.
@@ -317,6 +317,27 @@ def exit_code(report: Report, fail_on: str, *, wrote_baseline: bool = False) -> 
     if fail_on == "never" or wrote_baseline:
         return 0
     return 1 if report.active(Severity[fail_on.upper()]) else 0
+
+
+def next_steps(report: Report, fail_on: str) -> str:
+    """Say what to do about findings that fail; an empty string if none does."""
+    if fail_on == "never":
+        return ""
+    failing = report.active(Severity[fail_on.upper()])
+    if not failing:
+        return ""
+    lines = ["next: mend each finding as its fix says, `git add` the files and commit again"]
+    if any(finding.family == "secret" for finding in failing):
+        lines.append("      a secret that was ever pushed or shared: revoke it first")
+    lines.append(
+        "      a finding that is none: allow it with reason, owner and expiry in "
+        f"{allow.DEFAULT_ALLOW} (docs/reference/scan.md#allow-lists)"
+    )
+    lines.append(
+        "      findings from before: record them once with `interlock scan --write-baseline "
+        f"{allow.DEFAULT_BASELINE}`"
+    )
+    return "\n".join(lines) + "\n"
 
 
 def rule_table() -> str:

@@ -133,3 +133,23 @@ def test_a_summary_of_many_notes_says_how_many_are_left_out(tmp_path: Path, monk
     text = ci.summary(results)
     assert text.count("python-syntax") == 50
     assert "and 10 more" in text
+
+
+def test_a_gate_cannot_be_told_never_to_fail(tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["ci", ".", "--fail-on", "never"]) == 2
+    said = capsys.readouterr().err
+    assert "ci-never" in said
+    assert "interlock scan --fail-on never" in said
+
+
+def test_a_scan_that_fails_says_what_to_do_next(tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.py").write_text("eval(text)\n")
+    assert main(["scan", "a.py"]) == 1
+    said = capsys.readouterr().err
+    assert "next: mend each finding" in said
+    assert "revoke" not in said  # no secret there
+    for quiet in (["--fail-on", "never"], ["--fail-on", "critical"], ["--format", "json"]):
+        main(["scan", "a.py", *quiet])
+        assert "next:" not in capsys.readouterr().err

@@ -68,13 +68,18 @@ def test_commits_pass_or_stop_as_the_hooks_say(repository: Path) -> None:
     said = done.stdout + done.stderr
     assert "secret.dwave-token" in said
     assert TOKEN[5:] not in said
+    assert "next: mend each finding" in said
+    assert "revoke it first" in said
+    assert ".interlock-allow.yaml" in said
     assert said.count("Failed") == 2  # the whole scan and the secrets alone; no notebook to strip
     subprocess.run(["git", "rm", "-q", "--cached", "a.env"], cwd=repository, check=True)
     cell = {"cell_type": "code", "source": ["1"], "metadata": {}, "execution_count": 1,
             "outputs": [{"output_type": "stream", "name": "stdout", "text": ["1"]}]}  # fmt: skip
     book = {"cells": [cell], "nbformat": 4, "nbformat_minor": 5, "metadata": {}}
     (repository / "n.ipynb").write_text(json.dumps(book))
-    assert commit(repository, "n.ipynb").returncode == 1  # stripped: look, then add it again
+    done = commit(repository, "n.ipynb")
+    assert done.returncode == 1
+    assert "next: look at the stripped notebooks, `git add` them" in done.stdout + done.stderr
     assert json.loads((repository / "n.ipynb").read_text())["cells"][0]["outputs"] == []
     assert commit(repository, "n.ipynb").returncode == 0
     log = subprocess.run(["git", "log", "--name-only", "--format="], cwd=repository, check=True,

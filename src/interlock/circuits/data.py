@@ -5,12 +5,13 @@ of a bit string and the least significant bit of an index), `BIG` as in Cirq, Br
 Two values of different order are never combined; `ordered` converts. Norm, finiteness, sign, shape
 and dtype are checked when a value is made, so that what exists is sound. Amplitudes say more than
 any measurement can, so they carry a sensitivity, are not printed, and leave only with a clearance.
+The sensitivity of a job's amplitudes is that of its labels: `sensitivity:confidential` and so on.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -26,18 +27,23 @@ __all__ = [
     "Probabilities",
     "Sensitivity",
     "amplitudes_from_tensor",
+    "amplitudes_of_job",
+    "check_clearance",
     "counts_of",
     "distance",
     "export_amplitudes",
     "from_tensor",
     "ordered",
     "probabilities_of",
+    "sensitivity_of",
     "to_tensor",
 ]
 
 #: Largest deviation of a norm or a sum from one: what rounding in single precision leaves.
 TOLERANCE = 1e-6
 MAX_QUBITS = 30
+#: How a label of a job begins that says how sensitive its amplitudes are.
+LABEL = "sensitivity:"
 
 
 class Order(enum.StrEnum):
@@ -296,18 +302,62 @@ def amplitudes_from_tensor(
     return Amplitudes(tensor.detach().cpu().resolve_conj().numpy(), order, sensitivity)
 
 
+def sensitivity_of(labels: Iterable[str]) -> Sensitivity:
+    """Return how far the amplitudes of a job with these labels may go.
+
+    Of several labels `sensitivity:LEVEL` the highest counts; without one it is `INTERNAL`.
+
+    Raises:
+        InputError: `data-label`; a level that there is not.
+
+    Example:
+        >>> sensitivity_of(["study-7", "sensitivity:confidential"]).name
+        'CONFIDENTIAL'
+    """
+    found = [x.removeprefix(LABEL) for x in labels if x.startswith(LABEL)]
+    levels = {level.name.lower(): level for level in Sensitivity}
+    for name in found:
+        if name not in levels:
+            raise InputError(
+                "a label names a sensitivity that there is not",
+                code="data-label",
+                got=f"{LABEL}{name}"[:80],
+                expected=", ".join(LABEL + known for known in levels),
+                fix="mend the label of the job",
+            )
+    return max((levels[name] for name in found), default=Sensitivity.INTERNAL)
+
+
+def amplitudes_of_job(values: Any, order: Order, labels: Iterable[str]) -> Amplitudes:
+    """Return amplitudes that are as sensitive as the labels of their job say.
+
+    Raises:
+        InputError: `data-invalid`, `data-label`.
+    """
+    return Amplitudes(values, order, sensitivity_of(labels))
+
+
+def check_clearance(sensitivity: Sensitivity, clearance: Sensitivity) -> None:
+    """Refuse to hand amplitudes to a reader who may not see them.
+
+    Raises:
+        DeniedError: `data-clearance`.
+    """
+    if clearance < sensitivity:
+        raise DeniedError(
+            "amplitudes may not leave with this clearance",
+            code="data-clearance",
+            got=Sensitivity(clearance).name,
+            expected=f"at least {sensitivity.name}",
+            fix="export probabilities_of(state) instead, or ask for a clearance",
+        )
+
+
 def export_amplitudes(value: Amplitudes, clearance: Sensitivity) -> NDArray[np.complex128]:
     """Hand out the numbers of a state to a reader with a clearance.
 
     Raises:
         DeniedError: `data-clearance`; the state is more sensitive than the reader may see.
     """
-    if clearance < value.sensitivity:
-        raise DeniedError(
-            "amplitudes may not leave with this clearance",
-            code="data-clearance",
-            got=Sensitivity(clearance).name,
-            expected=f"at least {value.sensitivity.name}",
-            fix="export probabilities_of(state) instead, or ask for a clearance",
-        )
+    check_clearance(value.sensitivity, clearance)
     return value.values.copy()

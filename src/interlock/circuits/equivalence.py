@@ -73,6 +73,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
         witness: where they differ: an input, a parameter set, a bit.
         seconds: time it took.
         seed: of the random values, to do it again.
+        resolution: the smallest rotation of a qubit, in rad, that the method tells from rounding;
+            None where it compares to the last bit, or gave no "equivalent".
     """
 
     answer: Answer
@@ -82,6 +84,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     witness: dict[str, Any] | None = None
     seconds: float = 0.0
     seed: int | None = None
+    resolution: float | None = None
 
 
 def placement_of(native: Any) -> Placement | None:
@@ -169,7 +172,7 @@ def compare(
         source: what was reviewed.
         compiled: what would run.
         placement: where the compiler put the qubits; None means qubit n is device qubit n.
-        timeout_s: hard deadline; after it the answer is unknown.
+        timeout_s: hard deadline of an attempt: with QCEC, and where it was stopped without.
         seed: of random states and values; secret by default, so that nobody can prepare for it.
         minimum: the weakest isolation of the child.
         recompile: compiles the source again as the compiled circuit is said to have been; asked
@@ -194,14 +197,16 @@ def compare(
     found = _ask(source, compiled, placement, timeout_s, chosen, minimum, late)
     if found.answer is Answer.UNKNOWN and recompile is not None:
         if _made_again(source, compiled, placement, recompile):
-            found = Comparison(
+            again = Comparison(
                 answer=Answer.EQUIVALENT,
                 method="re-transpile",
                 strength="evidenced",
-                reason="the compiler makes the same of the source again",
+                reason="the compiler makes the same of the source again, to the last bit",
             )
+            found = after(found, again)
         elif source.parameters and not denied(found):
-            found = _ask(source, compiled, placement, timeout_s, chosen, minimum, ("qcec",))
+            last = _ask(source, compiled, placement, timeout_s, chosen, minimum, ("qcec",))
+            found = after(found, last)
     found = msgspec.structs.replace(found, seconds=time.perf_counter() - started, seed=chosen)
     if found.answer is not Answer.UNKNOWN and seed is None:
         with _lock:
@@ -222,9 +227,26 @@ def _unknown(reason: str) -> Comparison:
     return Comparison(answer=Answer.UNKNOWN, method="none", reason=reason)
 
 
+#: How the reason begins where QCEC saw a difference and could not prove it.
+DENIED = "QCEC says not_equivalent"
+_DOUBTS = (DENIED, "QCEC says probably_not_equivalent")
+
+
 def denied(found: Comparison) -> bool:
-    """Whether QCEC saw a difference, without a proof: no weaker method may overrule it."""
-    return found.method == "qcec" and found.reason == "QCEC says not_equivalent"
+    """Whether QCEC saw a difference, without a proof.
+
+    Samples at special parameter values must not overrule it. That the compiler makes the very same
+    circuit of the source may: it does not rest on comparing what the circuits do.
+    """
+    return found.method == "qcec" and found.reason.startswith(_DOUBTS)
+
+
+def after(first: Comparison, found: Comparison) -> Comparison:
+    """Return an answer that says which stronger method gave none before it."""
+    if not first.reason:
+        return found
+    reason = "; ".join(part for part in (found.reason, f"before it: {first.reason}") if part)
+    return msgspec.structs.replace(found, reason=reason)
 
 
 def _differs(reason: str, witness: dict[str, Any]) -> Comparison:
@@ -268,7 +290,8 @@ def _ask(
             continue
         except InputError as error:
             return _unknown(error.message)
-        return msgspec.msgpack.decode(done.result, type=Comparison)
+        found = msgspec.msgpack.decode(done.result, type=Comparison)
+        return found if skip == late else after(last, found)
     return last
 
 

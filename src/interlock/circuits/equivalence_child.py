@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interlock.circuits.canonical import Circuit, Operation
-from interlock.circuits.equivalence import Answer, Comparison, Question, denied
+from interlock.circuits.equivalence import DENIED, Answer, Comparison, Question, after, denied
 from interlock.circuits.expression import split, symbols
 from interlock.circuits.matrices import gate_matrix, unitary, written
 
@@ -22,8 +22,14 @@ STATE_QUBITS = 14
 CANARIES = 5
 STATES = 3
 POINTS = 3
-#: What rounding may add up to; a rotation by less than this cannot be told from rounding.
+#: What rounding may add up to in a matrix or a state; compilers leave less than 1e-12.
 TOLERANCE = 1e-7
+#: How far QCEC lets the trace of two diagrams be from that of equal ones.
+TRACE = 1e-12
+#: The smallest rotation of a qubit that is told from rounding: by matrices and states, by QCEC.
+FINEST, FINEST_QCEC = 1e-6, 1e-5
+
+_SAME = ("equivalent", "equivalent_up_to_global_phase")
 
 Vector: TypeAlias = NDArray[np.complex128]
 
@@ -50,7 +56,7 @@ def _answer(asked: Question) -> Comparison:
     assert last is not None
     if last.answer is not Answer.UNKNOWN or "clifford-canary" in asked.skip or denied(last):
         return last
-    return _canaries(asked, rng)
+    return after(last, _canaries(asked, rng))
 
 
 def _bound(asked: Question, values: dict[str, float], strength: str) -> Comparison:
@@ -58,7 +64,7 @@ def _bound(asked: Question, values: dict[str, float], strength: str) -> Comparis
     n = asked.num_qubits
     left, right = _bind(asked.left, n, values), _bind(asked.right, n, values)
     if n == 0:
-        return Comparison(answer=Answer.EQUIVALENT, method="matrix", strength=strength)
+        return _equal("matrix", strength, FINEST)
     if n <= MATRIX_QUBITS:
         return _matrices(asked, left, right, strength)
     if n <= STATE_QUBITS:
@@ -68,6 +74,17 @@ def _bound(asked: Question, values: dict[str, float], strength: str) -> Comparis
     if "qcec" not in asked.skip:
         return _qcec(asked, left, right, strength)
     return Comparison(answer=Answer.UNKNOWN, method="none", reason="too large for the deadline")
+
+
+def _equal(method: str, strength: str, finest: float) -> Comparison:
+    where = "" if strength == "proven" else f" at {POINTS} random parameter sets"
+    return Comparison(
+        answer=Answer.EQUIVALENT,
+        method=method,
+        strength=strength,
+        reason=f"equal{where}; a rotation by less than {finest:g} rad would not be seen",
+        resolution=finest,
+    )
 
 
 def _bind(ops: Sequence[Operation], n: int, values: dict[str, float]) -> tuple[Operation, ...]:
@@ -93,11 +110,14 @@ def _matrices(
     if a is None or b is None:
         return Comparison(answer=Answer.UNKNOWN, method="matrix", reason="a gate has no matrix")
     b = b.reshape([2] * n + [-1]).transpose([*_order(asked), n]).reshape(a.shape)
-    equal = float(np.abs(b - a * _phase(a, b)).max()) < TOLERANCE
+    rest = b - a * _phase(a, b)
+    # the norm sees a rotation that the gates around it spread over the whole matrix
+    spread = float(np.linalg.norm(rest)) / 2 ** (n / 2)
+    equal = max(float(np.abs(rest).max()), spread) < TOLERANCE
     if not equal and asked.measured:
         equal = all(_seen_alike(a, b, _z(n, q)) for q in asked.measured)
     if equal:
-        return Comparison(answer=Answer.EQUIVALENT, method="matrix", strength=strength)
+        return _equal("matrix", strength, FINEST)
     overlaps = np.abs(np.sum(a.conj() * b, axis=0))
     worst = int(np.argmin(overlaps))
     return Comparison(
@@ -138,7 +158,7 @@ def _states(
         a, b = _run(written(left), n, start), _run(written(right), n, start)
         b = b.reshape([2] * n).transpose(_order(asked)).reshape(-1)
         fidelity = float(abs(np.vdot(a, b)) ** 2)
-        if 1 - fidelity < TOLERANCE:
+        if float(np.linalg.norm(b - a * _phase(a, b))) < TOLERANCE:
             continue
         if asked.measured:
             p, q = np.abs(a) ** 2, np.abs(b) ** 2
@@ -187,17 +207,23 @@ def _qcec(
     from interlock.circuits.qiskit_adapter import to_qiskit
 
     n = asked.num_qubits
-    back = _swaps(asked.output)
-    found = qcec.verify(
+    pair = (
         to_qiskit(Circuit(num_qubits=n, operations=tuple(left))),
-        to_qiskit(Circuit(num_qubits=n, operations=(*right, *back))),
-        run_zx_checker=False,
-        run_simulation_checker=False,
-        parallel=False,
-    ).json()["equivalence"]
-    if found in ("equivalent", "equivalent_up_to_global_phase"):
-        return Comparison(answer=Answer.EQUIVALENT, method="qcec", strength=strength)
+        to_qiskit(Circuit(num_qubits=n, operations=(*right, *_swaps(asked.output)))),
+    )
+
+    def ask(**more: Any) -> str:
+        options = {"run_zx_checker": False, "run_simulation_checker": False, "parallel": False}
+        return str(qcec.verify(*pair, **options, **more).json()["equivalence"])
+
+    found = ask(trace_threshold=TRACE)
+    if found in _SAME:
+        return _equal("qcec", strength, FINEST if n <= STATE_QUBITS else FINEST_QCEC)
     if found == "not_equivalent" and not asked.measured and n > STATE_QUBITS:
+        if ask() in _SAME:  # with QCEC's own, wider bound
+            return Comparison(
+                answer=Answer.UNKNOWN, method="qcec", reason=f"{DENIED}, but for a tiny rotation"
+            )
         return Comparison(
             answer=Answer.NOT_EQUIVALENT,
             method="qcec",
@@ -276,7 +302,12 @@ def _canaries(asked: Question, rng: np.random.Generator) -> Comparison:
                 reason="they differ at multiples of pi/2",
                 witness={"canary": number, "qubits": differ[:8]},
             )
-    return Comparison(answer=Answer.EQUIVALENT, method="clifford-canary", strength="evidenced")
+    return Comparison(
+        answer=Answer.EQUIVALENT,
+        method="clifford-canary",
+        strength="evidenced",
+        reason=f"equal at {CANARIES} random multiples of pi/2 of each parameter, and at no others",
+    )
 
 
 def _tableau(ops: Sequence[Operation], n: int) -> Any:

@@ -80,6 +80,11 @@ class JobEvent:
 _LABELS: ContextVar[tuple[str, ...]] = ContextVar("interlock_labels", default=())
 
 
+def labels_in_force(labels: Sequence[str]) -> tuple[str, ...]:
+    """Return the labels of a job: its own, and those of the job it runs within."""
+    return tuple(dict.fromkeys((*labels, *_LABELS.get())))
+
+
 class JobOptions(TypedDict, total=False):
     """What a job is, besides its circuits.
 
@@ -279,7 +284,7 @@ class Guard:
             submitted_at=datetime.fromtimestamp(now, UTC).isoformat(),
             pipeline=options.get("pipeline") or self.pipeline,
             seed=options.get("seed"),
-            labels=tuple(dict.fromkeys((*options.get("labels", ()), *_LABELS.get()))),
+            labels=labels_in_force(options.get("labels", ())),
         )
 
     def _ensure_session(self) -> str:

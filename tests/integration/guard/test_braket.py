@@ -158,3 +158,20 @@ def test_copies_and_pickles_are_guarded_and_nothing_goes_round(guarded: Any) -> 
     assert device.properties == LocalSimulator().properties
     with pytest.raises(AttributeError, match="round the guard"):
         device.registered_backends()
+
+
+def test_amplitudes_stay_where_the_label_of_the_job_keeps_them(policy: Any, home: Any) -> None:
+    def device(*labels: str) -> Any:
+        return interlock.guard(LocalSimulator(), policy=policy, home=home, labels=labels)
+
+    state = Circuit().h(0).state_vector()
+    assert len(device("study-7").run(state, shots=0).result().values[0]) == 2
+    kept = device("study-7", "sensitivity:confidential")
+    for circuit in (state, Circuit().h(0).density_matrix(), Circuit().h(0).amplitude(["0"])):
+        with pytest.raises(DeniedError) as error:
+            kept.run(circuit, shots=0)
+        assert error.value.code == "data-clearance"
+    assert kept.run(Circuit().h(0).probability(), shots=0).result().values
+    assert kept.run(Circuit().h(0), shots=10).result().measurement_counts
+    with pytest.raises(InputError, match="sensitivity"):
+        device("sensitivity:none").run(state, shots=0)

@@ -220,3 +220,27 @@ def test_the_device_is_a_device_in_every_other_way(guarded: Any) -> None:
     assert device.execute(both)[1] == {"1": 7}
     assert copy.deepcopy(device).execute(single) == -1
     assert pickle.loads(pickle.dumps(device)).execute(single) == -1
+
+
+def test_amplitudes_stay_where_the_label_of_the_job_keeps_them(policy: Any, home: Any) -> None:
+    def node(measure: Any, *labels: str) -> Any:
+        plain = qml.device("default.qubit", wires=1)
+        device = interlock.guard(plain, policy=policy, home=home, labels=labels)
+
+        def run() -> Any:
+            qml.Hadamard(0)
+            return measure()
+
+        return qml.QNode(run, device)()
+
+    class Mine(qml.measurements.StateMP):
+        pass
+
+    label = "sensitivity:restricted"
+    assert len(node(qml.state)) == 2
+    for measure in (qml.state, lambda: qml.density_matrix(0), Mine):
+        with pytest.raises(DeniedError) as error:
+            node(measure, label)
+        assert error.value.code == "data-clearance"
+    assert node(lambda: qml.probs(wires=0), label).shape == (2,)
+    assert abs(float(node(lambda: qml.expval(qml.Z(0)), label))) < 1e-9

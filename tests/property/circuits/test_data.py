@@ -10,12 +10,14 @@ from interlock.circuits.data import (
     Probabilities,
     Sensitivity,
     amplitudes_from_tensor,
+    amplitudes_of_job,
     counts_of,
     distance,
     export_amplitudes,
     from_tensor,
     ordered,
     probabilities_of,
+    sensitivity_of,
     to_tensor,
 )
 from interlock.errors import DeniedError, InputError
@@ -183,3 +185,26 @@ def test_amplitudes_leave_only_where_their_label_allows(reader, label):
     for leave in (export_amplitudes, lambda v, c: to_tensor(v, clearance=c)):
         with pytest.raises(DeniedError):
             leave(value, reader)
+
+
+@given(st.lists(st.sampled_from(["public", "internal", "confidential", "restricted"])))
+def test_the_highest_label_of_the_job_counts(levels):
+    labels = ["study-7", "subject:kim", *(f"sensitivity:{level}" for level in levels)]
+    wanted = max((Sensitivity[x.upper()] for x in levels), default=Sensitivity.INTERNAL)
+    assert sensitivity_of(labels) is wanted
+    made = amplitudes_of_job([1, 0], Order.BIG, labels)
+    assert made.sensitivity is wanted
+    for clearance in Sensitivity:
+        if clearance >= wanted:
+            assert export_amplitudes(made, clearance).tolist() == [1, 0]
+        else:
+            with pytest.raises(DeniedError) as error:
+                export_amplitudes(made, clearance)
+            assert error.value.code == "data-clearance"
+
+
+@pytest.mark.parametrize("label", ["sensitivity:", "sensitivity:secret", "sensitivity:PUBLIC"])
+def test_a_level_that_there_is_not_is_refused(label):
+    with pytest.raises(InputError) as error:
+        sensitivity_of([label])
+    assert error.value.code == "data-label"

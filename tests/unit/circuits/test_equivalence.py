@@ -12,8 +12,11 @@ from qiskit_ibm_runtime.fake_provider import FakeGuadalupeV2, FakeManilaV2, Fake
 from interlock.circuits.canonical import Circuit, Operation
 from interlock.circuits.equivalence import (
     Answer,
+    Comparison,
     Placement,
+    after,
     compare,
+    denied,
     placement_of,
     recompiler,
 )
@@ -290,3 +293,62 @@ def test_canaries_do_not_overrule_a_difference_qcec_saw():
     for again in (None, lambda source: (source, None)):
         found = compare(made(0), made(4), seed=1, timeout_s=30, recompile=again)
         assert (found.answer, found.method) == (Answer.UNKNOWN, "qcec"), found
+
+
+@pytest.mark.parametrize("n", [7, 10, 16])
+def test_the_resolution_is_said_and_kept(n):
+    """QCEC by itself calls rotations up to 1e-4 equal."""
+    source = real_amplitudes(n, reps=1, entanglement="linear")
+    source = source.assign_parameters([0.3 + 0.1 * i for i in range(source.num_parameters)])
+    made = from_qiskit(source)
+    same = compare(made, msgspec.structs.replace(made, operations=(*made.operations, *TURNS)))
+    assert (same.answer, same.strength) == (Answer.EQUIVALENT, "proven")
+    assert f"{same.resolution:g} rad" in same.reason
+    for angle in (1e-3, 1e-4, 1.1 * same.resolution):
+        for at in (0, len(made.operations) // 2, len(made.operations)):
+            turn = Operation("ry", (angle,), (n // 2,))
+            ops = (*made.operations[:at], turn, *made.operations[at:])
+            found = compare(made, msgspec.structs.replace(made, operations=ops))
+            assert found.answer is not Answer.EQUIVALENT
+
+
+TURNS = tuple(Operation("rz", (sign * 0.4,), (0,)) for sign in (1.0, -1.0))
+
+
+def test_a_weaker_answer_names_the_stronger_one_that_failed():
+    no = Comparison(answer=Answer.UNKNOWN, method="qcec", reason="QCEC says not_equivalent")
+    maybe = Comparison(
+        answer=Answer.UNKNOWN, method="qcec", reason="QCEC says probably_not_equivalent"
+    )
+    assert denied(no)
+    assert denied(maybe)
+    late = Comparison(answer=Answer.UNKNOWN, method="none", reason="isolation-killed: 2 s")
+    assert not denied(late)
+    weak = Comparison(
+        answer=Answer.EQUIVALENT, method="clifford-canary", strength="evidenced", reason="canaries"
+    )
+    assert after(late, weak).reason == "canaries; before it: isolation-killed: 2 s"
+    assert after(late, weak).method == "clifford-canary"
+
+
+def test_canaries_after_a_stopped_qcec_say_so():
+    theta = Parameter("t")
+    clifford = QuantumCircuit(16)
+    clifford.h(range(16))
+    clifford.rx(theta, range(16))
+    for _ in range(40):
+        for q in range(15):
+            clifford.cx(q, q + 1)
+            clifford.rx(theta, q)
+    source = from_qiskit(clifford)
+    compiled = msgspec.structs.replace(source, operations=(*source.operations, *CANCEL))
+    found = compare(source, compiled, timeout_s=1.0)
+    if found.answer is Answer.EQUIVALENT:
+        assert found.strength == "evidenced"
+        if found.method == "clifford-canary":
+            assert "before it: " in found.reason
+    else:
+        assert found.answer is Answer.UNKNOWN
+
+
+CANCEL = (Operation("h", (), (0,)), Operation("h", (), (0,)))

@@ -23,6 +23,7 @@ from interlock.guard.hooks import Options
 from interlock.guard.hooks.braket_results import Asked, answer_of, run_on, with_receipt
 from interlock.guard.hooks.common import (
     Closed,
+    hold_amplitudes,
     job_of,
     unknown_object,
 )
@@ -124,6 +125,7 @@ class GuardedDevice(Closed, Device):
                 expected="shots >= 1",
                 fix="guard the device in this process, or ask for shots",
             )
+        hold_amplitudes(options, [t for a in asked for t in a.circuit.result_types])
         started: Future[Released] = options.guard.start(
             [a.program for a in asked],
             kind=kind,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any, Self
@@ -13,10 +13,12 @@ from typing import Any, Self
 import numpy as np
 
 from interlock.backends import calibration_of
+from interlock.circuits.data import Sensitivity, check_clearance, sensitivity_of
+from interlock.circuits.faces import of_sdk
 from interlock.errors import InputError, InterlockError
 from interlock.guard.hooks import Options
 from interlock.guard.result import Result
-from interlock.guard.service import Released
+from interlock.guard.service import Released, labels_in_force
 
 __all__ = [
     "Closed",
@@ -29,11 +31,16 @@ __all__ = [
     "counted",
     "decoder",
     "expanded",
+    "hold_amplitudes",
     "job_of",
     "native_of",
     "unknown_object",
     "wrong_result",
 ]
+
+
+#: What gives amplitudes: result types of Braket, measurement processes of PennyLane.
+_STATES = frozenset({"Amplitude", "DensityMatrix", "StateVector", "DensityMatrixMP", "StateMP"})
 
 
 class FallbackWarning(UserWarning):
@@ -221,6 +228,28 @@ def job_of(
         "decode": decoder(options),
         "labels": options.labels,
     }
+
+
+def hold_amplitudes(options: Options, asked: Iterable[Any]) -> None:
+    """Refuse to hand the program amplitudes that the job's labels keep from it.
+
+    A program is cleared for `INTERNAL`, which is what a job without a label is.
+
+    Args:
+        options: of the guarded object.
+        asked: result types or measurements; one of a class that is not the SDK's may be anything.
+
+    Raises:
+        DeniedError: `data-clearance`.
+        InputError: `data-label`.
+    """
+    kinds = {type(a) for a in asked}
+    if not any(
+        _STATES & {c.__name__ for c in kind.__mro__} or not of_sdk(kind, "braket", "pennylane")
+        for kind in kinds
+    ):
+        return
+    check_clearance(sensitivity_of(labels_in_force(options.labels)), Sensitivity.INTERNAL)
 
 
 def native_of(released: Released, rebuild: Callable[[Result], Any]) -> Any:

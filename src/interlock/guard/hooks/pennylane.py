@@ -28,6 +28,7 @@ from interlock.guard.hooks.common import (
     baseline,
     classical,
     decoder,
+    hold_amplitudes,
     unknown_object,
     wrong_result,
 )
@@ -215,6 +216,8 @@ class GuardedDevice(Guarded, Device):
                 expected="qml.counts, qml.sample or qml.probs with shots",
                 fix="guard the device in this process, or send counts",
             )
+
+        hold_amplitudes(options, [m for t in tapes for m in t.measurements])
 
         def run() -> Result:
             with _grad_mode(enabled):

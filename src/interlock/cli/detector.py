@@ -61,7 +61,7 @@ def _registry(
         else:
             ledger: Ledger | Reader = Ledger.open(found) if write else Ledger.read(found)
             stack.enter_context(ledger)
-            record = LedgerRecord(ledger)
+            record = LedgerRecord(ledger, public)
         yield DetectorRegistry(folder, public, record)
 
 

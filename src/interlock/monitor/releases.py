@@ -7,9 +7,12 @@ released once for ever, and only the version that was made current last loads.
 
 from __future__ import annotations
 
+import hashlib
+
 from interlock.ledger import Ledger
 from interlock.ledger.entry import HeaderValue
 from interlock.ledger.reader import Reader
+from interlock.monitor.signed import DualPublic
 
 __all__ = ["CURRENT", "LedgerRecord"]
 
@@ -22,17 +25,20 @@ class LedgerRecord:
 
     Args:
         ledger: of a home; one open for reading does to look.
+        public: keys of the detectors' owner: another owner's detector of the same name is another.
     """
 
-    def __init__(self, ledger: Ledger | Reader) -> None:
+    def __init__(self, ledger: Ledger | Reader, public: DualPublic) -> None:
         self._ledger = ledger
+        keys = f"{public.ed25519}:{public.ml_dsa_65}"
+        self._owner = hashlib.sha256(keys.encode()).hexdigest()
 
     def of(self, name: str) -> list[tuple[int, str]]:
         """Return version and hash of its card each time one became current, oldest first."""
         return [
             (int(entry.header["version"] or 0), str(entry.header["card_sha256"]))
             for entry in self._ledger.entries(CURRENT)
-            if entry.header["detector"] == name
+            if (entry.header["detector"], entry.header["owner_keys"]) == (name, self._owner)
         ]
 
     def add(self, name: str, version: int, digest: str) -> None:
@@ -40,6 +46,7 @@ class LedgerRecord:
         assert isinstance(self._ledger, Ledger)
         header: dict[str, HeaderValue] = {
             "detector": name,
+            "owner_keys": self._owner,
             "version": version,
             "card_sha256": digest,
         }

@@ -16,7 +16,8 @@ from interlock.monitor.signed import DualKey
 KEY = DualKey(b"a" * 32, b"b" * 32)
 
 
-def test_one_command_rolls_back(tmp_path, capsys):
+def test_one_command_rolls_back(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("INTERLOCK_HOME", str(tmp_path / "home"))
     registry = DetectorRegistry(tmp_path / "d", KEY.public)
     for version in (1, 2):
         card = Card(

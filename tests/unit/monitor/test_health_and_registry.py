@@ -124,7 +124,7 @@ def test_without_its_list_of_versions_no_number_is_free(registry, tmp_path):
 
 def test_the_ledger_remembers_what_the_folder_forgets(tmp_path):
     with Ledger.open(tmp_path / "home") as ledger:
-        made = DetectorRegistry(tmp_path / "d", KEY.public, LedgerRecord(ledger))
+        made = DetectorRegistry(tmp_path / "d", KEY.public, LedgerRecord(ledger, KEY.public))
         folder = tmp_path / "d" / "t1-drift"
         made.release(CARD, WEIGHTS, KEY)
         first = (folder / "current").read_bytes()
@@ -150,7 +150,8 @@ def test_the_ledger_remembers_what_the_folder_forgets(tmp_path):
         with pytest.raises(IntegrityError):
             made.load("t1-drift", now_s=50)
     with Ledger.read(tmp_path / "home") as reader:
-        assert [v for v, _ in LedgerRecord(reader).of("t1-drift")] == [1, 2, 1]
+        assert [v for v, _ in LedgerRecord(reader, KEY.public).of("t1-drift")] == [1, 2, 1]
+        assert LedgerRecord(reader, OTHER.public).of("t1-drift") == []
 
 
 def test_a_card_from_the_future_does_not_load(registry):

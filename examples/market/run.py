@@ -138,6 +138,7 @@ def trade(
     """Run the trading day; return the tape and the seconds `interlock stop` took to hold."""
     rng = random.Random(21)
     symbols = [c.upper() for c in headlines.COMPANIES]
+    traded = [s for s in symbols if s != "DORVAL"]  # the policy restricts that one
     books = {s: Book(60 + 20 * k, seed=k) for k, s in enumerate(symbols)}
     held = dict.fromkeys(symbols, 0.0)
     cash, tape, stop_s = 100_000.0, [], 0.0
@@ -156,13 +157,18 @@ def trade(
             for symbol, book in books.items():
                 if held[symbol]:
                     books[symbol] = Book(book.mid * (0.9 if held[symbol] > 0 else 1.1), seed=99)
-        symbol = rng.choice(symbols)
+        # Orders must reach the governor in these two, or they would show nothing: the loudest of
+        # eight headlines, of a symbol that may be traded.
+        loud = scene in ("hot news", "governor killed")
+        symbol = rng.choice(traded if loud else symbols)
         book = books[symbol]
         burst = scene == "noise burst"
         if burst or (scene == "calm" and rng.random() < 0.4):
             text, label = headlines.noise(rng, symbol.title()), 0
         else:
-            text, label = headlines.news(rng, symbol.title())
+            choice = [headlines.news(rng, symbol.title()) for _ in range(8 if loud else 1)]
+            heard = abs(model.kernel.exact(embedder.angles([t for t, _ in choice])))
+            text, label = choice[int(heard.argmax())]
             book.news(label)
         for other in books.values():
             other.step(burst=burst)
@@ -269,6 +275,8 @@ def main() -> int:
         released = [r for r in tape if r["orders"]]
         breaches += audit.unaccounted(records, released)
         forbidden = [r for r in released if r["scene"] in ("governor killed", "stopped")]
+        unanswered = sum(r["reason"].startswith("govern.") for r in tape
+                         if r["scene"] == "governor killed")  # fmt: skip
         time_ms = desk.latency(folder_ / "timing", timed)
 
     reasons = Counter(r["reason"] or "released" for r in tape)
@@ -281,7 +289,8 @@ def main() -> int:
         "reasons: " + ", ".join(f"{k} {v}" for k, v in reasons.most_common()),
         f"breaches found by the second reader of the journal: {len(breaches)}",
         (
-            f"released while the governor was dead or the stop was set: {len(forbidden)}; "
+            f"released while the governor was dead or the stop was set: {len(forbidden)}, "
+            f"{unanswered} denied because it was dead; "
             f"the stop was written in {stop_s * 1e3:.1f} ms"
         ),
         (

@@ -37,7 +37,9 @@ def test_the_case_runs_and_nothing_is_breached(tmp_path: Path) -> None:
     text = done.stdout
     assert "signed by risk-officer" in text
     assert "second reader of the journal: 0" in text
-    assert "released while the governor was dead or the stop was set: 0" in text
+    dead = re.search(r"dead or the stop was set: 0, (\d+) denied because it was dead", text)
+    assert dead is not None
+    assert int(dead[1]) > 0  # or the scene would show nothing
     noise = re.search(r"acted on pure noise: (\d+)/12", text)
     assert noise is not None
     assert int(noise[1]) <= 3

@@ -13,6 +13,7 @@ from interlock.guard.filter.constraints import (
     ConstraintsControl,
     ConstraintsSettings,
     FixedOutput,
+    fixed_fields,
     violations,
 )
 from interlock.guard.filter.expression import ExpressionError, compile_expression
@@ -243,3 +244,87 @@ def test_the_filter_is_explained(
         output.write_text("nonsense")
         assert main(["filter", "explain", "p.yaml", "--output", str(output)]) == 4
     assert main(["filter", "explain", str(tmp_path / "none.yaml")]) == PolicyError.exit_code
+
+
+@pytest.mark.parametrize("number", ["1", "1.0", "1e0", "100"])
+def test_a_field_named_like_a_number_moves_no_bound(number: str) -> None:
+    rule = Constraint(id="r", relation=f"p <= {number}", on_fail="fix")
+    fields = {"p": 1000.0, number: 1e9}
+    assert violations(rule, fields)
+    assert fixed_fields((rule,), fields) == {"p": float(number), number: 1e9}
+    back = Constraint(id="r", relation=f"{number} >= p", on_fail="fix")
+    assert violations(back, fields)
+    assert fixed_fields((back,), fields) == fields  # the constant is not the one to move
+
+
+@pytest.mark.parametrize(
+    ("expression", "fields"),
+    [
+        ("x in [0, 1]", {"x": True}),
+        ("[x] == [1]", {"x": True}),
+        ("v[x] == 2", {"x": True, "v": [1, 2]}),
+        ("x in [1, [0]]", {"x": [False]}),
+    ],
+)
+def test_true_is_no_number_anywhere(expression: str, fields: Any) -> None:
+    assert violations(Constraint(id="r", expression=expression), fields)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "all(x <= 2 * max(v) for x in v)", "all(x in v for x in v)", "all(v == v for x in v)",
+        "all(len(v) > 0 and sum(v) >= 0 for x in v)",
+    ],
+)  # fmt: skip
+def test_work_inside_functions_is_charged(expression: str) -> None:
+    # 20,000 x 20,000: it must be refused by its budget, not end after minutes.
+    found = violations(Constraint(id="r", expression=expression), {"v": [1.0] * 20_000})
+    assert "more than 500000 steps" in found[0].got
+    assert not violations(Constraint(id="r", expression=expression), {"v": [1.0] * 100})
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Constraint(id="r", field="x", type="number", max=1), Constraint(id="r", relation="x <= 1"),
+        Constraint(id="r", field="x", allowed=(1, 2)), Constraint(id="r", expression="x < 1"),
+        Constraint(id="r", field="x", max=1.0, unit="eV"), Constraint(id="r", field="x", min=0),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("value", [10**400, -(10**400), {"value": 10**400, "unit": "eV"}])
+def test_a_number_larger_than_any_float_is_a_violation(rule: Constraint, value: Any) -> None:
+    assert violations(rule, {"x": value})
+
+
+def test_the_nearest_value_is_told_with_every_digit() -> None:
+    rule = Constraint(id="r", field="x", max=0.123456789)
+    (found,) = violations(rule, {"x": 1.0})
+    assert found.fix == "the nearest allowed value is 0.123456789"
+    with pytest.raises(ValueError, match="no number"):
+        Constraint(id="r", field="x", max=float("nan"))
+
+
+def test_two_packages_that_claim_one_plugin_are_refused_and_the_source_is_on_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from importlib.metadata import Distribution, EntryPoint
+
+    def point(folder: str, value: str) -> EntryPoint:
+        info = tmp_path / folder / f"{folder}-1.2.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {folder}\nVersion: 1.2\n")
+        (tmp_path / folder / "own.py").write_text("def rule(data): return b'[]'\n")
+        one = EntryPoint("own", value, plugin.GROUP)
+        return one._for(Distribution.at(info))  # type: ignore[attr-defined, no-any-return]
+
+    points = [point("first", "own:rule")]
+    monkeypatch.setattr(plugin, "_points", lambda _: points)
+    assert plugin._target("own") == "own:rule"
+    source = plugin._source("own")
+    assert (source["distribution"], source["version"]) == ("first", "1.2")
+    assert len(source["sha256"]) == 64
+    points.append(point("second", "other:rule"))
+    assert plugin._target("own") is None
+    answer = plugin.run_plugin(Constraint(id="p", plugin="own"), {})
+    assert "not one plugin" in answer["error"]

@@ -174,8 +174,16 @@ class _Walk:
             case ast.GeneratorExp():
                 return list(self._each(node, local))
             case ast.Call(func=ast.Name(id=name)):
-                return FUNCTIONS[name](*[self.value(a, local) for a in node.args])
+                values = [self.value(a, local) for a in node.args]
+                for value in values:
+                    self._spend(value)
+                return FUNCTIONS[name](*values)
         raise ExpressionError(f"{type(node).__name__} is not in the language")
+
+    def _spend(self, value: Any) -> None:
+        """Charge for going through a value: a function of a list in a loop over it is no step."""
+        if isinstance(value, list | str | Mapping):
+            self._left -= len(value)
 
     def _name(self, name: str, local: Mapping[str, Any]) -> Any:
         if name in local:
@@ -199,6 +207,7 @@ class _Walk:
         left = self.value(node.left, local)
         for symbol, right_node in zip(node.ops, node.comparators, strict=True):
             right = self.value(right_node, local)
+            self._spend(right)
             if not _holds(symbol, left, right):
                 return False
             left = right
@@ -206,7 +215,7 @@ class _Walk:
 
     @staticmethod
     def _item(container: Any, key: Any) -> Any:
-        if isinstance(container, list | str) and isinstance(key, int):
+        if isinstance(container, list | str) and isinstance(key, int) and not isinstance(key, bool):
             if -len(container) <= key < len(container):
                 return container[key]
         elif isinstance(container, Mapping) and key in container:
@@ -221,10 +230,19 @@ def _holds(symbol: ast.cmpop, left: Any, right: Any) -> bool:
     if isinstance(symbol, ast.In | ast.NotIn):
         if not isinstance(right, list) and not (isinstance(left, str) and isinstance(right, str)):
             raise ExpressionError("`in` needs a list, or text in text")
-        return (left in right) is isinstance(symbol, ast.In)
+        # `in` of Python takes true for 1.
+        inside = left in right if isinstance(right, str) else any(_same(left, r) for r in right)
+        return inside is isinstance(symbol, ast.In)
     if isinstance(left, bool) is not isinstance(right, bool):
         raise ExpressionError("true and false are no numbers")
-    return bool(left == right) is isinstance(symbol, ast.Eq)
+    return _same(left, right) is isinstance(symbol, ast.Eq)
+
+
+def _same(left: Any, right: Any) -> bool:
+    """Compare as JSON does: true is not 1, at any depth."""
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(_same, left, right))
+    return isinstance(left, bool) is isinstance(right, bool) and bool(left == right)
 
 
 def _truth(value: Any) -> bool:

@@ -8,9 +8,12 @@ output) is a violation that blocks, whatever the rule's `on_fail` says.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import importlib.metadata
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -33,11 +36,29 @@ class _Reported(msgspec.Struct, frozen=True):
     expected: str = ""
 
 
+def _points(name: str) -> list[importlib.metadata.EntryPoint]:
+    return [p for p in importlib.metadata.entry_points(group=GROUP) if p.name == name]
+
+
 def _target(name: str) -> str | None:
-    for point in importlib.metadata.entry_points(group=GROUP):
-        if point.name == name:
-            return point.value
-    return None
+    targets = {point.value for point in _points(name)}
+    # Two packages that claim one name: which of them the policy meant cannot be told.
+    return targets.pop() if len(targets) == 1 else None
+
+
+def _source(name: str) -> dict[str, str]:
+    """Return where a plugin comes from, without importing it into this process."""
+    for point in _points(name):
+        found = {"target": point.value, "sha256": ""}
+        if point.dist is not None:
+            found |= {"distribution": point.dist.name, "version": point.dist.version}
+            stem = point.module.replace(".", "/")
+            for tail in (".py", "/__init__.py"):
+                with contextlib.suppress(OSError):
+                    path = Path(str(point.dist.locate_file(stem + tail)))
+                    found["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        return found
+    return {}
 
 
 def _server(target: str) -> ForkServer:
@@ -51,7 +72,7 @@ def run_plugin(rule: Constraint, fields: Mapping[str, Any]) -> dict[str, Any]:
     """Run a rule's plugin and return `{"violations": [...]}` or `{"error": why}`."""
     target = _target(str(rule.plugin))
     if target is None:
-        return {"error": f"no plugin {rule.plugin!r} in {GROUP} is installed"}
+        return {"error": f"not one plugin {rule.plugin!r} in {GROUP} is installed"}
     limits = Limits(
         cpu_s=rule.timeout_s,
         wall_s=rule.timeout_s,
@@ -71,4 +92,5 @@ def run_plugin(rule: Constraint, fields: Mapping[str, Any]) -> dict[str, Any]:
             for r in reported[:10]
         ],
         "level": done.level.name,
+        "source": _source(str(rule.plugin)),
     }

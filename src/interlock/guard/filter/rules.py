@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import math
 import operator
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -104,6 +106,8 @@ class Constraint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
             raise ValueError(
                 f"constraint {self.id!r}: the relation {self.relation!r} is not `a <= b`"
             )
+        if any(bound is not None and math.isnan(bound) for bound in (self.min, self.max)):
+            raise ValueError(f"constraint {self.id!r}: a bound is no number, nothing could pass")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"constraint {self.id!r}: min is larger than max, nothing could pass")
         if self.unit is not None and not units.known(self.unit):
@@ -150,7 +154,8 @@ class Violation:
     def finding(self, rule: Constraint) -> Finding:
         """Return it as the finding the verdict carries."""
         near = self.nearest
-        shown = f"{near:g}" if isinstance(near, float) else repr(near)
+        # Every digit: rounded, it might not be allowed.
+        shown = repr(near).removesuffix(".0")
         return Finding(
             rule=f"filter.constraints.{rule.id}",
             message=self.message,
@@ -244,7 +249,7 @@ def _one(rule: Constraint, field: str, raw: Any, index: int | None) -> Iterator[
             yield found("has no such unit", got, f"{{value, unit}} in a unit like {rule.unit}")
             return
     numeric = isinstance(value, int | float) and not isinstance(value, bool)
-    finite = numeric and math.isfinite(value)
+    finite = numeric and _finite(value)
     got = f"{value:g}{unit}" if unit else f"{value!r:.120}"
     if rule.type is not None:
         right = isinstance(value, _TYPES[rule.type]) and (
@@ -272,8 +277,12 @@ def _one(rule: Constraint, field: str, raw: Any, index: int | None) -> Iterator[
         yield found("is out of range", got, "".join(bounds), near)
 
 
+def _finite(value: float) -> bool:
+    return abs(value) <= sys.float_info.max  # also for whole numbers larger than any float
+
+
 def _plain_number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _finite(value):
         raise ValueError(f"{value!r} is no finite number")
     return value
 
@@ -288,7 +297,7 @@ def _nearest_of(value: Any, allowed: tuple[str | int | float, ...]) -> Any:
         near = difflib.get_close_matches(value[:200], texts, 1, 0.6)
         return near[0] if near else MISSING
     numbers = [a for a in allowed if not isinstance(a, str)]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _finite(value):
         return MISSING
     return min(numbers, key=lambda a: abs(a - value)) if numbers else MISSING
 
@@ -305,28 +314,35 @@ def _relation(text: str, fields: Mapping[str, Any]) -> Iterator[Violation]:
             expected=text,
         )
     elif not _OPERATORS[symbol](a, b):
+        moves = left in fields and _literal(left) is None
         movable = symbol in ("<=", ">=", "==") and not isinstance(fields.get(left), list)
         yield Violation(
             message="the relation does not hold",
             got=f"{left} = {a!r}, {right} = {b!r}",
             expected=text,
-            field=left if left in fields else None,
-            nearest=b if movable and left in fields else MISSING,
+            field=left if moves else None,
+            nearest=b if movable and moves else MISSING,
         )
 
 
 def _side(name: str, fields: Mapping[str, Any]) -> float | None:
-    value: Any = fields.get(name)
+    # A number in the policy is that number, also when the output has a field of that name.
+    value: Any = _literal(name)
     if value is None:
-        try:
-            value = float(name)
-        except ValueError:
-            return None
+        value = fields.get(name)
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _finite(value):
         return None
     return value
+
+
+def _literal(name: str) -> float | None:
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            value = kind(name)
+            return value if _finite(value) else None
+    return None
 
 
 def _expression(text: str, fields: Mapping[str, Any]) -> Iterator[Violation]:

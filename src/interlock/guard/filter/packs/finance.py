@@ -2,7 +2,8 @@
 
 The terms are those of SEC Rule 15c3-5 (17 CFR 240.15c3-5), paragraph (c): erroneous orders
 (notional, quantity, price collar, duplicates) and restricted securities. What needs a memory
-across processes (rate, exposure, drawdown) is the governor's; see `govern.governor`.
+across processes (duplicate window, rate, exposure, drawdown) is the governor's; see
+`govern.governor`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from interlock.types import Decision, Evidence, Finding, Job, Verdict
 
 __all__ = ["FinanceControl", "FinanceSettings", "order_faults"]
 
+_LARGEST = 1e15
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -36,7 +38,8 @@ class FinanceSettings(Settings, frozen=True, kw_only=True):
         price_collar: largest relative distance from the reference price; null leaves it out.
         symbols: the only symbols allowed; empty for any.
         restricted: symbols that may not be traded.
-        duplicates: how many equal orders one output may hold.
+        duplicates: how many equal orders one output may hold; over several outputs `duplicate_s`
+            of the governor's appetite holds them.
         on_fail: what a violation leads to.
     """
 
@@ -55,7 +58,17 @@ class FinanceSettings(Settings, frozen=True, kw_only=True):
 
 def _positive(value: Any) -> bool:
     real = isinstance(value, int | float) and not isinstance(value, bool)
-    return real and math.isfinite(value) and value > 0
+    return real and 0 < value <= _LARGEST
+
+
+def _is_symbol(text: str) -> bool:
+    """One that only looks like a restricted one, or hides a character, is no symbol."""
+    return 0 < len(text) <= 32 and all("!" <= c <= "~" for c in text)
+
+
+def _shown(value: float) -> str:
+    """Every digit: rounded, the nearest allowed value might not be allowed."""
+    return repr(value).removesuffix(".0")
 
 
 def order_faults(
@@ -84,7 +97,10 @@ def order_faults(
         return
     assert isinstance(quantity, int | float)
     assert isinstance(price, int | float)
-    canonical = symbol.strip().upper()
+    if not _is_symbol(symbol):
+        yield "symbol", ascii(symbol)[:100], "1 to 32 printable ASCII characters, no blank", None
+        return
+    canonical = symbol.upper()
     if canonical != symbol:
         yield "symbol", repr(symbol), repr(canonical), None
     if canonical in {s.upper() for s in settings.restricted}:
@@ -93,11 +109,17 @@ def order_faults(
         yield "symbol", symbol, "one of " + ", ".join(settings.symbols), None
     if quantity > settings.max_quantity:
         most = settings.max_quantity
-        yield "quantity", f"{quantity:g}", f"at most {most:g}", f"{most:g}"
+        yield "quantity", _shown(quantity), f"at most {_shown(most)}", _shown(most)
     if quantity * price > settings.max_notional:
         most = settings.max_notional
-        fit = f"quantity {math.floor(most / price):g}"
-        yield "notional", f"{quantity * price:g}", f"at most {most:g}", fit
+        fit = min(most / price, settings.max_quantity)
+        fit = math.floor(fit) if fit >= 1 else fit * (1 - 1e-12)
+        yield (
+            "notional",
+            _shown(quantity * price),
+            f"at most {_shown(most)}",
+            f"quantity {_shown(fit)}",
+        )
     if settings.price_collar is not None:
         centre = reference.get(symbol)
         if not _positive(centre):
@@ -107,7 +129,12 @@ def order_faults(
         low, high = centre * (1 - settings.price_collar), centre * (1 + settings.price_collar)
         if not low <= price <= high:
             near = min(max(price, low), high)
-            yield "collar", f"{price:g}", f"{low:g} to {high:g}", f"price {near:g}"
+            yield (
+                "collar",
+                _shown(price),
+                f"{_shown(low)} to {_shown(high)}",
+                f"price {_shown(near)}",
+            )
 
 
 class FinanceControl(Control):
@@ -148,7 +175,7 @@ class FinanceControl(Control):
         if len(orders) > settings.max_orders:
             say("count", str(len(orders)), f"at most {settings.max_orders} orders", None, None)
             orders = orders[: settings.max_orders]
-        seen: dict[bytes, int] = {}
+        seen: dict[tuple[Any, ...], int] = {}
         total = 0.0
         for index, order in enumerate(orders):
             faults = list(order_faults(settings, order, reference))
@@ -156,13 +183,15 @@ class FinanceControl(Control):
                 say(rule, got, expected, fix, f"order {index}")
             if not any(f[0] == "form" for f in faults):
                 total += order["quantity"] * order["price"]
-                key = msgspec.json.encode(order, order="deterministic")
+                # 1 and 1.0 are one quantity, so the same order.
+                key = tuple(order[k] for k in ("symbol", "side", "quantity", "price"))
                 seen[key] = seen.get(key, 0) + 1
                 if seen[key] == settings.duplicates + 1:
                     most = f"at most {settings.duplicates} equal orders"
-                    say("duplicate", key.decode(), most, None, f"order {index}")
+                    say("duplicate", " ".join(map(str, key)), most, None, f"order {index}")
         if total > settings.max_total_notional:
-            say("total", f"{total:g}", f"at most {settings.max_total_notional:g}", None, None)
+            most = f"at most {_shown(settings.max_total_notional)}"
+            say("total", _shown(total), most, None, None)
         return verdict(evidence, findings, _worst(settings.on_fail))
 
 

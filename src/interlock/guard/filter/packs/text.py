@@ -1,13 +1,12 @@
 """The text pack, for language models with a quantum layer: form, length, patterns, PII, injection.
 
 The markers of prompt injection are a heuristic: they catch the phrases of public attacks and miss
-a paraphrase. Text is folded before it is searched (Unicode NFKC, zero-width characters removed,
-case folded), so that a look-alike spelling does not pass. Patterns run in RE2.
+a paraphrase. Text is folded before it is searched (`packs.folding`). Patterns run in RE2 and
+ignore case.
 """
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Annotated, Any, Literal
@@ -17,6 +16,8 @@ import msgspec
 from interlock.errors import SetupError
 from interlock.guard.control import Control, Request, Settings, verdict
 from interlock.guard.filter.fields import fields_of
+from interlock.guard.filter.packs.folding import fold, skeleton, visible
+from interlock.guard.filter.packs.personal import pii_spans
 from interlock.guard.filter.schema import check_schema, errors, linear_pattern
 from interlock.types import Decision, Evidence, Finding, Job, Verdict
 
@@ -28,6 +29,9 @@ INJECTION: dict[str, str] = {
         r"\b(ignore|disregard|forget|override)\b.{0,40}"
         r"\b(previous|prior|above|earlier|all|your)\b.{0,30}"
         r"\b(instruction|prompt|rule|direction|context|message)s?"
+        r"|\b(ignore|disregard|forget) (all|everything|anything|whatever|what)\b.{0,30}"
+        r"\b(above|before|earlier|so far|told|said)\b"
+        r"|\b(ignore|disregard) (all |everything )?(the )?(above|preceding|foregoing)\b"
     ),
     "new-role": (
         r"\byou are (now|no longer)\b|\bdeveloper mode\b|\bdo anything now\b"
@@ -38,7 +42,7 @@ INJECTION: dict[str, str] = {
         r"\b(system|hidden|initial|secret)\b.{0,15}\b(prompt|instruction|message)s?"
     ),
     "chat-markup": (
-        r"<\|?(im_start|im_end|system|endoftext|assistant)\|?>"
+        r"< ?\|? ?(im_start|im_end|system|endoftext|assistant) ?\|? ?>"
         r"|\[/?inst\]|###\s*(system|instruction)"
     ),
     "exfiltrate": (
@@ -48,19 +52,8 @@ INJECTION: dict[str, str] = {
     "encoded-order": r"\b(decode|base64|rot13)\b.{0,40}\b(and|then) (follow|execute|obey|run)\b",
 }
 
-#: Built-in PII, checked where a check digit exists; presidio adds names, places and more.
-_PII: dict[str, str] = {
-    "email": r"[a-z0-9._%+-]{1,64}@[a-z0-9.-]{1,190}\.[a-z]{2,24}",
-    "card": r"\b(?:\d[ -]?){12,18}\d\b",
-    "iban": r"\b[a-z]{2}\d{2}(?: ?[a-z0-9]{4}){2,7}(?: ?[a-z0-9]{1,4})?\b",
-    "us-ssn": r"\b\d{3}-\d{2}-\d{4}\b",
-    "phone": r"(?:\+|\b00)\d{1,3}[ .-]?(?:\(?\d{1,4}\)?[ .-]?){2,5}\d{2,4}\b",
-    "ipv4": r"\b(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)\b",
-}
 #: What presidio finds that is no datum of a person; `forbidden` can refuse it.
 _NOT_PERSONAL = frozenset({"URL", "DATE_TIME"})
-_INVISIBLE = dict.fromkeys([*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2065),
-                            0xFEFF, 0x00AD, 0x180E, *range(0xE0000, 0xE0080)])  # fmt: skip
 
 
 class TextSettings(Settings, frozen=True, kw_only=True):
@@ -71,7 +64,8 @@ class TextSettings(Settings, frozen=True, kw_only=True):
         input_field: the field with the text a model read; searched for injection; null for none.
         min_chars: shortest text allowed.
         max_chars: longest text allowed.
-        forbidden: RE2 patterns, by name, that may not occur (on folded text).
+        forbidden: RE2 patterns, by name, that may not occur, whatever the case; searched in the
+            text as it is and folded.
         schema: JSON Schema that the text, read as JSON, must fit.
         pii: kinds refused in the output: email, card, iban, us-ssn, phone, ipv4.
         presidio: also ask presidio-analyzer (needs the `pii` extra).
@@ -97,50 +91,9 @@ class TextSettings(Settings, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         for pattern in self.forbidden.values():
-            linear_pattern(pattern)
+            linear_pattern("(?i)" + pattern)
         if self.schema is not None:
             check_schema("text", self.schema)
-
-
-def fold(text: str) -> str:
-    """Return text as it is searched.
-
-    Example:
-        >>> fold("IGNORE" + chr(0x200B) + "  all")
-        'ignore all'
-    """
-    folded = unicodedata.normalize("NFKC", text.translate(_INVISIBLE)).casefold()
-    return " ".join(folded.split())
-
-
-def _luhn(digits: str) -> bool:
-    total = 0
-    for index, digit in enumerate(reversed(digits)):
-        value = int(digit) * (1 + index % 2)
-        total += value - 9 * (value > 9)
-    return total % 10 == 0
-
-
-def _mod97(text: str) -> bool:
-    turned = text[4:] + text[:4]
-    return int("".join(str(int(c, 36)) for c in turned)) % 97 == 1
-
-
-def pii_spans(text: str, kinds: tuple[str, ...]) -> Iterator[tuple[str, int, int]]:
-    """Yield (kind, start, end) in the folded text; card and IBAN only with right check digits.
-
-    Example:
-        >>> [k for k, *_ in pii_spans("pay 4111 1111 1111 1111", ("card",))]
-        ['card']
-    """
-    for kind in kinds:
-        for match in linear_pattern(_PII[kind]).finditer(text):
-            bare = "".join(c for c in match.group(0) if c.isalnum())
-            if kind == "card" and not (bare.isdigit() and _luhn(bare)):
-                continue
-            if kind == "iban" and not (bare.isascii() and _mod97(bare)):
-                continue
-            yield kind, match.start(), match.end()
 
 
 def text_faults(settings: TextSettings, text: Any) -> Iterator[tuple[str, str, str]]:
@@ -162,7 +115,8 @@ def text_faults(settings: TextSettings, text: Any) -> Iterator[tuple[str, str, s
                 yield "schema", f"{at} {message}".strip(), expected
     folded = fold(text)
     for name, pattern in settings.forbidden.items():
-        if linear_pattern(pattern).search(folded):
+        wanted = linear_pattern("(?i)" + pattern)
+        if wanted.search(folded) or wanted.search(text):
             yield f"forbidden.{name}", "it occurs", f"no {pattern}"
     for kind, start, end in pii_spans(folded, settings.pii):
         yield f"pii.{kind}", f"characters {start} to {end}", "no personal data"
@@ -233,8 +187,10 @@ def _injections(text: Any, max_chars: int) -> Iterator[str]:
         yield "unreadable"
         return
     folded = fold(text)
+    plain = skeleton(folded)
     for name, pattern in INJECTION.items():
-        if linear_pattern(pattern).search(folded):
+        wanted = linear_pattern(pattern)
+        if wanted.search(folded) or wanted.search(plain):
             yield name
 
 
@@ -264,8 +220,7 @@ def _engine(model: str | None) -> Any:
 
 
 def _presidio(text: str, model: str | None) -> list[str]:
-    visible = unicodedata.normalize("NFKC", text.translate(_INVISIBLE))
-    results = _engine(model).analyze(text=visible, language="en")
+    results = _engine(model).analyze(text=visible(text), language="en")
     found: Mapping[str, None] = dict.fromkeys(
         # A recogniser that matches any digits says so with a low score.
         r.entity_type

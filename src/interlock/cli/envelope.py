@@ -12,13 +12,11 @@ from interlock.config import home as home_folder
 
 _path = click.Path(path_type=Path)
 _home = click.option("--home", type=_path, help="Folder of the keys.")
-_SUITES = ["x25519-mlkem768", "cnsa"]
+_SUITES = ["x25519-mlkem768", "cnsa"]  # of crypto.suites, which a test holds it against
 _suite = click.option(
     "--suite",
     type=click.Choice(_SUITES),
-    default=_SUITES[0],
-    show_default=True,
-    help="Algorithms; cnsa is ML-KEM-1024 with SHA-384.",
+    help="Algorithms, those of the home by default; cnsa is ML-KEM-1024 with SHA-384.",
 )
 
 
@@ -30,10 +28,12 @@ def command() -> None:
 @command.command()
 @_suite
 @_home
-def key(suite: str, home: Path | None) -> int:
+def key(suite: str | None, home: Path | None) -> int:
     """Print the public key of this home, making it the first time."""
     from interlock.crypto.keys import KeyStore
+    from interlock.crypto.suites import chosen
 
+    suite = suite or chosen(home_folder(home), "envelopes")
     private = KeyStore(home_folder(home) / "keys").kem_key(f"envelope-{suite}", suite)
     click.echo(f"{suite}:{base64.b64encode(private.public_bytes).decode()}")
     return 0
@@ -47,7 +47,7 @@ def key(suite: str, home: Path | None) -> int:
 @click.option(
     "--suite",
     type=click.Choice(_SUITES),
-    help=f"Algorithms, {_SUITES[0]} by default; with --to those of that key, or refused.",
+    help="Algorithms, those of the home by default; with --to those of that key, or refused.",
 )
 @_home
 def seal(
@@ -58,12 +58,13 @@ def seal(
     from interlock.crypto.kem import parse_public
     from interlock.crypto.keys import KeyStore
     from interlock.crypto.replace import new_file, reading
+    from interlock.crypto.suites import chosen
     from interlock.errors import UsageError
 
     if to is None:
         store = KeyStore(home_folder(home) / "keys")
-        chosen = suite or _SUITES[0]
-        recipient = store.kem_key(f"envelope-{chosen}", chosen).public()
+        name = suite or chosen(home_folder(home), "envelopes")
+        recipient = store.kem_key(f"envelope-{name}", name).public()
     else:
         with reading(to) as lines:
             recipient = parse_public(lines.read(1 << 16))
@@ -85,16 +86,26 @@ def seal(
 @click.argument("source", type=_path)
 @click.argument("target", type=_path)
 @click.option("--context", required=True, help="What the data is, as it was sealed.")
-@_suite
+@click.option("--suite", type=click.Choice(_SUITES), help="Refuse an envelope of another suite.")
 @_home
-def open_(source: Path, target: Path, context: str, suite: str, home: Path | None) -> int:
+def open_(source: Path, target: Path, context: str, suite: str | None, home: Path | None) -> int:
     """Decrypt the file SOURCE into the new file TARGET; nothing is left of a changed one."""
-    from interlock.crypto.envelope import open_stream
+    from interlock.crypto.envelope import open_stream, suite_of
     from interlock.crypto.keys import KeyStore
     from interlock.crypto.replace import new_file, reading
+    from interlock.errors import UsageError
 
-    private = KeyStore(home_folder(home) / "keys").kem_key(f"envelope-{suite}", suite)
     with reading(source) as sealed, new_file(target) as out:
+        found = suite_of(sealed)  # its own, whatever the home has chosen since
+        if suite not in (None, found):
+            raise UsageError(
+                "the envelope is of another suite; it was not opened",
+                code="envelope-suite",
+                got=found,
+                expected=str(suite),
+                fix="leave out --suite to open it all the same",
+            )
+        private = KeyStore(home_folder(home) / "keys").kem_key(f"envelope-{found}", found)
         for piece in open_stream(sealed, private, context=context):
             out.write(piece)
     click.echo(f"opened {os.fspath(target)}")

@@ -110,3 +110,56 @@ def keep(keeper: str, home: Path | None) -> int:
     before, _ = KeyStore(path).move_kek(keeper)
     click.echo(f"kept: {keeper} (before: {before}); there is no ledger here to record it")
     return 0
+
+
+@command.command("algorithms")
+@_home
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_algorithms(home: Path | None, as_json: bool) -> int:
+    """Print the registry of algorithms: each use, the suite in use, what else is allowed."""
+    from interlock.crypto.suites import USES, chosen
+
+    in_use = {name: chosen(home_folder(home), name) for name in USES}
+    if as_json:
+        found = {
+            name: {
+                "for": use.what,
+                "in_use": in_use[name],
+                "allowed": list(use.suites),
+                "refused": dict(use.refused),
+            }
+            for name, use in USES.items()
+        }
+        click.echo(json.dumps(found, indent=1))
+        return 0
+    for name, use in USES.items():
+        click.echo(f"{name:<10} {in_use[name]:<20} in use for {use.what}")
+        for suite in use.suites:
+            if suite != in_use[name]:
+                click.echo(f"{'':<10} {suite:<20} allowed")
+        for suite, why in use.refused.items():
+            click.echo(f"{'':<10} {suite:<20} refused: {why}")
+    return 0
+
+
+@command.command()
+@click.argument("purpose", metavar="USE")
+@click.argument("suite")
+@_home
+def use(purpose: str, suite: str, home: Path | None) -> int:
+    """Choose the SUITE of algorithms of a USE from now on; what is there still verifies.
+
+    The home's ledger, where there is one, records it.
+    """
+    from interlock.crypto.suites import choose
+    from interlock.ledger import Ledger
+
+    found = _ledger(home)
+    if found is not None:
+        with Ledger.open(found) as ledger:
+            before = ledger.choose_suite(purpose, suite)
+        click.echo(f"{purpose}: {suite} (before: {before}); the ledger records it")
+        return 0
+    before = choose(existing_keys(home).parent, purpose, suite)
+    click.echo(f"{purpose}: {suite} (before: {before}); there is no ledger here to record it")
+    return 0

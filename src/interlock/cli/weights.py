@@ -58,7 +58,7 @@ def sign(
     replace: bool,
     home: Path | None,
 ) -> int:
-    """Sign the weights in FOLDER with Ed25519 and ML-DSA-65."""
+    """Sign the weights in FOLDER with Ed25519 and ML-DSA-65, or what `keys use` chose."""
     from interlock.crypto.dsse import ArtefactSigner
     from interlock.crypto.keys import KeyStore
     from interlock.crypto.weights import SIGNATURE_FILE, sign_folder, verify_folder
@@ -83,10 +83,10 @@ def sign(
         )
     root = home_folder(home)
     signer = ArtefactSigner(KeyStore(root / "keys"))
-    before = verify_folder(parent, signer.public).id if parent else None
+    before = verify_folder(parent, signer.trusted).id if parent else None
     signed = sign_folder(folder, signer, name=name, version=version, parent=before, facts=pairs)
     keys = root / "artefact.keys"
-    keys.write_text(signer.public_text())
+    keys.write_text(signer.trusted_text())
     click.echo(f"signed  {signed.name} version {signed.version}, {len(signed.digests)} files")
     click.echo(f"id      {signed.id}")
     click.echo(f"keys    {keys}")

@@ -9,15 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from interlock.crypto import signing
+from interlock.crypto import signing, suites
 from interlock.crypto.keys import KeyStore
+from interlock.crypto.suites import chosen
 from interlock.errors import InputError, IntegrityError
 
-__all__ = ["ARTEFACT_ALGORITHMS", "ArtefactSigner", "parse_keys", "read_keys", "sign", "verify"]
+__all__ = ["ArtefactSigner", "parse_keys", "read_keys", "sign", "verify"]
 
-#: An artefact is signed by both: one breaks by mathematics, the other by a quantum computer.
-ARTEFACT_ALGORITHMS = ("ed25519", "ml-dsa-65")
 _MAX_BYTES = 64 << 20
+_USE = "artefacts"
 
 
 def pae(kind: str, body: bytes) -> bytes:
@@ -26,7 +26,13 @@ def pae(kind: str, body: bytes) -> bytes:
 
 
 class ArtefactSigner:
-    """The pair of keys that sign artefacts of one home.
+    """The keys that sign artefacts of one home, by the suite it has chosen.
+
+    An artefact is signed by both: one breaks by mathematics, the other by a quantum computer.
+
+    Attributes:
+        public: algorithm -> public key, of the suite in use.
+        trusted: those of every suite this home has used, to verify what it signed before.
 
     Example:
         >>> import pathlib, tempfile
@@ -37,8 +43,18 @@ class ArtefactSigner:
     """
 
     def __init__(self, store: KeyStore, name: str = "artefact") -> None:
-        self._keys = {a: store.signing_key(f"{name}-{a}", a) for a in ARTEFACT_ALGORITHMS}
+        suite = chosen(store.path.parent, _USE)
+        self._keys = {
+            a: store.signing_key(f"{name}-{a}", a) for a in suites.algorithms(_USE, suite)
+        }
         self.public = {a: k.public_key().public_bytes_raw() for a, k in self._keys.items()}
+        self.trusted = dict(self.public)
+        for other in {a for names in suites.suites(_USE).values() for a in names} - set(
+            self.public
+        ):
+            if store.has(f"{name}-{other}"):
+                key = store.signing_key(f"{name}-{other}", other)
+                self.trusted[other] = key.public_key().public_bytes_raw()
 
     def signatures(self, message: bytes) -> list[dict[str, str]]:
         """Return one signature a key."""
@@ -51,9 +67,17 @@ class ArtefactSigner:
         ]
 
     def public_text(self) -> str:
-        """Return the public keys as a file: `algorithm:base64`, one a line."""
-        lines = (f"{name}:{base64.b64encode(raw).decode()}\n" for name, raw in self.public.items())
-        return "".join(lines)
+        """Return the public keys of the suite in use as a file: `algorithm:base64`, one a line."""
+        return _text(self.public)
+
+    def trusted_text(self) -> str:
+        """Return the public keys of every suite this home has used, as a file."""
+        return _text(self.trusted)
+
+
+def _text(keys: Mapping[str, bytes]) -> str:
+    lines = (f"{name}:{base64.b64encode(raw).decode()}\n" for name, raw in keys.items())
+    return "".join(lines)
 
 
 def sign(kind: str, body: bytes, signer: ArtefactSigner) -> str:
@@ -67,24 +91,25 @@ def sign(kind: str, body: bytes, signer: ArtefactSigner) -> str:
 
 
 def verify(envelope: str | bytes, public: Mapping[str, bytes], kind: str) -> bytes:
-    """Return the payload if every one of the public keys has signed it.
+    """Return the payload if both keys of a suite, trusted and allowed, have signed it.
 
     Args:
         envelope: the JSON.
-        public: algorithm -> public key; Ed25519 and ML-DSA-65 must both be there.
+        public: algorithm -> trusted public key; those of at least one suite for artefacts. With
+            the keys of several, what was signed with any of them verifies.
         kind: the payload type expected.
 
     Raises:
-        InputError: it is not an envelope.
+        InputError: it is not an envelope, or no suite is trusted.
         IntegrityError: a signature is missing or wrong, or it holds something else.
     """
-    missing = [name for name in ARTEFACT_ALGORITHMS if name not in public]
-    if missing:
+    trusted = [names for names in suites.suites(_USE).values() if set(names) <= set(public)]
+    if not trusted:
         raise InputError(
             "a trusted key is missing",
             code="dsse-keys",
             got=", ".join(public) or "none",
-            expected=" and ".join(ARTEFACT_ALGORITHMS),
+            expected=" or ".join(" and ".join(names) for names in suites.suites(_USE).values()),
             fix="give the signer's whole key file",
         )
     found_kind, body, signatures = _parse(envelope)
@@ -96,8 +121,11 @@ def verify(envelope: str | bytes, public: Mapping[str, bytes], kind: str) -> byt
             expected=kind,
             fix="give the right file",
         )
-    for name, raw in public.items():
-        signature = signatures.get(hashlib.sha256(raw).hexdigest())
+    ids = {name: hashlib.sha256(raw).hexdigest() for name, raw in public.items()}
+    # The suite that it was signed with: the one all of whose keys are named in it.
+    names = next((n for n in trusted if all(ids[name] in signatures for name in n)), trusted[0])
+    for name in names:
+        signature = signatures.get(ids[name])
         if signature is None:
             raise IntegrityError(
                 f"the {name} signature is missing",
@@ -106,7 +134,7 @@ def verify(envelope: str | bytes, public: Mapping[str, bytes], kind: str) -> byt
                 expected=f"a signature by the trusted {name} key",
                 fix="do not use the data; ask who signed it",
             )
-        signing.verify(name, raw, signature, pae(kind, body))
+        signing.verify(name, public[name], signature, pae(kind, body))
     return body
 
 

@@ -132,7 +132,19 @@ def _nonce(number: int, *, last: bool) -> bytes:
     return bytes(7) + struct.pack(">I", number) + bytes([last])
 
 
-def _read_head(source: BinaryIO, key: KemPrivate) -> tuple[dict[str, Any], bytes]:
+def suite_of(source: BinaryIO) -> str:
+    """Return the suite that an envelope names, and go back to its beginning.
+
+    Raises:
+        InputError: it is not an envelope.
+        UsageError: the suite is unknown.
+    """
+    header = _header(source)
+    source.seek(0)
+    return str(header["suite"])
+
+
+def _header(source: BinaryIO) -> dict[str, Any]:
     if source.read(len(_MAGIC)) != _MAGIC:
         raise _bad("the first bytes", "ILKENV1")
     length = int.from_bytes(_exactly(source, 4), "big")
@@ -149,6 +161,11 @@ def _read_head(source: BinaryIO, key: KemPrivate) -> tuple[dict[str, Any], bytes
     except (ValueError, TypeError, KeyError) as error:
         raise _bad(f"a header: {error}", "a canonical header of version 1") from error
     suite(str(header["suite"]))
+    return header
+
+
+def _read_head(source: BinaryIO, key: KemPrivate) -> tuple[dict[str, Any], bytes]:
+    header = _header(source)
     if header["suite"] != key.suite or header["recipient"] != key_id(key.public_bytes):
         raise IntegrityError(
             "the envelope is for another key",

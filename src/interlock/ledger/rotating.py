@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 
-from interlock.crypto import files
+from interlock.crypto import files, suites
 from interlock.crypto.keys import KeyStore
 from interlock.ledger.entry import HeaderValue
 from interlock.ledger.identity import Identity
@@ -29,6 +29,8 @@ _TURN_S = 10.0
 KEK_ROTATED = "ledger.kek-rotated"
 #: The event of another keeper of the key-encryption key.
 KEK_KEPT = "ledger.kek-kept"
+#: The event of another suite of algorithms for a use.
+SUITE_CHOSEN = "ledger.suite-chosen"
 
 
 class Rotating(Records):
@@ -101,6 +103,17 @@ class Rotating(Records):
         before, after = self._keys.move_kek(keeper)
         self._append_own(KEK_KEPT, {"keeper": after, "before": before}).wait(_TURN_S)
         return before, after
+
+    def choose_suite(self, use: str, suite: str) -> str:
+        """Choose the algorithms of a use and record it; return the suite before.
+
+        Raises:
+            UsageError: there is no such use or suite, or it is not allowed.
+        """
+        before = suites.choose(self.home, use, suite)
+        header = {"use": use, "suite": suite, "before": before}
+        self._append_own(SUITE_CHOSEN, header).wait(_TURN_S)
+        return before
 
     def _signers(self) -> list[NoteSigner]:
         return self._identity.signers(self.history().generation)

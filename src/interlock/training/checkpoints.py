@@ -115,7 +115,7 @@ class SignedCheckpoints:
         self._folder, self._signer, self._name = files.private_dir(folder), signer, name
         self._validate, self._every = validate, every
         self._gate = UpdateGate(settings)
-        self._loader = WeightLoader(signer.public, name=name, state=folder / ".state")
+        self._loader = WeightLoader(signer.trusted, name=name, state=folder / ".state")
         self._previous: Any = None
         self._since = 0
         self._data = hashlib.sha256()
@@ -132,7 +132,7 @@ class SignedCheckpoints:
         places = self._places()
         if not places:
             return None
-        report = check_chain(places, self._signer.public)
+        report = check_chain(places, self._signer.trusted)
         if not report.ok:
             faults = "; ".join(f"{Path(f.where).name}: {f.kind}" for f in report.faults)
             raise IntegrityError(
@@ -227,7 +227,7 @@ class SignedCheckpoints:
 
     def _load(self, signed: Signed) -> None:
         place = self._folder / f"{signed.version:08d}"
-        if verify_folder(place, self._signer.public).id != signed.id:
+        if verify_folder(place, self._signer.trusted).id != signed.id:
             raise IntegrityError(
                 "the checkpoint to go back to is another one",
                 code="checkpoint-chain",

@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.asymmetric import mldsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PublicKey, MLDSA65PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 ERRORS = (OSError, ValueError, LookupError, TypeError, AttributeError, InvalidTag)
 ALGORITHMS = {1: "ed25519", 6: "ml-dsa-44"}
 SHAPES = ("leaf", "header payload_sha256", "header key payload stored")  # of an entry's line
-ROOT: dict[str, Any] = {"ed25519": Ed25519PublicKey, "ml-dsa-65": MLDSA65PublicKey}
+ROOT: dict[str, Any] = {"ed25519": Ed25519PublicKey, "ml-dsa-65": mldsa.MLDSA65PublicKey}
+SAFE: dict[str, Any] = {"ml-dsa-65": mldsa.MLDSA65PublicKey, "ml-dsa-87": mldsa.MLDSA87PublicKey}
 
 
 class MismatchError(ValueError):
@@ -98,7 +99,7 @@ class Key:
         self.kind, self.public = raw[0], raw[1:]
         self.id = sha256(self.name.encode() + b"\n" + raw)[:4]
         need(self.id.hex() == identity, f"the id of key {self.name} does not fit the key")
-        kind: Any = MLDSA44PublicKey if self.kind == 6 else Ed25519PublicKey
+        kind: Any = mldsa.MLDSA44PublicKey if self.kind == 6 else Ed25519PublicKey
         self.check = kind.from_public_bytes(self.public).verify
 
 
@@ -194,7 +195,7 @@ def check_entry(line: dict[str, Any], index: int, keys: Generations) -> tuple[by
 
 
 def check_files(folder: Path, trusted: list[str] | None) -> str:
-    """Check the signed list of files, when there is one (DSSE, Ed25519 and ML-DSA-65)."""
+    """Check the signed list of files, when there is one (DSSE, Ed25519 and ML-DSA)."""
     path = folder / "manifest.dsse.json"
     if not path.exists():
         bundle = (folder / "bundle.keys").exists() or (folder / "summary.json").exists()
@@ -205,10 +206,10 @@ def check_files(folder: Path, trusted: list[str] | None) -> str:
     pae = b"DSSEv1 %d %s %d %s" % (len(kind), kind.encode(), len(body), body)
     found = {s["keyid"]: base64.b64decode(s["sig"]) for s in envelope["signatures"]}
     trusted = (folder / "bundle.keys").read_text().split() if trusted is None else trusted
-    keys = dict(key.split(":") for key in trusted)
-    for name, public in ((name, base64.b64decode(keys[name])) for name in ROOT):
-        check = ROOT[name].from_public_bytes(public).verify
-        signature = found.get(sha256(public).hex(), b"")
+    keys = {name: base64.b64decode(key) for name, key in (line.split(":") for line in trusted)}
+    for name in ("ed25519", max(SAFE.keys() & keys)):
+        check = (ROOT | SAFE)[name].from_public_bytes(keys[name]).verify
+        signature = found.get(sha256(keys[name]).hex(), b"")
         verified(check, signature, pae, f"the list of files lacks a signature by {name}")
     listed = json.loads(body)["files"]
     plain = (p for p in folder.rglob("*") if p.is_symlink() or not p.is_dir())

@@ -17,6 +17,7 @@ COMMANDS: dict[str, str] = {
     "access": "Issue API keys, revoke, approve.",
     "backup": "Write everything of a home into one file, while it is in use.",
     "bom": "Print a bill of materials: cryptography, software or a model.",
+    "canary": "Mark sensitive columns, so that what reaches a circuit is found.",
     "certs": "Issue, show and rotate certificates.",
     "check": "Say before the queue whether circuits will run, and what they cost.",
     "ci": "Scan, preflight, policy tests and statistical tests in one command.",

@@ -208,14 +208,17 @@ def lint(path: str, as_json: bool) -> int:
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def diff(old: str, new: str, as_json: bool) -> int:
     """Show who gains and who loses what from OLD to NEW; exit code 1 when somebody gains."""
-    from interlock.guard.tables import diff as compare
+    import dataclasses
+
+    from interlock.guard.access_diff import diff as compare
 
     changes = compare(_open(old), _open(new))
     if as_json:
-        rows = [{"kind": c.kind, "who": c.who, "what": c.what, "detail": c.detail} for c in changes]
-        click.echo(json.dumps(rows))
+        click.echo(json.dumps([dataclasses.asdict(c) for c in changes]))
     else:
         for c in changes:
-            click.echo(f"{c.kind} {c.who + ': ' if c.who else ''}{c.what} ({c.detail})")
-        click.echo(f"{sum(c.kind == 'gains' for c in changes)} gains of access")
+            when = f" when {c.when}" if c.when else ""
+            click.echo(f"{c.kind} {c.who + ': ' if c.who else ''}{c.what}{when} ({c.detail})")
+        counts = [f"{sum(c.kind == kind for c in changes)} {kind}" for kind in ("gains", "loses")]
+        click.echo(" and ".join(counts) + " of access")
     return 1 if any(c.kind == "gains" for c in changes) else 0

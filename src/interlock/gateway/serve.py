@@ -27,6 +27,7 @@ from interlock.gateway.broker import Broker
 from interlock.gateway.caps import SANDBOX
 from interlock.gateway.engine import DbosEngine
 from interlock.gateway.logs import FACTS, log
+from interlock.gateway.retention import Sweeper, settings_of
 from interlock.gateway.service import Gateway
 from interlock.gateway.store import GatewayStore
 from interlock.gateway.work import Worker
@@ -113,6 +114,7 @@ def running(options: Options) -> Iterator[tuple[Gateway, DbosEngine | None]]:
     exporting = otlp.Exporting(options.name) if otlp.wanted() else None
     lock = os.open(home / f"gateway-{options.name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
     engine: DbosEngine | None = None
+    sweeper: Sweeper | None = None
     guard: Guard | None = None
     try:
         try:
@@ -154,8 +156,12 @@ def running(options: Options) -> Iterator[tuple[Gateway, DbosEngine | None]]:
             gateway.on_submit.append(engine.wake.set)
         if exporting is not None:
             exporting.start(gateway)
+        if kept := settings_of(policy):
+            sweeper = Sweeper(store, guard.ledger, kept)
         yield gateway, engine
     finally:
+        if sweeper is not None:
+            sweeper.close()
         if engine is not None:
             engine.drain(60.0)
         if exporting is not None:

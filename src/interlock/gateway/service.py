@@ -110,8 +110,16 @@ class Gateway:
         self.count("fault", type(error).__name__)
         log.error("the gateway failed", exc_info=error, extra={FACTS: {"call": call}})
 
-    def allowed(self, who: Identity, action: str, *, owner: str = "", tenant: str = "") -> bool:
-        """Ask whether a principal may do something."""
+    def allowed(
+        self,
+        who: Identity,
+        action: str,
+        *,
+        owner: str = "",
+        tenant: str = "",
+        context: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Ask whether a principal may do something; `context` as the action's schema has it."""
         principal = who.principal
         tenant = tenant or principal.tenant
         if who.scopes and action not in who.scopes:
@@ -128,15 +136,23 @@ class Gateway:
             resource = Authoriser.stage(action, tenant)
         else:
             resource = Authoriser.tenant(tenant)
-        return self._authoriser.ask(principal, action, resource).allowed
+        return self._authoriser.ask(principal, action, resource, context).allowed
 
-    def require(self, who: Identity, action: str, *, owner: str = "", tenant: str = "") -> None:
+    def require(
+        self,
+        who: Identity,
+        action: str,
+        *,
+        owner: str = "",
+        tenant: str = "",
+        context: Mapping[str, Any] | None = None,
+    ) -> None:
         """Raise unless a principal may do something; the refusal is recorded.
 
         Raises:
             ForbiddenError: it may not.
         """
-        if self.allowed(who, action, owner=owner, tenant=tenant):
+        if self.allowed(who, action, owner=owner, tenant=tenant, context=context):
             return
         self.record("access", who, {"action": action, "outcome": "DENY"}, wait=False)
         self.count("refused", action)

@@ -6,15 +6,19 @@ tenant sees the sources of devices it may use, as far as it may read the record.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from fastapi import APIRouter, Request, Response
 
 from interlock.access.identity import Identity
 from interlock.gateway.errors import unknown
 from interlock.gateway.service import Gateway
+from interlock.guard.admit.budget import DAY_S
+from interlock.guard.state import Cap
 from interlock.monitor.store import AlarmRow, SourceState, Strip, monitor_store
 
 __all__ = ["add_telemetry"]
@@ -126,6 +130,42 @@ def add_telemetry(
                 key=lambda a: (-a.at_s, -a.row),
             )[:20]
             return page("telemetry.html", "Telemetry", session, sources=found, alarms=newest)
+
+        return await shown(request, work)  # type: ignore[no-any-return]
+
+    def export(who: Identity, state: SourceState) -> bytes:
+        """Return what is on record of a source as NDJSON, as far as the rules let it leave."""
+        rows = [{"record": "source", **msgspec.to_builtins(state)}]
+        rows += [{"record": "alarm", **msgspec.to_builtins(a)} for a in store.alarms(state.source)]
+        rows += [{"record": "strip", **msgspec.to_builtins(s)} for s in store.strips(state.source)]
+        now, counters = time.time(), gateway.guard.state
+        cap = Cap(scope=f"telemetry/{who.principal.tenant}", unit="rows", amount=float(len(rows)),
+                  limit=None, window_s=DAY_S)  # fmt: skip
+        (usage,) = counters.reserve((cap,), now)
+        try:
+            today = int(usage.used) + len(rows)
+            gateway.require(who, "export-telemetry", context={"rows_today": today})
+            said = {"source": state.source, "rows": len(rows), "outcome": "ALLOW"}
+            gateway.record("telemetry-export", who, said)
+        except BaseException:
+            counters.release((cap,), now)
+            raise
+        return b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
+
+    @router.get("/telemetry-export")
+    async def exported(request: Request) -> Response:
+        def work(session: Any) -> Response:
+            name = request.query_params.get("source", "")
+            state = next((s for s in visible(session.identity) if s.source == name), None)
+            if state is None:
+                raise unknown("source", name)
+            headers = {
+                "content-disposition": 'attachment; filename="telemetry.ndjson"',
+                "cache-control": "no-store",
+                "x-content-type-options": "nosniff",
+            }
+            body = export(session.identity, state)
+            return Response(body, 200, headers, "application/x-ndjson")
 
         return await shown(request, work)  # type: ignore[no-any-return]
 

@@ -1,4 +1,4 @@
-"""What people ask of a bundle before they trust it: golden tables, lint, who gains or loses."""
+"""What people ask of a bundle before they trust it: golden tables, and lint."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from interlock.access.cedar import ACTIONS, Authoriser, Resource
+from interlock.access.cedar import ACTIONS, Authoriser, Resource, Ruling
 from interlock.errors import PolicyError
 from interlock.guard.admit.approvals import ApprovalsSettings
 from interlock.guard.admit.authorisation import (
@@ -17,21 +17,23 @@ from interlock.guard.admit.authorisation import (
     backend_resource,
 )
 from interlock.guard.bundle import Bundle
+from interlock.guard.whatif import FACTS, SHAPE, Said, ask_job
 from interlock.types import Principal
 
-__all__ = ["Change", "Row", "RowResult", "diff", "lint", "run_tests"]
+__all__ = [
+    "STRANGER",
+    "Row",
+    "RowResult",
+    "lint",
+    "questions",
+    "resource_for",
+    "run_tests",
+    "settings_for",
+    "smallest",
+]
 
-_FACTS: dict[str, Any] = {
-    "shots": 1,
-    "qubits": 1,
-    "circuits": 1,
-    "depth": 1,
-    "labels": [],
-    "kind": "sample",
-    "mode": "ENFORCED",
-    "hour_utc": 12,
-}
 STRANGER = "(a stranger)"
+_UNITS = {"jobs", "shots", "cost_usd", "qpu_s"}
 
 
 class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -43,9 +45,10 @@ class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         action: a Cedar action.
         resource: a backend's name, a job's owner, a stage, a data set's or a tenant's name.
         tenant: the tenant the resource belongs to; the principal's by default.
-        context: facts that differ from the smallest job.
+        context: facts that differ from the smallest job; for `export-telemetry`, `rows_today`.
+        used: unit -> what the day's budget already holds: `jobs`, `shots`, `cost_usd`, `qpu_s`.
         expect: `allow` or `deny`.
-        rule: the rule that must have decided.
+        rule: the rule that must have decided: its `@id`, or `stage.control.rule` of a limit.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     resource: str = ""
     tenant: str | None = None
     context: dict[str, Any] = {}
+    used: dict[str, float] = {}
     expect: str
     rule: str = ""
 
@@ -67,24 +71,8 @@ class RowResult:
     got: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """One thing that a new bundle does differently.
-
-    Attributes:
-        kind: `gains`, `loses` or `setting`.
-        who: principal, for gains and losses.
-        what: the action and resource, or the setting's path.
-        detail: the rules before and after, or the values.
-    """
-
-    kind: str
-    who: str
-    what: str
-    detail: str
-
-
-def _settings(bundle: Bundle, control: str, struct: Any) -> Any:
+def settings_for(bundle: Bundle, control: str, struct: Any) -> Any:
+    """Return the settings of a control of `admit`, its defaults when the policy has none."""
     for bound in bundle.policy(strict=False).controls("admit"):
         if bound.id == control:
             return bound.settings
@@ -126,7 +114,8 @@ def run_tests(bundle: Bundle) -> list[RowResult]:
             expected="rows in tests.yaml: who may do what, and who may not",
             fix="write at least one row with `expect: allow` and one with `expect: deny`",
         )
-    settings: AuthorisationSettings = _settings(bundle, "authorisation", AuthorisationSettings)
+    policy = bundle.policy(strict=False)
+    settings: AuthorisationSettings = settings_for(bundle, "authorisation", AuthorisationSettings)
     authoriser = authoriser_of(settings)
     tenants = {m.id: m.tenant for m in settings.members}
     results = []
@@ -136,6 +125,9 @@ def run_tests(bundle: Bundle) -> list[RowResult]:
             who = _principal(row.principal, tenants)
             if row.expect not in ("allow", "deny") or row.action not in ACTIONS:
                 raise msgspec.ValidationError(f"expect {row.expect!r}, action {row.action!r}")
+            strange = set(row.context) - _known(row.action) or set(row.used) - _UNITS
+            if strange:
+                raise msgspec.ValidationError(f"no such fact: {', '.join(sorted(strange))}")
         except msgspec.ValidationError as error:
             raise PolicyError(
                 "a row of the golden table cannot be read",
@@ -144,9 +136,12 @@ def run_tests(bundle: Bundle) -> list[RowResult]:
                 expected="name, principal, action, resource, expect: allow|deny",
                 fix="see docs/reference/policy-bundle.md",
             ) from error
-        resource = resource_for(row.action, row.resource, row.tenant or who.tenant, settings)
-        context = {**_FACTS, **row.context} if row.action == "submit" else {}
-        ruling = authoriser.ask(who, row.action, resource, context)
+        ruling: Ruling | Said
+        if row.action == "submit":
+            ruling = ask_job(policy, who, row.resource, row.context, row.used)
+        else:
+            resource = resource_for(row.action, row.resource, row.tenant or who.tenant, settings)
+            ruling = authoriser.ask(who, row.action, resource, smallest(row.action) | row.context)
         right = ruling.allowed == (row.expect == "allow")
         right = right and (not row.rule or row.rule in ruling.rules)
         got = f"{'allow' if ruling.allowed else 'deny'}: {ruling.reason}"
@@ -156,7 +151,7 @@ def run_tests(bundle: Bundle) -> list[RowResult]:
 
 def lint(bundle: Bundle) -> list[str]:
     """Return what looks wrong in a bundle that parses, one line each."""
-    settings: AuthorisationSettings = _settings(bundle, "authorisation", AuthorisationSettings)
+    settings: AuthorisationSettings = settings_for(bundle, "authorisation", AuthorisationSettings)
     found: list[str] = []
     authoriser = authoriser_of(settings)
     held = {r for m in settings.members for r in m.roles}
@@ -172,9 +167,9 @@ def lint(bundle: Bundle) -> list[str]:
         for role in sorted(_named_roles(settings.rules) - held)
     ]
     stranger = Principal(id=STRANGER, tenant=STRANGER)
-    for action, name, tenant in _questions(settings):
+    for action, name, tenant in questions(settings):
         ruling = authoriser.ask(
-            stranger, action, resource_for(action, name, tenant, settings), _context(action)
+            stranger, action, resource_for(action, name, tenant, settings), smallest(action)
         )
         if ruling.allowed:
             found.append(f"rule {', '.join(ruling.rules)} lets a stranger {action} {name}".rstrip())
@@ -184,7 +179,7 @@ def lint(bundle: Bundle) -> list[str]:
         for rule in authoriser.ids
         if rule not in tested
     ]
-    approvals: ApprovalsSettings = _settings(bundle, "approvals", ApprovalsSettings)
+    approvals: ApprovalsSettings = settings_for(bundle, "approvals", ApprovalsSettings)
     for name, gate in approvals.gates.items():
         able = [a for a in approvals.approvers if gate.group in a.groups and not a.vouches]
         if len(able) < gate.needed:
@@ -198,11 +193,19 @@ def _named_roles(rules: str) -> set[str]:
     return set(re.findall(r'Interlock::Role::"([^"]+)"', rules))
 
 
-def _context(action: str) -> dict[str, Any]:
-    return _FACTS if action == "submit" else {}
+def smallest(action: str) -> dict[str, Any]:
+    """Return the facts of the smallest request."""
+    if action == "submit":
+        return dict(FACTS)
+    return {"rows_today": 1} if action == "export-telemetry" else {}
 
 
-def _questions(settings: AuthorisationSettings) -> Iterator[tuple[str, str, str]]:
+def _known(action: str) -> set[str]:
+    return {*smallest(action), *(SHAPE if action == "submit" else ())}
+
+
+def questions(settings: AuthorisationSettings) -> Iterator[tuple[str, str, str]]:
+    """Yield action, resource and tenant of everything that can be asked of some rules."""
     tenants = sorted({m.tenant for m in settings.members} | {"local"})
     backends = sorted({p.replace("*", "x") for p in settings.backends} | {"any-backend"})
     for action, kind in ACTIONS.items():
@@ -214,51 +217,3 @@ def _questions(settings: AuthorisationSettings) -> Iterator[tuple[str, str, str]
                 yield from ((action, owner, tenant) for owner in [*owners, "somebody"])
             else:
                 yield action, "", tenant
-
-
-def diff(old: Bundle, new: Bundle) -> list[Change]:
-    """Return who gains and who loses what, and which settings differ.
-
-    Every member of either bundle and a stranger are asked every action on every backend, owner and
-    tenant that either names, with the smallest job. A rule that turns on larger amounts or labels
-    shows as a changed setting, not as a gain.
-    """
-    before: AuthorisationSettings = _settings(old, "authorisation", AuthorisationSettings)
-    after: AuthorisationSettings = _settings(new, "authorisation", AuthorisationSettings)
-    people = {(m.tenant, m.id) for m in (*before.members, *after.members)} | {("local", STRANGER)}
-    questions = dict.fromkeys([*_questions(before), *_questions(after)])
-    first, second = authoriser_of(before), authoriser_of(after)
-    changes = []
-    for tenant, name in sorted(people):
-        who = Principal(id=name, tenant=tenant)
-        for action, target, of in questions:
-            was = first.ask(who, action, resource_for(action, target, of, before), _context(action))
-            now = second.ask(who, action, resource_for(action, target, of, after), _context(action))
-            if was.allowed != now.allowed:
-                what = f"{action} {target}".rstrip() + f" of tenant {of}"
-                changes.append(
-                    Change(
-                        kind="gains" if now.allowed else "loses",
-                        who=f"{tenant}/{name}",
-                        what=what,
-                        detail=f"{was.reason} -> {now.reason}",
-                    )
-                )
-    flat_old, flat_new = dict(_flat(old.document)), dict(_flat(new.document))
-    for path in sorted(flat_old.keys() | flat_new.keys()):
-        a, b = flat_old.get(path), flat_new.get(path)
-        if a != b:
-            changes.append(Change(kind="setting", who="", what=path, detail=f"{a} -> {b}"[:400]))
-    return changes
-
-
-def _flat(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(value, Mapping) and value:
-        for key, item in value.items():
-            yield from _flat(item, f"{path}.{key}".lstrip("."))
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            name = item.get("id", index) if isinstance(item, Mapping) else index
-            yield from _flat(item, f"{path}[{name}]")
-    else:
-        yield path, repr(value)

@@ -1,5 +1,6 @@
 """The telemetry pages: what they show, to whom, and that nothing in them can run."""
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from interlock.monitor.frames import Frame, Origin, StreamKind, StreamSpec
 from interlock.monitor.live import Recorder
 from interlock.monitor.store import MonitorStore, SourceState
-from tests.integration.gateway.kit import Kit, kit
+from tests.integration.gateway.kit import Kit, kit, policy
 
 SPEC = StreamSpec(
     source="fridge <b>1</b>", kind=StreamKind.TEMPERATURE, channels=("mxc", "<script>x"),
@@ -86,3 +87,40 @@ def test_a_home_without_telemetry_says_so(tmp_path: Path) -> None:
     with kit(tmp_path / "home", workers=0) as found:
         text = found.client.get("/console/telemetry", headers=cookie(found, "adm")).text
     assert "Nobody watches a device of yours" in text
+
+
+def test_telemetry_leaves_only_as_far_as_the_rules_let_it(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    watched(home)
+    document = policy()
+    rules = document["admit"]["authorisation"]
+    limit = """
+    @id("export") permit (principal in Interlock::Role::"admin",
+      action == Interlock::Action::"export-telemetry", resource)
+      when { resource.id == principal.tenant };
+    @id("limit") forbid (principal, action == Interlock::Action::"export-telemetry", resource)
+      when { context.rows_today > 600 };
+    """
+    rules["rules"] += limit
+    lead = {"id": "lea", "tenant": "north", "roles": ["r", "lead", "reader"]}
+    rules["members"] = [m for m in rules["members"] if m["id"] != "lea"] + [lead]
+    rules["rules"] += """@id("readers") permit (principal in Interlock::Role::"reader",
+      action == Interlock::Action::"read-ledger", resource);"""
+    path = "/console/telemetry-export?source=fridge%20%3Cb%3E1%3C%2Fb%3E"
+    with kit(home, workers=0, document=document) as made:
+        me = cookie(made, "adm")
+        first = made.client.get(path, headers=me)
+        assert first.status_code == 200
+        rows = [json.loads(line) for line in first.text.splitlines()]
+        assert rows[0]["record"] == "source"
+        assert 2 < len(rows) <= 600
+        for _ in range(600 // len(rows) - 1):
+            assert made.client.get(path, headers=me).status_code == 200
+        assert made.client.get(path, headers=me).status_code == 403  # the day's rows are spent
+        assert made.client.get(path, headers=cookie(made, "lea")).status_code == 403
+        assert made.client.get(path, headers=cookie(made, "ada")).status_code == 403
+        other = "/console/telemetry-export?source=other"
+        assert made.client.get(other, headers=me).status_code == 404
+        told = list(made.gateway.guard.ledger.entries("telemetry-export"))
+        assert len(told) == 600 // len(rows)

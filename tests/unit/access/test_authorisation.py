@@ -1,14 +1,18 @@
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from interlock.access.cedar import Member
 from interlock.access.store import store_of
+from interlock.cli import cli
 from interlock.crypto.keys import KeyStore
 from interlock.errors import IntegrityError, PolicyError
 from interlock.guard import bundle as bundles
+from interlock.guard.access_diff import diff
 from interlock.guard.admit.authorisation import (
     AuthorisationControl,
     AuthorisationSettings,
@@ -17,7 +21,8 @@ from interlock.guard.admit.authorisation import (
     ReleaseStanding,
 )
 from interlock.guard.control import Settings, check_control
-from interlock.guard.tables import diff, run_tests
+from interlock.guard.tables import run_tests
+from interlock.guard.whatif import ask_job
 from interlock.types import Decision, Principal
 from tests.unit.access.test_cedar import STARTERS
 from tests.unit.guard.doubles import a_job, a_request, ask
@@ -130,10 +135,95 @@ def test_diff_names_who_gains_and_who_loses(tmp_path: Path) -> None:
     changes = diff(old, bundles.build(folder, strict=False))
     gains = {c.who for c in changes if c.kind == "gains"}
     loses = {c.who for c in changes if c.kind == "loses"}
-    assert gains == {"local/audra", "local/ben"}
+    assert {c.who for c in changes if c.kind == "gains" and not c.when} == {
+        "local/audra",
+        "local/ben",
+    }
+    wider = {c.who for c in changes if c.when == "qubits 128" and c.kind == "gains"}
+    assert {"local/ada", "local/lea", "role researcher of local"} <= wider  # the limit was raised
+    assert {c.who for c in changes if "read-ledger" in c.what} == {"local/ben"}
     assert loses == {"local/ben"}
+    assert gains >= wider
     assert any(c.what == "admit.budget.max_qubits" for c in changes)
     assert diff(old, old) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "kind", "who", "what"),
+    [
+        ("rules.cedar", "context.shots > 100000", "context.shots > 200000", "gains",
+         "role researcher of local", "submit ibm_x"),
+        ("rules.cedar", '"DE", "FR", "NL", "US"', '"FR", "NL", "US"', "loses",
+         "local/ada", "submit eu_x"),
+        ("rules.cedar", 'unless { resource.region == "eu" || resource.region == "local" }',
+         'unless { resource.region != "" }', "gains", "local/ada", "submit ibm_x"),
+        ("rules.cedar", "context.rows_today > 100000", "context.rows_today > 10", "loses",
+         "role admin of local", "export-telemetry of tenant local"),
+        ("policy.yaml", "max_depth: 10000", "max_depth: 20000", "gains",
+         "local/ada", "submit ibm_x"),
+        ("members.yaml", "- {id: ben, tenant: local, roles: [researcher], country: DE}", "",
+         "loses", "local/ben", "submit ibm_x"),
+    ],
+    ids=["shots", "country", "residency", "export", "limit", "member"],
+)  # fmt: skip
+def test_diff_asks_what_rules_and_limits_turn_on(
+    tmp_path: Path, file: str, old: str, new: str, kind: str, who: str, what: str
+) -> None:
+    folder = copy(tmp_path)
+    text = (folder / file).read_text()
+    assert old in text
+    (folder / file).write_text(text.replace(old, new))
+    before = bundles.build(STARTERS / "research-group", strict=False)
+    after = bundles.build(folder, strict=False)
+    changes = diff(before, after)
+    assert [c for c in changes if (c.kind, c.who, c.what) == (kind, who, what)], changes
+    other = "loses" if kind == "gains" else "gains"
+    assert not [c for c in changes if c.kind == other]
+    back = {(c.kind, c.who, c.what) for c in diff(after, before)}
+    assert (other, who, what) in back
+
+
+def test_diff_on_the_command_line_says_who_gains_and_exits_with_one(tmp_path: Path) -> None:
+    folder = copy(tmp_path)
+    rules = folder / "rules.cedar"
+    rules.write_text(rules.read_text().replace("context.shots > 100000", "context.shots > 200000"))
+    old = str(STARTERS / "research-group")
+    run = CliRunner().invoke(cli, ["policy", "diff", old, str(folder)], standalone_mode=False)
+    assert run.return_value == 1
+    assert "gains local/ada: submit ibm_x when shots 100001 (forbidden by" in run.output
+    assert "and 0 loses of access" in run.output
+    plain = CliRunner().invoke(cli, ["policy", "diff", old, str(folder), "--json"])
+    rows = json.loads(plain.stdout)
+    assert {"kind", "who", "what", "when", "detail"} == set(rows[0])
+    same = CliRunner().invoke(cli, ["policy", "diff", old, old], standalone_mode=False)
+    assert same.return_value == 0
+
+
+def test_a_signed_bundle_decides_like_its_folder_whatever_the_order(tmp_path: Path) -> None:
+    """Signing sorts mappings: what the first pattern said before, the last would say after."""
+    folder = copy(tmp_path)
+    members = folder / "members.yaml"
+    text = members.read_text().replace("  ibm_*: {", "  ibm_own: {tenant: elsewhere}\n  ibm_*: {")
+    members.write_text(text)
+    home = tmp_path / "home"
+    store = KeyStore(home / "keys")
+    built = bundles.build(folder, strict=False)
+    signed = bundles.read(bundles.sign(built, store), [bundles.public_keys(store)])
+    for opened in (built, signed):
+        said = ask_job(opened.policy(strict=False), Principal(id="ada"), "ibm_own", {})
+        assert said.rules == ("own-tenant-backends",)
+        costs = ask_job(opened.policy(strict=False), Principal(id="ada"), "aer_x", {"shots": 9},
+                        {"qpu_s": 3600.0})  # fmt: skip
+        assert costs.allowed
+
+
+def test_rows_about_facts_that_do_not_exist_are_refused(tmp_path: Path) -> None:
+    folder = copy(tmp_path)
+    head = "- {name: x, principal: ada, action: submit, resource: aer_x, expect: allow, "
+    for more in ("context: {shotz: 1}}", "used: {euros: 1}}", "context: {rows_today: 1}}"):
+        (folder / "tests.yaml").write_text(head + more)
+        with pytest.raises(PolicyError, match="cannot be read"):
+            run_tests(bundles.build(folder, strict=False))
 
 
 def test_flipping_one_rule_changes_the_verdict_at_ci_gateway_and_replay(tmp_path: Path) -> None:

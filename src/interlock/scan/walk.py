@@ -31,10 +31,15 @@ _KINDS = (
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file to look into: where it is, and how reports name it."""
+    """One file to look into: where it is (a text, as a `Path` is slow to make), and its name."""
 
-    path: Path
+    place: str
     shown: str
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return Path(self.place)
 
 
 def _kind(mode: int) -> str | None:
@@ -48,7 +53,7 @@ def open_regular(entry: Entry, report: Report, *, follow: bool = False) -> Binar
     """
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
     try:
-        descriptor = os.open(entry.path, flags)
+        descriptor = os.open(entry.place, flags)
     except OSError as error:
         reason = "symlink" if error.errno == errno.ELOOP else "unreadable"
         report.note(entry.shown, reason, error.strerror or "")
@@ -117,7 +122,7 @@ def walk(
         elif stat.S_ISREG(info.st_mode):
             if (info.st_dev, info.st_ino) not in seen or info.st_nlink > 1:
                 seen.add((info.st_dev, info.st_ino))
-                yield Entry(start.resolve(), _shown(start, base))
+                yield Entry(str(start.resolve()), _shown(start, base))
         else:
             report.note(_shown(start, base), _kind(info.st_mode) or "not-a-file")
 
@@ -157,7 +162,7 @@ def _walk_folder(
                     else:
                         folders.append((item.path, inner))
                 elif item.is_file(follow_symlinks=False):
-                    yield Entry(Path(item.path), inner)
+                    yield Entry(item.path, inner)
                 else:
                     mode = item.stat(follow_symlinks=False).st_mode
                     report.note(inner, _kind(mode) or "not-a-file")

@@ -5,8 +5,11 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from interlock.errors import PolicyError
+from interlock.scan.secrets.anchors import AnchorSet
 from interlock.scan.secrets.engine import BLOCK_BYTES, default_engine
 from interlock.scan.secrets.ruleset import SecretRule, builtin_rules, load_rules
 from interlock.scan.secrets.synth import fill
@@ -124,3 +127,22 @@ def test_a_wrong_rule_file_says_what_is_wrong(tmp_path, text: str, word: str) ->
     with pytest.raises(PolicyError) as caught:
         load_rules(path)
     assert word in caught.value.diagnostics()
+
+
+@given(
+    st.lists(st.binary(min_size=3, max_size=9).map(bytes.lower), min_size=1, max_size=12),
+    st.lists(st.integers(0, 11), max_size=12),
+    st.binary(max_size=40),
+)
+def test_anchors_are_found_wherever_they_stand(
+    anchors: list[bytes], picks: list[int], glue: bytes
+) -> None:
+    text = glue.join(anchors[n % len(anchors)] for n in picks).swapcase()
+    low = text.lower()
+    wanted = sorted(
+        (at, anchor)
+        for anchor in set(anchors)
+        for at in range(len(low))
+        if low.startswith(anchor, at)
+    )
+    assert list(AnchorSet(anchors).find(text)) == wanted

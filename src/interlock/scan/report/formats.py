@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import Any
 from urllib.parse import quote
-from xml.sax.saxutils import escape, quoteattr
 
 from interlock.scan.finding import Report, ScanFinding, Severity, printable
 
@@ -133,12 +131,18 @@ def to_text(report: Report, least: Severity = Severity.NOTE, *, colour: bool = F
     return "\n".join(lines) + "\n"
 
 
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("interlock")
+
+
 def to_json(report: Report, least: Severity = Severity.NOTE) -> str:
     """Return the whole report, allowed findings included, as one JSON object."""
     chosen = [f for f in report.findings if f.severity >= least]
     data = {
         "version": 1,
-        "tool": {"name": "interlock", "version": version("interlock")},
+        "tool": {"name": "interlock", "version": _version()},
         "findings": [_plain(f, mark) for f, mark in _numbered(chosen)],
         "notes": [{"path": n.path, "reason": n.reason, "detail": n.detail} for n in report.notes],
         "covered": report.covered,
@@ -235,7 +239,7 @@ def to_sarif(report: Report, least: Severity = Severity.NOTE) -> str:
         "tool": {
             "driver": {
                 "name": "interlock",
-                "version": version("interlock"),
+                "version": _version(),
                 "rules": list(rules.values()),
             }
         },
@@ -276,6 +280,9 @@ def _xml(text: str) -> str:
 
 def to_junit(report: Report, least: Severity = Severity.NOTE) -> str:
     """Return JUnit XML: one failed case for each finding, one passed case when there is none."""
+    # imports ssl and email: a fifth of the start-up
+    from xml.sax.saxutils import escape, quoteattr
+
     active = report.active(least)
     cases = [
         f"  <testcase classname={quoteattr(_xml(f.rule))} name={quoteattr(_xml(f.place))} "

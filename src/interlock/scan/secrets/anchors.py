@@ -39,8 +39,8 @@ _COMMON = dict(
 def _rarest(anchor: bytes) -> tuple[bytes, int]:
     """Return the four bytes of a literal that text holds least often, and where they stand.
 
-    >>> _rarest(b"-----begin"), _rarest(b"abc")
-    ((b'begi', 5), (b'abc', 0))
+    >>> _rarest(b"classiq"), _rarest(b"abc")
+    ((b'ssiq', 3), (b'abc', 0))
     """
     return min(
         ((anchor[i : i + 4], i) for i in range(max(1, len(anchor) - 3))),
@@ -89,7 +89,7 @@ class AnchorSet:
             (place - start, anchor)
             for place in places
             for anchor, start in self._by_head.get(low[place : place + 3], ())
-            if place >= start and low.startswith(anchor, place - start)
+            if place >= start and low.startswith(anchor, place - start, size)
         ]
         found.sort()
         yield from found

@@ -1,6 +1,7 @@
 """The ledger's rates and times, beside the raw cost of the disk.
 
 usage: python benchmarks/ledger_speed.py [--entries 100000] [--big 1000000] [--dir FOLDER]
+       [--database postgresql://...]
 """
 
 import argparse
@@ -99,7 +100,51 @@ def pymerkle_appends(count: int) -> dict[str, float]:
     for n in range(count):
         frontier.append(leaf_hash(b"%d" % n))
     ours = time.process_time() - begun
-    return {"tree appends/CPU-s, pymerkle": count / spent, "tree appends/CPU-s, ours": count / ours}
+    root, indices = tree.get_root(), range(1, count + 1, 20)
+    begun = time.process_time()
+    proofs_of = [tree.prove_inclusion(n) for n in indices]
+    proved = time.process_time() - begun
+    leaves = [tree.get_leaf(n) for n in indices]
+    begun = time.process_time()
+    for leaf, proof in zip(leaves, proofs_of, strict=True):
+        pymerkle.verify_inclusion(leaf, root, proof)
+    checked = time.process_time() - begun
+    return {
+        "tree appends/CPU-s, pymerkle": count / spent,
+        "tree appends/CPU-s, ours": count / ours,
+        "inclusion proofs made/CPU-s, pymerkle": len(indices) / proved,
+        "inclusion proofs verified/CPU-s, pymerkle": len(indices) / checked,
+    }
+
+
+def planted(address: str) -> dict[str, float]:
+    """What looking for planted objects costs a commit on PostgreSQL, and the commits beside it."""
+    import psycopg
+
+    from interlock.ledger.postgres_schema import ACTING, FOREIGN
+
+    found = {}
+    with tempfile.TemporaryDirectory() as name:
+        with Ledger.open(Path(name) / "home", database=address) as ledger:
+            times = []
+            for _ in range(200):
+                begun = time.perf_counter()
+                ledger.append("execute", HEADER, PAYLOAD).wait()
+                times.append((time.perf_counter() - begun) * 1000)
+            found["PostgreSQL, single append, median ms"] = statistics.median(times)
+            begun = time.perf_counter()
+            for pending in [ledger.append("execute", HEADER, PAYLOAD) for _ in range(20_000)]:
+                pending.wait()
+            found["PostgreSQL, durable entries/s"] = 20_000 / (time.perf_counter() - begun)
+        with psycopg.connect(address, autocommit=True) as connection:
+            for what, query in (("each commit", ACTING), ("once a minute", FOREIGN)):
+                times = []
+                for _ in range(520):
+                    begun = time.perf_counter()
+                    connection.execute(query).fetchall()
+                    times.append((time.perf_counter() - begun) * 1000)
+                found[f"PostgreSQL, look of {what}, median ms"] = statistics.median(times[20:])
+    return found
 
 
 REOPEN = """
@@ -144,6 +189,7 @@ def main() -> None:
     parser.add_argument("--entries", type=int, default=100_000)
     parser.add_argument("--big", type=int, default=0, help="entries for the reopening figure")
     parser.add_argument("--dir", type=Path, default=None)
+    parser.add_argument("--database", help="an empty PostgreSQL database, for its figures")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.dir) as name:
         folder = Path(name)
@@ -152,6 +198,8 @@ def main() -> None:
         result |= proofs(min(options.entries, 100_000))
         result |= reopening(folder / "home")
         result |= pymerkle_appends(20_000)
+        if options.database:
+            result |= planted(options.database)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({k: round(v, 3) for k, v in result.items()} | {"peak MiB": peak}, indent=1))
 

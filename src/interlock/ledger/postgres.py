@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from interlock.crypto import files
 from interlock.errors import IntegrityError, InterlockError, SetupError, StorageError
-from interlock.ledger.postgres_schema import FOREIGN, TABLES
+from interlock.ledger.postgres_schema import ACTING, FOREIGN, TABLES
 from interlock.ledger.schema import planted
 from interlock.ledger.store import CheckpointRow, Row
 
@@ -26,6 +26,8 @@ __all__ = ["PostgresStore"]
 _VERSION = "1"
 _LOCK = 0x494C4B4C
 _PAGE = 1000
+#: Seconds between two full looks for planted objects by a writer.
+_LOOK_S = 60.0
 
 
 def address_of(home: Path) -> str | None:
@@ -99,6 +101,7 @@ class PostgresStore:
     ) -> None:
         self._address = address
         self._mutex = threading.Lock()
+        self._looked = -_LOOK_S
         self._error: Any = _psycopg().Error
         self._writer = self._connect()
         self._reader = self._connect()
@@ -187,9 +190,10 @@ class PostgresStore:
         """Make everything since `begin` durable, unless something planted may have touched it.
 
         Looked for after the writing: its locks keep triggers and rules as they were meanwhile.
+        What cannot act on the writing is looked for on open, by `verify`, and now and then here.
         """
         try:
-            if foreign := [str(found) for (found,) in self._writer.execute(FOREIGN)]:
+            if foreign := self._foreign_to_commit():
                 self._writer.execute("ROLLBACK")
                 raise self._planted(foreign)
             self._writer.execute("COMMIT")
@@ -199,6 +203,13 @@ class PostgresStore:
             _fail(error)
         finally:
             self._mutex.release()
+
+    def _foreign_to_commit(self) -> list[str]:
+        due = time.monotonic() - self._looked >= _LOOK_S
+        if not due and self._writer.execute(ACTING).fetchone() == (False,):
+            return []
+        self._looked = time.monotonic()
+        return [str(found) for (found,) in self._writer.execute(FOREIGN)]
 
     def rollback(self) -> None:
         """Forget everything since `begin`."""

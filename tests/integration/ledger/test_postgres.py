@@ -1,5 +1,6 @@
 """The shared store on a real server: several writers, killed sequencers, lost connections."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -13,7 +14,7 @@ import pytest
 
 from interlock.cli import main
 from interlock.crypto import files
-from interlock.errors import IntegrityError, SetupError, StorageError
+from interlock.errors import IntegrityError, InterlockError, SetupError, StorageError
 from interlock.ledger import Ledger, audit
 from tests.integration.ledger.test_crash import acknowledged, child, drain
 
@@ -258,6 +259,40 @@ def test_a_trigger_planted_while_open_acknowledges_nothing(
         assert len(again) == 1
         assert again.append("a", {}, {}).wait().index == 1
         assert again.verify().ok
+
+
+#: What is looked for at each commit does not name these: they cannot touch what is written.
+IDLE = {"policy p on entries", "view v", "table more", "function f"}
+
+
+@pytest.mark.parametrize("script", PLANTED)
+def test_what_acts_is_found_at_the_next_commit_and_what_does_not_soon(
+    machines: list[Path], database: str, script: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger.open(machines[0], database=database)
+    ledger.append("a", {}, {}).wait()
+    with psycopg.connect(database) as other:
+        other.execute(script)  # type: ignore[arg-type]
+    if PLANTED[script] in IDLE:
+        ledger.append("a", {}, {}).wait()
+        monkeypatch.setattr("interlock.ledger.postgres._LOOK_S", 0.0)
+    with pytest.raises(IntegrityError) as caught:
+        ledger.append("a", {}, {}).wait()
+    assert caught.value.code == "ledger-planted"
+    with contextlib.suppress(InterlockError):
+        ledger.close()
+
+
+def test_a_flag_that_the_server_keeps_stops_nobody(machines: list[Path], database: str) -> None:
+    with Ledger.open(machines[0], database=database) as ledger:
+        with psycopg.connect(database) as other:
+            other.execute(TRIGGER)  # type: ignore[arg-type]
+            other.execute("DROP TRIGGER t ON interlock.entries")
+            (kept,) = other.execute(
+                "SELECT relhastriggers FROM pg_class WHERE oid = 'interlock.entries'::regclass"
+            ).fetchall()
+        assert kept == (True,)
+        assert ledger.append("a", {}, {}).wait().index == 0
 
 
 def test_upkeep_by_an_administrator_is_let_be(machines: list[Path], database: str) -> None:

@@ -118,6 +118,42 @@ def test_a_file_on_the_disk_holds_no_plaintext(tmp_path: Path) -> None:
     assert plain == canary * 100_000
 
 
+KINDS = {
+    "circuit/bell": b"OPENQASM 3.0; // CANARY-circuit-7f\nqubit[2] q; h q[0]; cx q[0], q[1];\n",
+    "result/job-17": b'{"counts": {"00": 498, "11": 526}, "note": "CANARY-result-7f"}',
+    "dataset/patients": b"id,value\n" + b"CANARY-dataset-7f,1\n" * 60_000,
+}
+
+
+@pytest.mark.parametrize("name", sorted(SUITES))
+def test_circuits_results_and_datasets_leave_no_plaintext_on_the_disk(
+    tmp_path: Path, name: str
+) -> None:
+    kept, away = tmp_path / "kept", tmp_path / "away"
+    kept.mkdir()
+    away.mkdir()
+    home = ["--home", str(kept / "home")]
+    assert main(["envelope", "key", "--suite", name, *home]) == 0
+    for context, plain in KINDS.items():
+        source, sealed = away / "plain", kept / context.replace("/", "-")
+        source.write_bytes(plain)
+        seal = ["envelope", "seal", str(source), str(sealed), "--context", context]
+        assert main([*seal, "--suite", name, *home]) == 0
+    found = [path for path in kept.rglob("*") if path.is_file()]
+    assert len(found) > len(KINDS)
+    for path in found:
+        assert b"CANARY" not in path.read_bytes()
+    for context, plain in KINDS.items():
+        opened, sealed = away / "opened", kept / context.replace("/", "-")
+        args = ["envelope", "open", str(sealed), str(opened), *home, "--context"]
+        for other in KINDS.keys() - {context}:
+            assert main([*args, other]) == 7
+            assert not opened.exists()
+        assert main([*args, context]) == 0
+        assert opened.read_bytes() == plain
+        opened.unlink()
+
+
 def test_keys_and_suites_that_are_not_known_are_refused() -> None:
     with pytest.raises(UsageError):
         suite("rot13")

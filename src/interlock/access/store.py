@@ -6,7 +6,8 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +22,7 @@ from interlock.types import Principal
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-__all__ = ["SCHEMA", "AccessStore", "KeyRow", "open_database", "store_of"]
+__all__ = ["SCHEMA", "AccessStore", "KeyRow", "kept_in", "open_database", "store_of"]
 
 #: How long a revocation may stay unseen by a process: well under the five seconds promised.
 REFRESH_S = 0.5
@@ -66,7 +67,11 @@ def open_database(url: str) -> Engine:
         raise _extra(error) from error
     try:
         if not url.startswith("sqlite"):
-            return create_engine(url, pool_size=4, max_overflow=8, pool_pre_ping=True)
+            # Not the default path: for a user `interlock` it begins with the ledger's own schema.
+            path = {"options": "-c search_path=public"}
+            return create_engine(
+                url, pool_size=4, max_overflow=8, pool_pre_ping=True, connect_args=path
+            )
         engine = create_engine(
             url,
             poolclass=QueuePool,
@@ -329,12 +334,31 @@ def _renew() -> None:
 os.register_at_fork(after_in_child=_renew)
 
 
+_chosen: dict[Path, str] = {}
+
+
+@contextmanager
+def kept_in(home: Path, url: str | None) -> Iterator[AccessStore]:
+    """Let every part of this process use the database at `url` for a home meanwhile."""
+    before = _chosen.get(home)
+    if url is not None:
+        _chosen[home] = url
+    try:
+        yield store_of(home)
+    finally:
+        if before is None:
+            _chosen.pop(home, None)
+        else:
+            _chosen[home] = before
+
+
 def store_of(home: Path, url: str | None = None) -> AccessStore:
     """Return this process's store of a home, or of the database at `url`.
 
-    The environment variable `INTERLOCK_DATABASE_URL` stands in for `url`.
+    Where `kept_in` says none, the environment variable `INTERLOCK_DATABASE_URL` stands in.
     """
-    url = url or os.environ.get("INTERLOCK_DATABASE_URL") or f"sqlite:///{home / 'access.db'}"
+    url = url or _chosen.get(home) or os.environ.get("INTERLOCK_DATABASE_URL")
+    url = url or f"sqlite:///{home / 'access.db'}"
     key = f"{os.getpid()} {url}"
     with _stores_lock:
         if key not in _stores:

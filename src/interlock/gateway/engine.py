@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import msgspec
 
 from interlock.errors import InterlockError, SetupError
-from interlock.gateway.logs import quiet_dbos
+from interlock.gateway.logs import FACTS, log, quiet_dbos
 from interlock.gateway.store import GatewayStore, JobRow
 
 __all__ = ["DbosEngine", "Engine"]
@@ -64,7 +64,7 @@ class DbosEngine:
 
     def __post_init__(self) -> None:
         self._stop = threading.Event()
-        self._active: dict[str, float] = {}
+        self._active: dict[str, tuple[str, int]] = {}
         self._lock = threading.Lock()
         self._dispatcher: threading.Thread | None = None
         self._workflow: Any = None
@@ -121,6 +121,10 @@ class DbosEngine:
             try:
                 done = run_step(job)
                 return done["state"] != "superseded" and settle_step(job, done)
+            except InterlockError as error:
+                # The database is away. The lease runs out, and a later attempt takes the job up.
+                log.warning("an attempt was given up", extra={FACTS: {"code": error.code}})
+                return False
             finally:
                 with self._lock:
                     self._active.pop(f"{job['id']}-{job['attempt']}", None)
@@ -141,6 +145,7 @@ class DbosEngine:
 
         while not self._stop.is_set():
             self.wake.clear()
+            key = ""
             try:
                 with self._lock:
                     busy = len(self._active) >= self.threads
@@ -150,20 +155,24 @@ class DbosEngine:
                     continue
                 key = f"{row.id}-{row.attempt}"
                 with self._lock:
-                    self._active[key] = time.monotonic()
+                    self._active[key] = (row.id, row.attempt)
                 with SetWorkflowID(key):
                     DBOS.start_workflow(self._workflow, msgspec.to_builtins(row))
-            except InterlockError:
-                self._stop.wait(1.0)  # the database is away; what was taken comes back by lease
-            except Exception:  # noqa: BLE001 - the same, in the workflow database
+            except Exception:  # noqa: BLE001 - a database is away; what was taken comes back by lease
+                with self._lock:
+                    self._active.pop(key, None)
                 self._stop.wait(1.0)
 
     def _beat(self) -> None:
         while not self._stop.wait(self.lease_s / 3):
             try:
-                self.store.renew(self.name, self.lease_s)
+                self.store.renew(self._held(), self.lease_s)
             except InterlockError:
                 continue
+
+    def _held(self) -> list[tuple[str, int]]:
+        with self._lock:
+            return list(self._active.values())
 
     @property
     def active(self) -> int:
@@ -185,7 +194,7 @@ class DbosEngine:
         while self.active and time.monotonic() < end:
             time.sleep(0.02)
             try:
-                self.store.renew(self.name, self.lease_s)
+                self.store.renew(self._held(), self.lease_s)
             except InterlockError:
                 break
         done = not self.active

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -93,13 +94,19 @@ class Queue(Rows):
                 )
             return replace(job, state="running", attempt=job.attempt + 1, worker=worker)
 
-    def renew(self, worker: str, lease_s: float) -> None:
-        """Prolong the leases of a worker that lives."""
-        self.change(
-            "UPDATE gateway_job SET lease = :lease WHERE worker = :w AND state = 'running'",
-            lease=self.clock() + lease_s,
-            w=worker,
-        )
+    def renew(self, held: Iterable[tuple[str, int]], lease_s: float) -> None:
+        """Prolong the leases of attempts (job, number) that go on; what was given up runs out."""
+        lease = self.clock() + lease_s
+        rows = [{"id": job, "a": attempt, "lease": lease} for job, attempt in held]
+        if rows:
+            with transaction(self.engine) as db:
+                db.execute(
+                    self.text(
+                        "UPDATE gateway_job SET lease = :lease"
+                        " WHERE id = :id AND attempt = :a AND state = 'running'"
+                    ),
+                    rows,
+                )
 
     def take_back(self, worker: str) -> int:
         """Put back into the queue what a worker of this name had taken before it started anew."""

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from interlock.access.identity import Issuer
-from interlock.access.store import AccessStore, open_database, store_of
+from interlock.access.store import kept_in, open_database
 from interlock.crypto import files
 from interlock.crypto.certs import Authority
 from interlock.crypto.tls import Files, HybridContext
@@ -116,6 +116,7 @@ def running(options: Options) -> Iterator[tuple[Gateway, DbosEngine | None]]:
     engine: DbosEngine | None = None
     sweeper: Sweeper | None = None
     guard: Guard | None = None
+    parts = contextlib.ExitStack()
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -134,7 +135,8 @@ def running(options: Options) -> Iterator[tuple[Gateway, DbosEngine | None]]:
             guard.ledger.append("sandbox", {"level": str(told["level"])}, told)
         url = options.database or f"sqlite:///{home / 'gateway.db'}"
         store = GatewayStore(open_database(url), guard.ledger)
-        access = AccessStore(open_database(url)) if options.database else store_of(home)
+        # The controls of the path look revocations and approvals up in the same database.
+        access = parts.enter_context(kept_in(home, options.database))
         broker = Broker(home, isolation_of(policy))
         gateway = Gateway(
             home=home,
@@ -168,6 +170,7 @@ def running(options: Options) -> Iterator[tuple[Gateway, DbosEngine | None]]:
             exporting.close()
         if guard is not None:
             guard.close()
+        parts.close()
         os.close(lock)
 
 

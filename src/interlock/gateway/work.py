@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 
-from interlock.errors import BackendError, HeldError, InterlockError, RefusedError
+from interlock.errors import BackendError, HeldError, InterlockError, RefusedError, StorageError
 from interlock.gateway.broker import Broker, Opened, run, with_native
 from interlock.gateway.logs import log
 from interlock.gateway.store import GatewayStore, JobRow
@@ -23,6 +23,11 @@ from interlock.guard.service import Guard, JobEvent
 from interlock.types import Principal
 
 __all__ = ["Worker"]
+
+#: An attempt that ends because a database is away is taken up again, so often altogether.
+ATTEMPTS = 5
+PATIENCE_S = 20.0
+T = TypeVar("T")
 
 
 class Worker:
@@ -51,7 +56,11 @@ class Worker:
             emit(job_line(event))
 
     def run(self, row: JobRow) -> tuple[str, dict[str, Any]]:
-        """Run a job and return its final state and outcome; refusals and faults are outcomes."""
+        """Run a job and return its final state and outcome; refusals and faults are outcomes.
+
+        Raises:
+            StorageError: a database is away, and the job may be attempted again.
+        """
         taken_ns = time.time_ns()
         state, outcome = self._run(row)
         event = self._events.pop(row.id, None)
@@ -94,6 +103,10 @@ class Worker:
             if error.receipt is not None:
                 outcome["receipt"] = error.receipt.as_dict()
             return "failed", outcome
+        except StorageError as error:
+            if row.attempt < ATTEMPTS:
+                raise
+            return "failed", {"outcome": "FAILED", "error": error.as_dict()}
         except InterlockError as error:
             return "failed", {"outcome": "FAILED", "error": error.as_dict()}
         except Exception as error:  # noqa: BLE001 - a broken job must not end the worker
@@ -116,7 +129,7 @@ class Worker:
         self, row: JobRow, opened: Opened, submission: Submission, programs: Any
     ) -> Result:
         """Call the provider at most once for a job, unless a second call is harmless."""
-        state, recorded = self.store.intend(row.id, row.attempt)
+        state, recorded = _patiently(lambda: self.store.intend(row.id, row.attempt))
         if state == "answered" and recorded is not None:
             return result_of(json.loads(recorded))
         if state == "sent" and not opened.replayable:
@@ -128,8 +141,21 @@ class Worker:
                 fix="look the job up at the provider; submit it again if it never ran",
             )
         result = run(opened, submission.kind, programs, submission.seed)
-        self.store.answered(row.id, json.dumps(result_out(result)))
+        answer = json.dumps(result_out(result))
+        _patiently(lambda: self.store.answered(row.id, answer))
         return result
+
+
+def _patiently(call: Callable[[], T]) -> T:
+    """Outwait a restart of the database: an answer that was paid for must not be lost to it."""
+    end = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return call()
+        except StorageError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.2)
 
 
 def outcome_view(outcome: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -147,6 +147,8 @@ class RemoteGuard:
                 connection.request(method, path, body, {**headers, **extra, **content})
                 reply = connection.getresponse()
                 raw = reply.read(256 * 1024 * 1024)
+                if reply.length:  # a gateway that was killed midway; http.client does not say so
+                    raise http.client.IncompleteRead(raw, reply.length)
                 break
             except (OSError, http.client.HTTPException) as error:
                 self.close()

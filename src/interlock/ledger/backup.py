@@ -17,7 +17,7 @@ import stat
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -27,6 +27,7 @@ from interlock.crypto import files
 from interlock.errors import InputError, IntegrityError, UsageError
 from interlock.ledger.audit import audit
 from interlock.ledger.existing import existing
+from interlock.ledger.moving import ledger_to_file
 from interlock.ledger.note import NoteKey
 from interlock.ledger.postgres import address_of
 from interlock.ledger.report import Report
@@ -54,12 +55,17 @@ class _Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     files: list[_File]
 
 
-def backup(home: Path, file: Path) -> tuple[str, Report]:
+def backup(
+    home: Path, file: Path, *, more: Callable[[Path], None] | None = None
+) -> tuple[str, Report]:
     """Write everything of a home into one new file, mode 0600; the home may be in use.
 
+    A ledger in PostgreSQL comes into the backup as the file it would be in the home.
+
     Args:
-        home: with a ledger in its own file.
+        home: of a ledger.
         file: must not exist, and must not be in the home.
+        more: adds to the staged copy what belongs to the home and is elsewhere.
 
     Returns:
         SHA-256 of the file, and the check of the ledger in it.
@@ -77,8 +83,14 @@ def backup(home: Path, file: Path) -> tuple[str, Report]:
         # No key is made meanwhile: one that an entry in the copy needs is in the copy too.
         with files.locked(keys / ".lock") if keys.is_dir() else contextlib.nullcontext():
             found = sorted(_listed(home), key=_turn)
+            address = address_of(home)
             for name in found:
-                _stage(home / name, _place(staged, name))
+                if address is None or name != "ledger.db":
+                    _stage(home / name, _place(staged, name))
+            if address is not None:
+                ledger_to_file(address, staged)
+            if more is not None:
+                more(staged)
         report = _checked(staged, None)
         made = folder / "backup"
         digest = _write(staged, made)
@@ -93,7 +105,12 @@ def backup(home: Path, file: Path) -> tuple[str, Report]:
 
 
 def restore(
-    file: Path, home: Path, *, sha256: str | None = None, keys: Sequence[NoteKey] | None = None
+    file: Path,
+    home: Path,
+    *,
+    sha256: str | None = None,
+    keys: Sequence[NoteKey] | None = None,
+    move: Callable[[Path], None] | None = None,
 ) -> Report:
     """Make a home from a backup; all of it, checked, or nothing.
 
@@ -102,6 +119,7 @@ def restore(
         home: must not exist, or be an empty folder.
         sha256: what `backup` printed, to know that it is that file.
         keys: the ledger's public keys, to know that it is that ledger.
+        move: moves what belongs into a database there, once the copy has passed its check.
 
     Raises:
         UsageError: the home exists.
@@ -129,6 +147,9 @@ def restore(
         except OSError as error:
             raise files.storage_error(file, error) from error
         report = _checked(staged, keys)
+        if move is not None:
+            move(staged)
+            report = _checked(staged, keys)
         try:
             staged.rename(home)  # over an empty folder or nothing, else it fails
         except OSError as error:
@@ -147,14 +168,6 @@ def _refuse(home: Path, file: Path) -> None:
             got=str(file),
             expected=f"a path outside {home}",
             fix="write it to another disk or machine",
-        )
-    if address_of(home) is not None:
-        raise UsageError(
-            "the ledger of this home is in PostgreSQL",
-            code="backup-elsewhere",
-            got="ledger.url",
-            expected="a ledger in the home",
-            fix="back up the database with pg_dump, and copy the home beside it",
         )
 
 

@@ -240,6 +240,20 @@ class PostgresStore:
                 return rows
         raise AssertionError("unreachable: the second attempt returns or raises")
 
+    @contextlib.contextmanager
+    def moment(self) -> Iterator[None]:
+        """Let every read within see the database as it is now."""
+        try:
+            self._reader.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            yield
+            self._reader.execute("COMMIT")
+        except self._error as error:
+            self._reader.close()
+            _fail(error)
+        except BaseException:
+            self._reader.close()
+            raise
+
     def tail(self) -> tuple[int, bytes | None]:
         """Return one more than the highest index, and the header of the last entry."""
         rows = self._write("SELECT idx, header FROM interlock.entries ORDER BY idx DESC LIMIT 1")

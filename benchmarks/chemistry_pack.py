@@ -22,6 +22,7 @@ from interlock.guard.filter.packs import molecules, toxicity
 from interlock.guard.filter.packs.chemistry import (
     DEFAULT_TOXICITY,
     ChemistrySettings,
+    add_scores,
     reasons,
 )
 
@@ -94,13 +95,12 @@ def facts_of(smiles: list[str], seconds: Counter[str]) -> list[dict[str, Any]]:
         seconds[name] += (time.process_time() - started) / (index + 1)
     sane = [f for f in facts if f["ok"]]
     started = time.process_time()
-    scores = toxicity.score([f["smiles"] for f in sane], HEADS)
+    toxicity.score([f["smiles"] for f in sane], HEADS)
     seconds["toxicity"] += (time.process_time() - started) / len(sane)
     started = time.process_time()
-    close = toxicity.similarity([f["smiles"] for f in sane])
+    toxicity.similarity([f["smiles"] for f in sane])
     seconds["domain"] += (time.process_time() - started) / len(sane)
-    for one, score, near in zip(sane, scores, close, strict=True):
-        one["toxicity"], one["similarity"] = score, near
+    add_scores(facts, HEADS)  # as the pack does it; what was scored above is remembered
     return facts
 
 

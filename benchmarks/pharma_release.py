@@ -3,7 +3,8 @@
     python -m benchmarks.pharma_release [outputs] [random SELFIES among them] [--no-model]
 
 Two sources: bit strings of the pharma case, half of them from the trained Born machine, and random
-SELFIES. The pack decides as it does on the guarded path. The second reader
+SELFIES. They are the decoded output of guarded jobs, 2,500 a job, and what counts as
+released is what the call returned: signed pack, every stage, the ledger. The second reader
 (`examples/pharma/checker.py`) shares no code with it; scores are predicted anew by ADMET-AI.
 """
 
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
+from qiskit import QuantumCircuit
 
 CASE = Path(__file__).parents[1] / "examples" / "pharma"
 sys.path.insert(0, str(CASE))
@@ -27,12 +28,12 @@ import checker  # noqa: E402
 import molecules  # noqa: E402
 import yaml  # noqa: E402
 
-from interlock.guard.control import Request  # noqa: E402
+import interlock  # noqa: E402
+from interlock.backends.twins import TwinSampler, twin  # noqa: E402
+from interlock.crypto.keys import KeyStore  # noqa: E402
+from interlock.errors import DeniedError  # noqa: E402
+from interlock.guard import bundle  # noqa: E402
 from interlock.guard.filter.alignment import proportion_interval  # noqa: E402
-from interlock.guard.filter.packs.chemistry import ChemistryControl, ChemistrySettings  # noqa: E402
-from interlock.guard.result import Result  # noqa: E402
-from interlock.guard.state import State  # noqa: E402
-from interlock.types import Decision, Job, Mode, Principal  # noqa: E402
 
 BATCH = 2500
 
@@ -69,41 +70,54 @@ def sources(outputs: int, wild: int, seed: int, trained: list[float] | None) -> 
     return texts
 
 
-def passed(texts: list[str], settings: ChemistrySettings, home: Path) -> list[str]:
-    """Return what the pack lets out of one output."""
-    control = ChemistryControl()
-    job = Job(
-        id="sweep", kind="sample", principal=Principal(id="sweep"), mode=Mode.ADVISORY,
-        backend="none", circuits=(), submitted_at="",
-    )  # fmt: skip
-    request = Request(
-        job=job, programs=(), backend=None, execute=lambda: Result(items=()), baseline=None,
-        decode=lambda r: r.native, home=home, state=State(home), now=time.time,
-        result=Result(items=(), native={"smiles": texts}),
-    )  # fmt: skip
-    evidence = control.gather(request, settings)
-    evidence = msgspec.json.decode(msgspec.json.encode(evidence))
-    if control.decide(job, settings, evidence).decision is not Decision.ALLOW:
-        return []
-    assert request.result is not None
-    return list(request.result.native["smiles"])
+class GuardedPath:
+    """The guarded path of the case, whole: signed pack, all stages, ledger; the texts are given."""
+
+    def __init__(self, home: Path, *, model: bool) -> None:
+        document = yaml.safe_load((CASE / "chem-v1" / "policy.yaml").read_text())
+        if not model:
+            document["filter"]["chemistry"]["toxicity"] = {}
+        pack, officer = home.parent / "pack", KeyStore(home.parent / "officer")
+        pack.mkdir()
+        (pack / "policy.yaml").write_text(yaml.safe_dump(document))
+        signed = home.parent / "chem-v1.bundle"
+        signed.write_bytes(bundle.sign(bundle.build(pack), officer))
+        bundle.trust(home, bundle.public_keys(officer))
+        policy = bundle.open_bundle(signed, home).policy()
+        bound = next(b for b in policy.controls("filter") if b.id == "chemistry")
+        self.settings: Any = bound.settings
+        self._texts: list[str] = []
+        self._circuit = QuantumCircuit(1, 1)
+        self._circuit.measure(0, 0)
+        self._sampler = interlock.guard(
+            TwinSampler(twin("manila"), seed=5), policy=policy, home=home,
+            decode=lambda _: {"smiles": self._texts}, pipeline="sweep",
+        )  # fmt: skip
+
+    def released(self, texts: list[str]) -> list[str]:
+        """Return what leaves the path of one job that puts out these texts."""
+        self._texts = texts
+        try:
+            out = self._sampler.run([self._circuit], shots=16).result()
+        except DeniedError:
+            return []
+        # Nothing was taken out when the result itself comes back.
+        return list(out["smiles"]) if isinstance(out, dict) else list(texts)
 
 
 def sweep(
     outputs: int, wild: int, *, model: bool, seed: int = 1, trained: list[float] | None = None
 ) -> Tally:
-    pack = yaml.safe_load((CASE / "chem-v1" / "policy.yaml").read_text())["filter"]["chemistry"]
-    if not model:
-        pack["toxicity"] = {}
-    settings = msgspec.convert(pack, ChemistrySettings)
     tally, released = Tally(), Counter[str]()
     texts = sources(outputs, wild, seed, trained)
     tally.outputs, tally.different = len(texts), len(set(texts))
     with tempfile.TemporaryDirectory() as name:
+        path = GuardedPath(Path(name) / "home", model=model)
         for start in range(0, len(texts), BATCH):
             began = time.perf_counter()
-            released.update(passed(texts[start : start + BATCH], settings, Path(name)))
+            released.update(path.released(texts[start : start + BATCH]))
             tally.seconds += time.perf_counter() - began
+    settings = path.settings
     tally.released = sum(released.values())
     scores = predicted(list(released)) if model else {}
     for text, times in released.items():

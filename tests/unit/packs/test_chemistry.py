@@ -1,11 +1,14 @@
 """Each layer of the pack fires, stays quiet, and fails closed. Molecules are textbook ones."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytest.importorskip("rdkit")
+
+from rdkit import Chem
 
 from interlock.errors import InputError
 from interlock.guard.control import check_control
@@ -14,10 +17,12 @@ from interlock.guard.filter.packs.chemistry import (
     Bounds,
     ChemistryControl,
     ChemistrySettings,
+    add_scores,
     read_deny_list,
     reasons,
 )
-from interlock.guard.filter.packs.molecules import assess, draw_svg
+from interlock.guard.filter.packs.deny import denied
+from interlock.guard.filter.packs.molecules import UNSTABLE, assess, draw_svg
 from interlock.guard.result import Result
 from interlock.types import Decision
 from tests.unit.guard.doubles import a_job, a_request, ask
@@ -99,7 +104,7 @@ def test_the_toxicity_layer(scores: Any, similarity: float, blocked: set[str]) -
 def test_the_operators_deny_list(tmp_path: Path, line: str) -> None:
     path = tmp_path / "deny.txt"
     path.write_text(f"# ours\n\n{line}\n")
-    deny = read_deny_list(str(path))
+    deny, _ = read_deny_list(str(path))
     assert "deny-list" in rules(ASPIRIN, deny=deny)
     assert "deny-list" in rules(f"{ASPIRIN}.Cl" if "similarity" not in line else ASPIRIN, deny=deny)
     assert "deny-list" not in rules("CCCCCO", deny=deny)
@@ -195,3 +200,106 @@ def test_it_keeps_the_contract_of_a_control() -> None:
     evidence = {"texts": ["CCO"], "facts": facts, "items": {"total": 1, "violating": 0}}
     check_control(ChemistryControl(), a_job(), PLAIN, evidence)
     assert chemistry.ChemistrySettings().bounds == Bounds()
+
+
+DISGUISES = [
+    "[H]OC(=O)c1ccccc1OC(C)=O",  # a hydrogen written out
+    "[CH3:7]C(=O)Oc1ccccc1C(=O)O",  # an atom map number
+    "[13CH3]C(=O)Oc1ccccc1C(=O)O",  # an isotope
+    "[2H]C([2H])([2H])C(=O)Oc1ccccc1C(=O)O",  # deuterium
+    "CC(=O)Oc1ccccc1C(=O)[O-].[Na+]",  # a salt
+    "CC(=O)Oc1ccccc1C(=O)O.CCCCCCCCCCCCCCCCCC(=O)OCC(O)CO",  # diluted in a mixture
+    "C1(=CC=CC=C1C(=O)O)OC(C)=O",  # Kekule form, other order
+]
+
+
+@pytest.mark.parametrize("smiles", DISGUISES)
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"exact {ASPIRIN}", "inchikey BSYNRYMUTXBXSQ-UHFFFAOYSA-N", "inchikey BSYNRYMUTXBXSQ",
+        "smarts c1ccccc1OC(C)=O", "smarts [CX3](=O)[OX2H1]", f"similarity {ASPIRIN} 0.95",
+    ],
+)  # fmt: skip
+def test_no_spelling_gets_a_molecule_round_the_deny_list(
+    tmp_path: Path, smiles: str, line: str
+) -> None:
+    path = tmp_path / "deny.txt"
+    path.write_text(line)
+    deny, _ = read_deny_list(str(path))
+    assert "deny-list" in rules(smiles, deny=deny)
+
+
+def test_exact_heeds_stereo_where_both_name_it() -> None:
+    left, right, flat = "C[C@H](N)C(=O)O", "C[C@@H](N)C(=O)O", "CC(N)C(=O)O"
+    for rule, smiles, hit in (
+        (left, left, True), (left, right, False), (left, flat, True), (flat, right, True),
+    ):  # fmt: skip
+        assert bool(denied(Chem.MolFromSmiles(smiles), [["exact", rule, 0.0]])) is hit
+
+
+@pytest.mark.parametrize(
+    "smiles", ["CO~OC", "C$C", "CC>>CC", "C?C", "CCO |$a$|", "[Na+].[Cl-", "C%(", "(((((("]
+)
+def test_a_bond_or_a_notation_that_patterns_do_not_see_is_refused(smiles: str) -> None:
+    assert rules(smiles) == {"sanitise"}
+
+
+@pytest.mark.parametrize(
+    ("smiles", "bad"),
+    [
+        ("CCCC[131I]", True), ("CC[14CH2]C", True), ("CCCC[210Po]", True), ("CC[Rn]", True),
+        ("CC[13CH2]CC", False), ("[2H]C(C)CC", False), ("CCCC[127I]", False),
+    ],
+)  # fmt: skip
+def test_radioactive_isotopes_are_unstable(smiles: str, bad: bool) -> None:
+    named = {name for name, _ in assess(smiles, {}).get("unstable", [["radioactive", []]])}
+    assert ("radioactive" in named) is bad
+
+
+@pytest.mark.parametrize("smiles", ["O=C(C)OOC(C)=O", "[H]OOCCc1ccccc1", "ClC(=O)c1ccccc1CCN"])
+def test_the_atoms_are_those_of_the_smiles_that_is_drawn(smiles: str) -> None:
+    facts = assess(smiles, {"alerts": ["BRENK"]})
+    drawn = Chem.MolFromSmiles(facts["smiles"])
+    (name, atoms), *_ = facts["unstable"]
+    pattern = Chem.MolFromSmarts(UNSTABLE[name])
+    assert tuple(atoms) in drawn.GetSubstructMatches(pattern, uniquify=False)
+    for _, alert, marked in facts["alerts"]:
+        assert marked, alert
+        assert max(marked) < drawn.GetNumAtoms()
+
+
+def test_a_part_of_a_mixture_does_not_hide_behind_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from interlock.guard.filter.packs import toxicity
+
+    bad = "Nc1ccc(-c2ccc(N)cc2)cc1"
+    high = {bad: 0.99}
+    monkeypatch.setattr(
+        toxicity, "score", lambda smiles, heads: [{h: high.get(t, 0.1) for h in heads}
+                                                  for t in smiles]
+    )  # fmt: skip
+    monkeypatch.setattr(
+        toxicity, "similarity", lambda smiles: [0.05 if t == bad else 0.9 for t in smiles]
+    )
+    facts = [assess(f"{bad}.{ASPIRIN}", {}), assess(f"{ASPIRIN}.[Na+].[Cl-]", {})]
+    add_scores(facts, ["AMES"])
+    settings = ChemistrySettings(toxicity={"AMES": 0.75})
+    blocked = [{r.rule for r in reasons(settings, f) if r.blocks} for f in facts]
+    assert blocked == [{"toxicity.AMES", "domain"}, set()]
+
+
+def test_the_deny_list_can_be_pinned_by_the_policy_and_its_hash_is_on_record(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "deny.txt"
+    path.write_text("smarts [Hg]\n")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    settings = ChemistrySettings(toxicity={}, deny_list=str(path), deny_list_sha256=digest)
+    verdict, _ = screen(tmp_path, ASPIRIN, settings)
+    assert verdict.decision is Decision.ALLOW
+    assert verdict.evidence["deny_list_sha256"] == digest
+    path.write_text("smarts [Pb]\n")
+    with pytest.raises(InputError, match="deny list"):
+        screen(tmp_path, ASPIRIN, settings)

@@ -6,10 +6,11 @@ it blocks of approved drugs. Molecules come as text; RDKit reads them in a confi
 
 from __future__ import annotations
 
+import hashlib
 import math
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -79,6 +80,8 @@ class ChemistrySettings(Settings, frozen=True, kw_only=True):
         min_similarity: applicability domain: least Tanimoto similarity to some approved drug.
         outside_domain: what a molecule outside the domain leads to.
         deny_list: file of your own deny list; see the reference. Nothing is bundled.
+        deny_list_sha256: hash the file must have, so that the signed policy covers it too; the
+            hash of the file that was used is on record either way.
         on_fail: `drop` releases the molecules that pass and holds the others back; the others
             decide about the whole output.
     """
@@ -94,6 +97,7 @@ class ChemistrySettings(Settings, frozen=True, kw_only=True):
     min_similarity: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.2
     outside_domain: Literal["warn", "block"] = "block"
     deny_list: str | None = None
+    deny_list_sha256: str | None = None
     on_fail: Literal["block", "drop", "fallback", "hold"] = "block"
 
 
@@ -179,7 +183,11 @@ class ChemistryControl(Control):
     def gather(self, request: Request, settings: ChemistrySettings) -> Evidence:
         """Establish the facts; with `drop`, take the blocked molecules out of the result."""
         texts = _texts(fields_of(request), settings)
-        facts = assess_all(texts, settings)
+        rows: list[Any] = []
+        digest = None
+        if settings.deny_list:
+            rows, digest = read_deny_list(settings.deny_list, settings.deny_list_sha256)
+        facts = assess_all(texts, settings, rows)
         blocked = [i for i, f in enumerate(facts) if _blocks(settings, f)]
         if settings.on_fail == "drop" and blocked:
             held = set(blocked)
@@ -190,6 +198,7 @@ class ChemistryControl(Control):
             extra = {**before.extra, "dropped": len(blocked)}
             request.result = replace(before, items=(), native=fields, extra=extra)
         return {
+            **({"deny_list_sha256": digest} if digest else {}),
             "texts": texts,
             "facts": facts,
             "items": {"total": len(texts), "violating": len(blocked)},
@@ -256,23 +265,27 @@ def _texts(fields: Mapping[str, Any], settings: ChemistrySettings) -> list[Any]:
     return texts
 
 
-def assess_all(texts: list[Any], settings: ChemistrySettings) -> list[dict[str, Any]]:
+def assess_all(
+    texts: list[Any], settings: ChemistrySettings, deny: Sequence[Any] = ()
+) -> list[dict[str, Any]]:
     """Return the facts of all molecules: RDKit in a confined child, then the model.
 
     A generator repeats itself; each different molecule is assessed once.
     """
     keys = [msgspec.json.encode(text) for text in texts]
     different = dict(zip(keys, texts, strict=True))
-    known = dict(zip(different, _assess(list(different.values()), settings), strict=True))
+    known = dict(zip(different, _assess(list(different.values()), settings, deny), strict=True))
     return [known[key] for key in keys]
 
 
-def _assess(texts: list[Any], settings: ChemistrySettings) -> list[dict[str, Any]]:
+def _assess(
+    texts: list[Any], settings: ChemistrySettings, deny: Sequence[Any]
+) -> list[dict[str, Any]]:
     want = {
         "format": settings.format,
         "strain": settings.max_strain_kcal_per_atom is not None,
         "alerts": list(settings.alerts),
-        "deny": read_deny_list(settings.deny_list) if settings.deny_list else [],
+        "deny": list(deny),
     }
     limits = Limits(cpu_s=120.0, wall_s=180.0, memory_mb=2048)
     facts: list[dict[str, Any]] = []
@@ -280,19 +293,23 @@ def _assess(texts: list[Any], settings: ChemistrySettings) -> list[dict[str, Any
         payload = msgspec.json.encode({"texts": texts[start : start + _CHUNK], "want": want})
         facts += msgspec.json.decode(_confined().run(_ENTRY, payload, limits).result)
     if settings.toxicity:
-        _add_scores(facts, sorted(settings.toxicity))
+        add_scores(facts, sorted(settings.toxicity))
     return facts
 
 
-def _add_scores(facts: list[dict[str, Any]], heads: list[str]) -> None:
+def add_scores(facts: list[dict[str, Any]], heads: Sequence[str]) -> None:
+    """Add toxicity scores and similarity to the facts of molecules that were read."""
     from interlock.guard.filter.packs import toxicity
 
     sane = [f for f in facts if f["ok"]]
-    smiles = [f["smiles"] for f in sane]
-    scored = zip(sane, toxicity.score(smiles, heads), toxicity.similarity(smiles), strict=True)
-    for one, scores, close in scored:
-        one["toxicity"] = scores
-        one["similarity"] = close
+    # A part of a mixture must not hide behind the others: the worst counts.
+    smiles = list(dict.fromkeys(t for f in sane for t in (f["smiles"], *f["parts"])))
+    scores = dict(zip(smiles, toxicity.score(smiles, heads), strict=True))
+    close = dict(zip(smiles, toxicity.similarity(smiles), strict=True))
+    for one in sane:
+        texts = (one["smiles"], *one["parts"])
+        one["toxicity"] = {head: max(scores[t][head] for t in texts) for head in heads}
+        one["similarity"] = min(close[t] for t in (one["parts"] or texts))
 
 
 def _confined() -> ForkServer:
@@ -302,11 +319,15 @@ def _confined() -> ForkServer:
         return _server[0]
 
 
-def read_deny_list(path: str) -> list[list[Any]]:
+def read_deny_list(path: str, expected: str | None = None) -> tuple[list[list[Any]], str]:
     """Read a deny list: lines `kind value [threshold]`, kinds exact, inchikey, smarts, similarity.
 
+    Returns:
+        The rows, and the SHA-256 of the file.
+
     Raises:
-        InputError: it cannot be read, is empty, or a line is wrong (all lines must be right).
+        InputError: it cannot be read, is empty, has another hash than expected, or a line is
+            wrong (all lines must be right).
     """
     from rdkit import Chem
 
@@ -320,9 +341,13 @@ def read_deny_list(path: str) -> list[list[Any]]:
         )
 
     try:
-        lines = Path(path).read_text("utf-8").splitlines()
+        data = Path(path).read_bytes()
+        lines = data.decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise wrong(f"{path}: {type(error).__name__}") from error
+    digest = hashlib.sha256(data).hexdigest()
+    if expected is not None and digest != expected.lower():
+        raise wrong(f"{path} has the SHA-256 {digest}, the policy says {expected}")
     rows: list[list[Any]] = []
     for number, line in enumerate(lines, 1):
         words = line.split()
@@ -347,4 +372,4 @@ def read_deny_list(path: str) -> list[list[Any]]:
         rows.append([kind, value, threshold])
     if not rows:
         raise wrong(f"{path} has no rule")
-    return rows
+    return rows, digest

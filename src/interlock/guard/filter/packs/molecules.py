@@ -10,11 +10,15 @@ from typing import Any
 
 import msgspec
 
+from interlock.guard.filter.packs.deny import denied
+
 __all__ = ["PROPERTIES", "UNSTABLE", "assess", "assess_bytes", "draw_svg", "warm_up"]
 
 PROPERTIES = ("mw", "logp", "tpsa", "donors", "acceptors", "rotatable", "charge", "heavy", "rings")
 _MAX_TEXT = 1000
 _CATALOGS = ("PAINS", "BRENK", "NIH")
+_BONDS = frozenset({"SINGLE", "DOUBLE", "TRIPLE", "AROMATIC", "DATIVE"})
+_NO_STABLE_ISOTOPE = frozenset({43, 61, *range(84, 119)})
 
 #: Groups that fall apart or explode on the shelf; rule of thumb, not kinetics.
 UNSTABLE: dict[str, str] = {
@@ -54,7 +58,8 @@ def warm_up() -> None:
         importlib.import_module("selfies")
     for name in _CATALOGS:
         _catalog(name)
-    assess("CCO", {"strain": True, "alerts": list(_CATALOGS)})
+    deny = [["exact", "CCO", 0.0], ["inchikey", "A" * 14, 0.0], ["similarity", "CCO", 1.0]]
+    assess("CC[O-].[Na+]", {"strain": True, "alerts": list(_CATALOGS), "deny": deny})
 
 
 def assess_bytes(payload: bytes) -> bytes:
@@ -93,11 +98,22 @@ def _parse(text: Any, notation: str) -> tuple[Any, str | None]:
         return None, f"{radicals} unpaired electrons"
     if any(a.GetAtomicNum() == 0 for a in mol.GetAtoms()):
         return None, "a wildcard atom"
-    return mol, None
+    if any(str(b.GetBondType()) not in _BONDS for b in mol.GetBonds()):
+        return None, "a bond that is not single, double, triple, aromatic or dative"
+    for atom in mol.GetAtoms():
+        atom.SetAtomMapNum(0)
+    if any(a.GetAtomicNum() == 1 for a in mol.GetAtoms()):
+        # Written out, a hydrogen is an atom more, and one molecule becomes another.
+        mol = Chem.RemoveHs(mol)
+    smiles = Chem.MolToSmiles(mol)
+    # Atoms are counted as in this SMILES, so that what is drawn from it marks the right ones.
+    order = mol.GetPropsAsDict(includePrivate=True, includeComputed=True)["_smilesAtomOutputOrder"]
+    mol = Chem.RenumberAtoms(mol, list(order))
+    return (mol, smiles), None
 
 
 def assess(text: Any, want: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the facts about one molecule.
+    """Return the facts about one molecule; atoms are numbered as in its `smiles`.
 
     Args:
         text: SMILES, or SELFIES when `want["format"]` says so.
@@ -111,15 +127,14 @@ def assess(text: Any, want: Mapping[str, Any]) -> dict[str, Any]:
         >>> assess("C(C)(C)(C)(C)C", {})["ok"]
         False
     """
-    from rdkit import Chem
-
-    mol, why = _parse(text, str(want.get("format", "smiles")))
-    if mol is None:
+    read, why = _parse(text, str(want.get("format", "smiles")))
+    if read is None:
         return {"ok": False, "error": why}
+    mol, smiles = read
     facts: dict[str, Any] = {
         "ok": True,
-        "smiles": Chem.MolToSmiles(mol),
-        "fragments": len(Chem.GetMolFrags(mol)),
+        "smiles": smiles,
+        "parts": _parts(mol) if "." in smiles else [],
         "properties": _properties(mol),
         "unstable": [
             [name, list(match)]
@@ -127,12 +142,33 @@ def assess(text: Any, want: Mapping[str, Any]) -> dict[str, Any]:
             if (match := mol.GetSubstructMatch(pattern))
         ],
     }
+    decays = [a.GetIdx() for a in mol.GetAtoms() if _is_radioactive(a)]
+    if decays:
+        facts["unstable"].append(["radioactive", decays])
     facts["alerts"] = [row for name in want.get("alerts", ()) for row in _alerts(mol, name)]
     if want.get("strain"):
         facts["strain"] = _strain(mol)
     if want.get("deny"):
-        facts["denied"] = _denied(mol, facts["smiles"], want["deny"])
+        facts["denied"] = denied(mol, want["deny"])
     return facts
+
+
+def _parts(mol: Any) -> list[str]:
+    """Return the SMILES of the parts of a mixture that hold carbon, each once."""
+    from rdkit import Chem
+
+    parts = Chem.GetMolFrags(mol, asMols=True)
+    organic = [p for p in parts if any(a.GetAtomicNum() == 6 for a in p.GetAtoms())]
+    return sorted({Chem.MolToSmiles(p) for p in organic})
+
+
+def _is_radioactive(atom: Any) -> bool:
+    from rdkit import Chem
+
+    isotope, number = atom.GetIsotope(), atom.GetAtomicNum()
+    if not isotope:
+        return number in _NO_STABLE_ISOTOPE
+    return not Chem.GetPeriodicTable().GetAbundanceForIsotope(number, isotope) > 0.0
 
 
 def _properties(mol: Any) -> dict[str, float]:
@@ -177,35 +213,6 @@ def _strain(mol: Any) -> dict[str, Any]:
     field = rdForceFieldHelpers.MMFFGetMoleculeForceField(full, properties)
     field.Minimize(maxIts=200)
     return {"kcal_per_atom": round(field.CalcEnergy() / mol.GetNumHeavyAtoms(), 3)}
-
-
-def _denied(mol: Any, smiles: str, rows: list[Any]) -> list[list[Any]]:
-    from rdkit import Chem, DataStructs
-    from rdkit.Chem import rdFingerprintGenerator
-
-    make = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
-    hits: list[list[Any]] = []
-    key, mark = None, None
-    parts = Chem.GetMolFrags(mol, asMols=True)
-    for kind, value, threshold in rows:
-        if kind in ("exact", "similarity"):
-            other = Chem.MolFromSmiles(value)
-            if kind == "exact":
-                same = Chem.MolToSmiles(other)
-                if same == smiles or any(Chem.MolToSmiles(p) == same for p in parts):
-                    hits.append([kind, value, []])
-            else:
-                mark = mark or make.GetFingerprint(mol)
-                close = DataStructs.TanimotoSimilarity(mark, make.GetFingerprint(other))
-                if close >= threshold:
-                    hits.append([kind, f"{value} ({close:.2f})", []])
-        elif kind == "inchikey":
-            key = key or {Chem.MolToInchiKey(p) for p in (mol, *parts)}
-            if value in key or (len(value) == 14 and value in {k[:14] for k in key}):
-                hits.append([kind, value, []])
-        elif match := mol.GetSubstructMatch(Chem.MolFromSmarts(value)):
-            hits.append([kind, value, list(match)])
-    return hits
 
 
 def draw_svg(smiles: str, atoms: list[int], size: tuple[int, int] = (220, 160)) -> str:

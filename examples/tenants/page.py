@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 STYLE = (
-    "body{font:15px sans-serif;margin:2em;max-width:75em}table{border-collapse:collapse;display:block;overflow-x:auto}"
+    "body{font:15px sans-serif;margin:2em;max-width:75em}"
+    "table{border-collapse:collapse;display:block;overflow-x:auto}"
     "td,th{border-top:1px solid #ccc;padding:3px 9px;text-align:left}"
     ".DENY{color:#900}"
 )

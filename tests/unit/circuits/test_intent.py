@@ -1,9 +1,15 @@
+import numpy as np
 import pytest
 from qiskit import qasm2, transpile
+from qiskit_ibm_runtime.fake_provider import FakeGuadalupeV2
 
 from interlock.circuits.canonical import Circuit, Control, Operation
 from interlock.circuits.ingest import read_circuit
 from interlock.circuits.intent import classify
+from interlock.circuits.intent.gates import named
+from interlock.circuits.intent.known import Known
+from interlock.circuits.intent.steady import steadied
+from interlock.circuits.matrices import gate_matrix
 from interlock.circuits.qiskit_adapter import from_qiskit
 from tests.vectors.circuits import dual_use as made
 
@@ -34,6 +40,59 @@ def test_attacks_are_told_when_compiled(disguise):
     assert period.kind == "period-finding", period
     search = classify(from_qiskit(change(made.attacks(1)["cipher-search"]())))
     assert search.kind == "cryptanalytic-search", search
+
+
+@pytest.mark.parametrize("name", ["shor-compiled", "cipher-search"])
+@pytest.mark.parametrize("disguise", ["padded", "known bits"])
+def test_attacks_are_told_under_padding_and_conditions_on_known_bits(name, disguise):
+    found = classify(from_qiskit(made.disguises(5)[disguise](ATTACKS[name]())))
+    assert found.kind in ("period-finding", "cryptanalytic-search"), found
+
+
+def test_padding_merged_by_a_compiler_is_taken_out():
+    circuit = made.padded(transpile(made.shor_compiled(3), basis_gates=["u", "cx"]), 1, 0.01)
+    basis = ["rz", "sx", "x", "cx"]
+    compiled = transpile(circuit, basis_gates=basis, optimization_level=1)
+    found = classify(from_qiskit(compiled))
+    assert found.kind == "period-finding"
+    assert found.reason.endswith("but for small rotations")
+
+
+def test_blind_spots_that_the_docs_name():
+    """Each is a miss: who mends it takes it out of docs/how-to/hold-dual-use.md."""
+    shor = made.shor_compiled(3)
+    large = made.padded(transpile(shor, basis_gates=["u", "cx"]), 1, 0.2)
+    assert classify(from_qiskit(large)).kind == "none"
+    device = FakeGuadalupeV2()
+    routed = transpile(shor, device, optimization_level=3, seed_transpiler=0)
+    assert classify(from_qiskit(routed)).kind == "none"
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.02, -0.05])
+def test_nearly_round_gates_are_made_round(angle):
+    turn = np.array([[1, -1j * angle / 2], [-1j * angle / 2, 1]])
+    for exact in (np.eye(2), *(gate_matrix(n, ()) for n in ("h", "x", "s", "t", "sx"))):
+        small = tuple((turn @ exact).reshape(-1).tolist())
+        got = np.array(steadied(small)).reshape(2, 2)
+        overlap = abs(np.trace(got.conj().T @ exact)) / 2
+        assert overlap > 1 - 1e-9
+    generic = gate_matrix("ry", (0.6,))
+    assert np.allclose(np.array(steadied(tuple(generic.reshape(-1)))).reshape(2, 2), generic)
+
+
+def test_known_bits_are_folded():
+    known = Known(4)  # two qubits, then two bits
+    known.follow("gate", (0,), named("x", ()))
+    known.follow("gate", (0, 1), named("cx", ()))
+    known.follow("copy", (1, 2), None)
+    assert known.values == [1, 1, 1, 0]
+    assert known.fold([0, 1], [False, True, False, False], base=2) == ([], [True])
+    known.follow("gate", (0,), named("h", ()))
+    known.follow("copy", (0, 3), None)
+    assert known.values == [None, 1, 1, None]
+    assert known.fold([0, 1], [False, True, False, False], base=2) == ([1], [True, False])
+    known.follow("clear", (0,), None)
+    assert known.values[0] == 0
 
 
 def test_names_of_gates_do_not_matter():

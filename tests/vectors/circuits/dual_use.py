@@ -724,12 +724,44 @@ def shuffled(qc, seed):
     return out
 
 
+def padded(qc, seed, size=0.02):
+    """Put a small rotation before each gate on each of its qubits, and on random pairs."""
+    rng = random.Random(seed)
+    out = qc.copy_empty_like()
+    for item in qc.data:
+        for q in item.qubits:
+            getattr(out, rng.choice(("rx", "ry", "rz")))(rng.uniform(-size, size), q)
+        if rng.random() < 0.2 and qc.num_qubits > 1:
+            a, b = rng.sample(qc.qubits, 2)
+            out.rzz(rng.uniform(-size, size), a, b)
+        out._append(item)
+    return out
+
+
+def conditional(qc, seed):
+    """Put every third gate under a condition on a bit that is 0: never written, or of a |0>."""
+    rng = random.Random(seed)
+    qubit, bits = QuantumRegister(1, "idle"), ClassicalRegister(2, "known")
+    out = qc.copy_empty_like()
+    out.add_register(qubit, bits)
+    out.measure(qubit[0], bits[1])
+    for item in qc.data:
+        if item.clbits or rng.random() > 0.3 or item.name == "unitary":
+            out._append(item)
+            continue
+        with out.if_test((bits[rng.randrange(2)], 0)):
+            out.append(item.operation, item.qubits)
+    return out
+
+
 def disguises(seed):
     line = [[k + d, k + 1 - d] for k in range(40) for d in (0, 1)]
     options = {"seed_transpiler": seed}
     return {
         "as written": lambda qc: qc,
         "reordered": lambda qc: shuffled(qc, seed),
+        "padded": lambda qc: padded(qc, seed),
+        "known bits": lambda qc: conditional(qc, seed),
         "cx, rz, sx": lambda qc: transpile(
             qc, basis_gates=["cx", "rz", "sx", "x"], optimization_level=1, **options),
         "u, cx": lambda qc: transpile(qc, basis_gates=["u", "cx"], optimization_level=2, **options),

@@ -86,10 +86,10 @@ def classify(circuit: Circuit, *, seed: int = 0) -> Intent:
     if any(isinstance(p, str) for op in circuit.walk() for p in op.params):
         return Intent(kind="none", reason="a parameter is no number, so it cannot run")
     normal = normalise(circuit, MAX_STEPS)
-    whole = Normal(normal.width)
-    whole.steps = merged(normal.steps)
     try:
-        found = _find(normal, rng) or _find(whole, rng)
+        found = _find_in(normal, rng)
+        if found is None and not normal.unfollowed:
+            found = _steadied(circuit, rng)
     except LostError:
         return Intent(kind="unclear", reason="a long computation on basis states")
     if found is not None:
@@ -97,6 +97,27 @@ def classify(circuit: Circuit, *, seed: int = 0) -> Intent:
     if normal.unfollowed:
         return Intent(kind="unclear", reason=f"not followed: {normal.unfollowed}")
     return Intent(kind="none")
+
+
+def _steadied(circuit: Circuit, rng: np.random.Generator) -> Intent | None:
+    """Look once more with angles made round, for what small rotations were put in to hide."""
+    steady = normalise(circuit, MAX_STEPS, steady=True)
+    if not steady.changed:
+        return None
+    try:
+        found = _find_in(steady, rng)
+    except LostError:  # it could be followed as it is
+        return None
+    if found is None:
+        return None
+    return msgspec.structs.replace(found, reason=f"{found.reason}, but for small rotations")
+
+
+def _find_in(normal: Normal, rng: np.random.Generator) -> Intent | None:
+    """Look at a normal form as it is, then with the runs on each pair of wires merged."""
+    whole = Normal(normal.width)
+    whole.steps = merged(normal.steps)
+    return _find(normal, rng) or _find(whole, rng)
 
 
 def _find(normal: Normal, rng: np.random.Generator) -> Intent | None:

@@ -16,6 +16,8 @@ import numpy as np
 
 from interlock.circuits.canonical import Circuit, Operation
 from interlock.circuits.intent.gates import SMALL, Gate, Step, conditioned, gate_of, named
+from interlock.circuits.intent.known import Known
+from interlock.circuits.intent.steady import steadied, steadied_pair
 from interlock.circuits.matrices import written
 
 __all__ = ["Normal", "normalise"]
@@ -42,22 +44,25 @@ class Normal:
         width: wires; classical bits follow the qubits.
         steps: in order.
         unfollowed: what could not be followed, "" when everything could.
+        changed: whether an angle was made round.
     """
 
     def __init__(self, width: int) -> None:
         self.width = width
         self.steps: list[Step] = []
         self.unfollowed = ""
+        self.changed = False
 
 
-def normalise(circuit: Circuit, limit: int) -> Normal:
+def normalise(circuit: Circuit, limit: int, *, steady: bool = False) -> Normal:
     """Return the normal form of a circuit whose parameters are numbers.
 
     Args:
         circuit: bound.
         limit: steps at most; a longer circuit is marked as not followed.
+        steady: whether angles that are nearly round are made round.
     """
-    maker = _Maker(circuit, limit)
+    maker = _Maker(circuit, limit, steady=steady)
     maker.walk(circuit.operations)
     for wire in list(maker.pending):
         maker.flush(wire)
@@ -117,8 +122,10 @@ def _runs(operations: Sequence[Operation]) -> list[tuple[Small, Small] | None]:
 
 
 class _Maker:
-    def __init__(self, circuit: Circuit, limit: int) -> None:
+    def __init__(self, circuit: Circuit, limit: int, *, steady: bool = False) -> None:
         self.base = circuit.num_qubits
+        self.steady = steady
+        self.known = Known(circuit.num_qubits + circuit.num_clbits)
         self.normal = Normal(circuit.num_qubits + circuit.num_clbits)
         self.limit = limit
         self.pending: dict[int, Small] = {}
@@ -151,9 +158,21 @@ class _Maker:
 
     def emit(self, kind: str, wires: tuple[int, ...], gate: Gate | None = None) -> None:
         self.normal.steps.append(Step(kind, wires, gate))
+        self.known.follow(kind, wires, gate)
+
+    def steadied(self, gate: Small) -> Small:
+        if not self.steady:
+            return gate
+        made = steadied(gate)
+        phase = made[0] * gate[0].conjugate() + made[2] * gate[2].conjugate()
+        self.normal.changed |= any(
+            abs(m - g * phase / abs(phase)) > SMALL for m, g in zip(made, gate, strict=True)
+        )
+        return made
 
     def flush(self, wire: int) -> None:
         gate = self.pending.pop(wire, None)
+        gate = None if gate is None else self.steadied(gate)
         if gate is not None and not _is_identity(gate):
             self.emit("gate", (wire,), gate_of(np.array(gate, complex).reshape(2, 2)))
 
@@ -163,13 +182,23 @@ class _Maker:
     def gate(self, op: Operation, after: tuple[Small, Small] | None) -> None:
         params = tuple(float(p) for p in op.params)
         found = named(op.name, params)
+        if self.steady and found is not None and len(op.qubits) > 1:
+            steady = steadied_pair(found)
+            self.normal.changed |= steady is not found
+            if steady is None:
+                return
+            if steady is not found:
+                op, found = Operation("unitary", (), op.qubits), steady
         if found is None:
             self.walk(written([op]))
         elif len(op.qubits) == 1:
             self.single(op.qubits[0], _small(found))
         elif len(op.qubits) == 2:
             before, behind = _AROUND.get(op.name, ((_EYE, _EYE), (_EYE, _EYE)))
-            follows = [_times(m, b) for m, b in zip(after or (_EYE, _EYE), behind, strict=True)]
+            follows = [
+                self.steadied(_times(m, b))
+                for m, b in zip(after or (_EYE, _EYE), behind, strict=True)
+            ]
             for qubit, gate in zip(op.qubits, before, strict=True):
                 self.single(qubit, gate)
             if op.name in _AROUND:
@@ -187,6 +216,9 @@ class _Maker:
         """Emit a gate on two qubits; a cz is a cx to whichever side has Hadamard gates about it."""
         a, b = qubits
         follows = list(after)
+        for qubit in qubits:
+            if qubit in self.pending:
+                self.pending[qubit] = self.steadied(self.pending[qubit])
         if gate is named("cx", ()):
             self.single(b, _H)
             follows[1] = _times(follows[1], _H)
@@ -245,7 +277,14 @@ class _Maker:
             if read is None:
                 self.normal.unfollowed = "a condition on many bits"
                 return
-            bits, truth = read
+            if len(control.blocks) > 1 and control.blocks[0] == control.blocks[1]:
+                self.walk(control.blocks[0])  # both ways come to the same
+                return
+            bits, truth = self.known.fold(*read, base=self.base)
+            if not bits:  # decided already
+                if truth[0] or len(control.blocks) > 1:
+                    self.walk(control.blocks[0 if truth[0] else 1])
+                return
             for block, when in zip(control.blocks, (truth, [not t for t in truth]), strict=False):
                 for inner in block:
                     self._conditional(inner, bits, when)

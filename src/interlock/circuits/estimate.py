@@ -46,16 +46,30 @@ def shot_seconds(circuit: Circuit, target: Target) -> float | None:
 def _path(operations: Sequence[Operation], target: Target, known: list[bool]) -> float:
     ends: dict[int, float] = {}
     bits: dict[int, float] = {}
+    gates = target.gates
     for op in operations:
-        length = _length(op, target, known)
-        if math.isnan(length):
-            return math.nan
-        start = max(
-            max((ends.get(q, 0.0) for q in op.qubits), default=0.0),
-            max((bits.get(c, 0.0) for c in op.clbits), default=0.0),
-        )
-        ends.update(dict.fromkeys(op.qubits, start + length))
-        bits.update(dict.fromkeys(op.clbits, start + length))
+        places = None
+        if op.control is None and gates is not None and not op.name.startswith("delay"):
+            places = gates.get(op.name)
+        length = places.get(op.qubits) if places else None
+        if length is not None:
+            known[0] = True
+        elif not places:
+            length = _length(op, target, known)
+            if math.isnan(length):
+                return math.nan
+        start = 0.0
+        for q in op.qubits:
+            if ends.get(q, 0.0) > start:
+                start = ends[q]
+        for c in op.clbits:
+            if bits.get(c, 0.0) > start:
+                start = bits[c]
+        end = start + (length or 0.0)
+        for q in op.qubits:
+            ends[q] = end
+        for c in op.clbits:
+            bits[c] = end
     return max(ends.values(), default=0.0)
 
 
@@ -69,12 +83,7 @@ def _length(op: Operation, target: Target, known: list[bool]) -> float:
         value = op.params[0]
         cycle = 1.0 if op.name == "delay" else (target.cycle_s or math.nan)
         return math.nan if isinstance(value, str) else value * cycle
-    places = target.places(op.name)
-    found = places.get(op.qubits) if places else None
-    if found is None:
-        return 0.0
-    known[0] = True
-    return found
+    return 0.0
 
 
 def estimate(

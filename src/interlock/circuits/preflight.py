@@ -82,11 +82,15 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
         return f"instruction {self.instruction}: {self.text}"
 
 
+_Key: TypeAlias = tuple[str, str]
+
+
 class _Sink:
     """Collects problems, one a (rule, subject)."""
 
     def __init__(self) -> None:
-        self.found: dict[tuple[str, str], Problem] = {}
+        self.found: dict[_Key, Problem] = {}
+        self.counts: dict[_Key, int] = {}
 
     def add(
         self,
@@ -98,12 +102,13 @@ class _Sink:
         expected: str,
         fix: str,
         at: tuple[int, Operation] | None = None,
-    ) -> None:
+    ) -> _Key:
+        """Keep the first problem of a rule and a subject, and count the others."""
         key = (rule, subject)
-        seen = self.found.get(key)
-        if seen is not None:
-            self.found[key] = msgspec.structs.replace(seen, count=seen.count + 1)
-            return
+        if key in self.found:
+            self.counts[key] += 1
+            return key
+        self.counts[key] = 1
         self.found[key] = Problem(
             rule=rule,
             message=message,
@@ -112,6 +117,12 @@ class _Sink:
             fix=fix,
             instruction=at[0] if at else None,
             text=str(at[1]) if at else "",
+        )
+        return key
+
+    def problems(self) -> tuple[Problem, ...]:
+        return tuple(
+            msgspec.structs.replace(p, count=self.counts[key]) for key, p in self.found.items()
         )
 
 
@@ -134,7 +145,7 @@ def inspect(circuit: Circuit, target: Target, *, kind: Kind = "sample") -> tuple
     _width(circuit, target, kind, sink)
     _operations(circuit, target, sink)
     _measurements(circuit, target, kind, sink)
-    return tuple(sink.found.values())
+    return sink.problems()
 
 
 def _flat(circuit: Circuit) -> Iterator[tuple[int, Operation]]:
@@ -176,7 +187,7 @@ def _width(circuit: Circuit, target: Target, kind: Kind, sink: _Sink) -> None:
 def _operations(circuit: Circuit, target: Target, sink: _Sink) -> None:
     loops = {op.control.symbol for op in circuit.walk() if op.control and op.control.symbol}
     last_barrier: tuple[int, ...] | None = None
-    good: set[tuple[str, tuple[int, ...]]] = set()
+    said: dict[tuple[str, tuple[int, ...]], _Key | None] = {}
     for number, op in _flat(circuit):
         at = (number, op)
         name = op.name
@@ -200,53 +211,53 @@ def _operations(circuit: Circuit, target: Target, sink: _Sink) -> None:
         if name == "unitary":
             _unitary(op, at, sink)
         key = (name, op.qubits)
-        if key not in good and _supported(op, target, at, sink):
-            good.add(key)
+        if key not in said:
+            said[key] = _supported(op, target, at, sink)
+        elif (same := said[key]) is not None:
+            sink.counts[same] += 1
 
 
-def _supported(op: Operation, target: Target, at: tuple[int, Operation], sink: _Sink) -> bool:
-    """Check one operation against the device; True when there is nothing to say of it."""
+def _supported(
+    op: Operation, target: Target, at: tuple[int, Operation], sink: _Sink
+) -> _Key | None:
+    """Check one operation against the device; return what was said of it."""
     name, qubits = op.name, op.qubits
     bad = [q for q in qubits if q in target.faulty_qubits]
     if bad:
-        sink.add(
+        return sink.add(
             "faulty-qubit", str(bad[0]), "a qubit is reported out of order",
             got=f"qubit {bad[0]}", expected="a working qubit",
             fix="transpile again with the current target; it avoids faulty qubits", at=at,
         )  # fmt: skip
-        return False
     if len(qubits) == 2 and qubits in target.faulty_edges:
-        sink.add(
+        return sink.add(
             "faulty-edge", str(sorted(qubits)), "a coupling is reported out of order",
             got=f"{name} on {qubits}", expected="a working coupling",
             fix="transpile again with the current target; it avoids faulty couplings", at=at,
         )  # fmt: skip
-        return False
     if name in ("break_loop", "continue_loop", "box"):
-        return True
+        return None
     places = target.places(name)
     if places is None or qubits in places:
-        return True
+        return None
     if not places:
         known = ", ".join(sorted(n for n in target.gates or () if n not in CONTROL_FLOW))
         what = "control flow" if name in CONTROL_FLOW else "operation"
-        sink.add(
+        return sink.add(
             "gate", name, f"the device has no such {what}",
             got=name, expected=known,
             fix=f"transpile for {target.name}: transpile(circuit, backend)", at=at,
         )  # fmt: skip
-        return False
     if target.num_qubits is not None and any(q >= target.num_qubits for q in qubits):
-        return False
+        return None
     if len(qubits) == 2 and qubits[::-1] in places:
-        sink.add(
+        return sink.add(
             "direction", name, "the device has this gate in the other direction only",
             got=f"{name} on {qubits}", expected=f"{name} on {qubits[::-1]}",
             fix=f"transpile for {target.name}, which turns it round", at=at,
         )  # fmt: skip
-        return False
     near = sorted(p for p in places if set(p) & set(qubits))[:4]
-    sink.add(
+    return sink.add(
         "edge" if len(qubits) > 1 else "gate", name,
         "the device does not couple these qubits" if len(qubits) > 1
         else "the device has no such operation on this qubit",
@@ -254,7 +265,6 @@ def _supported(op: Operation, target: Target, at: tuple[int, Operation], sink: _
         expected="one of " + (", ".join(map(str, near)) or "the calibrated places"),
         fix=f"transpile for {target.name}, which routes through neighbours", at=at,
     )  # fmt: skip
-    return False
 
 
 def _parameters(op: Operation, at: tuple[int, Operation], loops: set[str], sink: _Sink) -> None:

@@ -2,6 +2,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from qiskit import QuantumCircuit, qasm2, qasm3
 from qiskit.circuit import ForLoopOp, Parameter
 from qiskit.circuit.random import random_circuit
@@ -11,6 +13,7 @@ from interlock.circuits.canonical import Circuit, Operation
 from interlock.circuits.gates import GATES
 from interlock.circuits.matrices import gate_matrix
 from interlock.circuits.qasm import parse
+from interlock.circuits.qasm.operations import Operations
 from interlock.circuits.qasm.parser import Limits
 from interlock.circuits.qiskit_adapter import from_qiskit, to_qiskit
 from interlock.circuits.validate import validate
@@ -234,3 +237,38 @@ def test_a_qiskit_loop_without_its_variable_catches_no_other():
     assert made.operations[0].control.symbol == "i"
     assert made.operations[0].control.blocks[0][0].control.symbol == ""
     assert made.parameters == ()
+
+
+NUMBERS = st.one_of(
+    st.floats(-10, 10).map(repr),
+    st.sampled_from(["0", "-0", "-0.0", ".5", "-.5e-3", "2.", "1.e5", "007", "1e-300", "1e999",
+                     "pi/2", "-pi", "0x10", "1_0", "9" * 50, "- 1", "--1", "a"]),
+)  # fmt: skip
+CALLS = st.builds(
+    lambda name, params, wires, space, end: (
+        f"{name}{'(' + ', '.join(params) + ')' if params else ''}{space}"
+        + ("," + space).join(wires)
+        + end
+    ),
+    st.sampled_from(["h", "rx", "cx", "cu", "mine", "none", "gphase", "measure", "U", "id"]),
+    st.lists(NUMBERS, max_size=4),
+    st.lists(st.sampled_from(["q[0]", "q[1]", "q[2]", "q[3]", "q", "r[0]", "c[0]", "q[-1]"]),
+             max_size=3),
+    st.sampled_from([" ", "", "  ", "/* x */", "\n"]),
+    st.sampled_from([";", " ;", "", ";;", "; // h q[0];"]),
+)  # fmt: skip
+
+
+@given(st.lists(CALLS, max_size=4), st.sampled_from([HEAD2, HEAD3 + "input float a; "]))
+@settings(deadline=None, max_examples=400)
+def test_plain_calls_are_read_as_all_others_are(calls, head):
+    text = f"{head} gate mine(a) x {{ rx(a) x; }}\n" + "\n".join(calls)
+    results = []
+    for plain in (Operations._plain_call, lambda *_: False):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Operations, "_plain_call", plain)
+            try:
+                results.append(parse(text))
+            except InputError as error:
+                results.append((error.code, error.message, error.got))
+    assert results[0] == results[1]

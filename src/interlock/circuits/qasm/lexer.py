@@ -10,17 +10,21 @@ from interlock.errors import InputError
 
 __all__ = ["Source", "Token"]
 
+# The most common kinds stand first; what begins with the same character is told apart in order.
 _TOKEN = re.compile(
-    r"[ \t\r\n]*+(?:(?P<space>\Z|//[^\n]*|/\*.*?\*/)"
-    r"|(?P<open>/\*)"
-    r"|(?P<float>\d[\d_]*\.[\d_]*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?|\d[\d_]*[eE][+-]?\d+)"
-    r"|(?P<int>0[xX][0-9a-fA-F_]+|0[bB][01_]+|0[oO][0-7_]+|\d[\d_]*)"
-    r"|(?P<name>[^\W\d]\w*)"
-    r"|(?P<physical>\$\d+)"
-    r'|(?P<string>"[^"\n]*"|\'[^\'\n]*\')'
-    r"|(?P<op>->|==|!=|<=|>=|&&|\|\||<<|>>|\*\*|\+\+|[-+*/%^(){}\[\];,:@=<>!&|~#.]))",
+    r"[ \t\r\n]*+(?:([^\W\d]\w*)"
+    r"|([\[\];,(){}])"
+    r"|(\d[\d_]*\.[\d_]*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?|\d[\d_]*[eE][+-]?\d+)"
+    r"|(0[xX][0-9a-fA-F_]+|0[bB][01_]+|0[oO][0-7_]+|\d[\d_]*)"
+    r"|(\Z|//[^\n]*|/\*.*?\*/)"
+    r"|(/\*)"
+    r"|(\$\d+)"
+    r'|("[^"\n]*"|\'[^\'\n]*\')'
+    r"|(->|==|!=|<=|>=|&&|\|\||<<|>>|\*\*|\+\+|[-+*/%^:@=<>!&|~#.]))",
     re.DOTALL,
 )
+_KINDS = ("", "name", "op", "float", "int", "space", "open", "physical", "string", "op")
+_SPACE, _OPEN = _KINDS.index("space"), _KINDS.index("open")
 
 
 class Token(NamedTuple):
@@ -38,34 +42,35 @@ class Source:
         self.text = text
         self.starts = [0, *(m.end() for m in re.finditer("\n", text))]
         self.tokens: list[Token] = []
-        append = self.tokens.append
-        make, match = tuple.__new__, _TOKEN.match
+        append, make = self.tokens.append, tuple.__new__
         at, end = 0, len(text)
-        while at < end:
-            found = match(text, at)
-            if found is None:
-                at += len(text[at:]) - len(text[at:].lstrip(" \t\r\n"))
+        for found in _TOKEN.finditer(text):
+            group = found.lastindex or 0
+            start, after = found.span(group)
+            if found.start() != at:
+                break  # something in between is no token
+            at = after
+            if group == _SPACE:
+                continue
+            append(make(Token, (_KINDS[group], found[group], start)))
+            if group == _OPEN:
+                self.fail("a comment has no end", start, got="/*", expected="*/")
+            if len(self.tokens) > max_tokens:
                 self.fail(
-                    "the text has a character that OpenQASM does not know",
-                    at,
-                    got=repr(text[at]),
-                    expected="OpenQASM 2 or 3",
+                    "the text is too long",
+                    start,
+                    code="circuit-too-large",
+                    got=f"over {max_tokens} tokens",
+                    expected="a smaller file",
                 )
-            kind = found.lastgroup or ""
-            at = found.end()
-            if kind != "space":
-                start, at = found.span(kind)
-                append(make(Token, (kind, found[kind], start)))
-                if kind == "open":
-                    self.fail("a comment has no end", start, got="/*", expected="*/")
-                if len(self.tokens) > max_tokens:
-                    self.fail(
-                        "the text is too long",
-                        start,
-                        code="circuit-too-large",
-                        got=f"over {max_tokens} tokens",
-                        expected="a smaller file",
-                    )
+        if at < end:
+            at += len(text[at:]) - len(text[at:].lstrip(" \t\r\n"))
+            self.fail(
+                "the text has a character that OpenQASM does not know",
+                at,
+                got=repr(text[at]),
+                expected="OpenQASM 2 or 3",
+            )
         append(Token("end", "end of the text", end))
 
     def place(self, at: int) -> tuple[int, int]:

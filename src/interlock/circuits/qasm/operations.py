@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 
 from interlock.circuits.canonical import Operation, finite_or_text
 from interlock.circuits.expression import Param
@@ -16,6 +17,14 @@ from interlock.circuits.qasm.values import Bits, Symbol, Value, binary
 __all__ = ["Operations"]
 
 _TIME = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
+
+
+_NUMBER = r"-?(?:\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(?:[eE][+-]?\d+)?"
+_PLAIN = re.compile(
+    rf"[^\W\d]\w*(?:\(({_NUMBER}(?:, ?{_NUMBER})*)\))? "
+    r"([^\W\d]\w*\[\d{1,9}\](?:, ?[^\W\d]\w*\[\d{1,9}\])*);"
+)
+_BIT = re.compile(r"(\w+)\[(\d+)\]")
 
 
 class Operations(Expressions):
@@ -96,6 +105,33 @@ class Operations(Expressions):
         self.i = end
         return native if good else None
 
+    def _plain_call(self, token: Token) -> bool:
+        """Read `name(numbers) q[1], q[2];` of a known gate at once, by far the most common call.
+
+        Anything else, wrong calls too, is left for `_call`.
+        """
+        found = _PLAIN.match(self.source.text, token.at)
+        if found is None or self.frames or token.text in self.gates:
+            return False
+        native = self._library(token.text)
+        if native is None:
+            return False
+        numbers = found[1].split(",") if found[1] else []
+        names = _BIT.findall(found[2])
+        try:
+            wires = tuple([self.qubits[name][int(index)] for name, index in names])
+        except (KeyError, IndexError):
+            return False
+        if GATES[native] != (len(numbers), len(wires)) or len(set(wires)) < len(wires):
+            return False
+        if native == "gphase":
+            return False
+        params = tuple([finite_or_text(float(n)) for n in numbers])
+        signs = found[1].count("-") - found[1].count("e-") - found[1].count("E-") if numbers else 0
+        self.i += (2 * len(numbers) + 1 if numbers else 0) + signs + 5 * len(wires) + 1
+        self._emit(Operation(native, params, wires), token)
+        return True
+
     def _call(self, token: Token) -> None:
         """Read a gate call with its modifiers, and emit what it comes to."""
         modifiers: list[tuple[str, int]] = []
@@ -158,6 +194,8 @@ class Operations(Expressions):
     def _broadcast(
         self, operands: list[list[int]], scalars: list[bool], title: Token
     ) -> list[list[int]]:
+        if all(scalars) and not any(len(o) > 1 for o in operands):
+            return [[o[0] for o in operands]]
         pairs = zip(operands, scalars, strict=True)
         lengths = {len(o) for o, single in pairs if len(o) > 1 or not single}
         lengths.discard(1)

@@ -92,7 +92,8 @@ class _Parser(Flow):
         elif token.kind == "name" and self.tokens[self.i + 1].text in ("=", "["):
             self._assignment_or_call(token)
         elif token.kind == "name":
-            self._call(token)
+            if not self._plain_call(token):
+                self._call(token)
         elif token.text == ";":
             self.i += 1
         else:

@@ -155,8 +155,9 @@ class Reader(abc.ABC):
     def _library(self, name: str) -> str | None:
         if name == "U" or (name == "CX" and self.version == 2):
             return ALIASES.get(name, name)
-        if any(name in INCLUDES[include] for include in self.includes):
-            return ALIASES.get(name, name)
+        for include in self.includes:
+            if name in INCLUDES[include]:
+                return ALIASES.get(name, name)
         return None
 
     def _skip_width(self) -> None:

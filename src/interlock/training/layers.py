@@ -155,9 +155,7 @@ class GuardedLayer(nn.Module):
         rows = classical.reshape(-1, classical.shape[-1])
         self.rows += len(rows)
         try:
-            answer: Tensor = self.quantum(features)
-            if answer.shape != classical.shape:
-                raise ValueError(f"shape {tuple(answer.shape)}")
+            answer = _like(self.quantum(features), classical)
         except InterlockError:
             raise
         except FellBack as error:
@@ -179,8 +177,8 @@ class GuardedLayer(nn.Module):
         kept = flat[good]
         if "finite" in bad.values() and good.any() and flat.requires_grad:
             # 0 x NaN is NaN: in one graph the bad rows would spoil every gradient.
-            kept = self.quantum(features.reshape(len(rows), -1)[good])
-            if kept.shape != flat[good].shape or self._bad(kept):
+            kept = _again(self.quantum, features.reshape(len(rows), -1)[good], flat[good])
+            if kept is None or self._bad(kept):
                 self.reasons["unstable"] += int(good.sum())
                 return self._checked(classical)
         mixed = torch.empty_like(rows)
@@ -215,6 +213,27 @@ class GuardedLayer(nn.Module):
                 fix="bound the surrogate, for instance with tanh",
             )
         return rows
+
+
+def _like(answer: Any, classical: Tensor) -> Tensor:
+    """Return an answer in the type and place of the surrogate's; what is no such answer raises."""
+    if not isinstance(answer, Tensor):
+        raise TypeError(f"no tensor but {type(answer).__name__}")
+    if answer.is_complex() or answer.dtype is torch.bool:
+        raise TypeError(f"{answer.dtype}, expected real numbers")
+    if answer.shape != classical.shape:
+        raise ValueError(f"shape {tuple(answer.shape)}")
+    return answer.to(classical)
+
+
+def _again(quantum: nn.Module, features: Tensor, like: Tensor) -> Tensor | None:
+    """Ask for some rows once more; None when this time there is no answer."""
+    try:
+        return _like(quantum(features), like)
+    except InterlockError:
+        raise
+    except Exception:  # noqa: BLE001 - as the first time: whatever a device raises
+        return None
 
 
 def _fields(row: list[float]) -> Mapping[str, Any]:

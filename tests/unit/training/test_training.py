@@ -1,3 +1,4 @@
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -272,3 +273,77 @@ def test_an_instance_that_is_none_is_refused() -> None:
         random_guardrails(21, 0)
     with pytest.raises(InputError):
         compare(g, quantum=("annealer",))
+
+
+class Answers(nn.Module):
+    """A quantum layer that answers what a function says."""
+
+    def __init__(self, answer: Any) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, features: torch.Tensor) -> Any:
+        return self.answer(features)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda x: x.detach().numpy(), lambda x: None, lambda x: [0.0], lambda x: x * 1j,
+        lambda x: x > 0, lambda x: x[:1], lambda x: x.T, lambda x: x[0, 0],
+    ],
+)  # fmt: skip
+def test_an_answer_that_is_none_is_the_surrogates(answer: Any) -> None:
+    surrogate = nn.Sequential(nn.Linear(3, 3), nn.Tanh())
+    layer = GuardedLayer(Answers(answer), surrogate)
+    features = torch.zeros(5, 3)
+    assert torch.equal(layer(features), surrogate(features))
+    assert layer.label == "surrogate"
+
+
+def test_an_answer_in_double_comes_back_in_the_surrogates_type_row_by_row() -> None:
+    surrogate = nn.Sequential(nn.Linear(3, 3), nn.Tanh())
+
+    def answer(x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x[:4].double().tanh(), torch.full((1, 3), 5.0, dtype=torch.double)])
+
+    layer = GuardedLayer(Answers(answer), surrogate)
+    features = torch.randn(5, 3, requires_grad=True)
+    out = layer(features)
+    assert out.dtype is torch.float32
+    assert torch.allclose(out[:4], features[:4].tanh())
+    assert torch.equal(out[4], surrogate(features)[4])
+    out.sum().backward()
+    assert features.grad is not None
+    assert features.grad.isfinite().all()
+
+
+def test_a_device_that_dies_when_it_is_asked_again_leaves_the_batch_to_the_surrogate() -> None:
+    surrogate = nn.Sequential(nn.Linear(3, 3), nn.Tanh())
+    calls: list[int] = []
+
+    def answer(x: torch.Tensor) -> torch.Tensor:
+        calls.append(len(x))
+        if len(calls) > 1:
+            raise OSError("gone")
+        return torch.where(torch.arange(len(x))[:, None] == 1, torch.log(-x.abs()), x.tanh())
+
+    layer = GuardedLayer(Answers(answer), surrogate)
+    features = torch.randn(4, 3, requires_grad=True)
+    assert torch.equal(layer(features), surrogate(features))
+    assert calls == [4, 3]
+    assert layer.label == "surrogate"
+
+
+@pytest.mark.parametrize("shots", [0, 16])
+def test_batches_of_every_shape_copies_and_second_derivatives(shots: int) -> None:
+    layer = GuardedLayer(QuantumLayer(3, shots=shots), nn.Sequential(nn.Linear(3, 3), nn.Tanh()))
+    for shape in ((3,), (0, 3), (1, 3), (2, 2, 2, 3)):
+        assert layer(torch.zeros(shape)).shape == torch.Size(shape)
+    features = torch.zeros(2, 3, requires_grad=True)  # amplitudes of zero are in there
+    (first,) = torch.autograd.grad(layer(features).sum(), features, create_graph=True)
+    (second,) = torch.autograd.grad(first.square().sum(), features)
+    assert second.isfinite().all()
+    twin = copy.deepcopy(layer)
+    twin.load_state_dict(layer.state_dict())
+    assert twin.label == "quantum"

@@ -130,17 +130,39 @@ def _trend(first: list[Any], second: list[Any]) -> tuple[float, float]:
     return p2 - p1, (p2 - p1) / spread if spread else 0.0
 
 
-def _log_choose(n: int, k: int) -> float:
-    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
-
-
 def _at_most(k: int, n: int, p: float) -> float:
+    """Return the chance of at most k of n: an incomplete beta function, by its continued fraction.
+
+    Lentz's method as in Press et al., Numerical Recipes, 6.4; terms grow as the root of n.
+    """
     if p <= 0.0:
         return 1.0
-    if p >= 1.0:
-        return 1.0 if k >= n else 0.0
-    a, b = math.log(p), math.log1p(-p)
-    return math.fsum(math.exp(_log_choose(n, i) + i * a + (n - i) * b) for i in range(k + 1))
+    if p >= 1.0 or k >= n:
+        return float(k >= n)
+    a, b, x = n - k, k + 1, 1.0 - p
+    front = math.exp(
+        math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
+    )
+    if x < (a + 1) / (a + b + 2):
+        return front * _fraction(a, b, x) / a
+    return 1.0 - front * _fraction(b, a, 1.0 - x) / b
+
+
+def _fraction(a: int, b: int, x: float) -> float:
+    tiny = 1e-300
+    d = 1.0 / (1.0 - (a + b) * x / (a + 1) or tiny)
+    c, value = 1.0, d
+    for m in range(1, 100_000):
+        for numerator in (
+            m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
+            -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)),
+        ):
+            d = 1.0 / (1.0 + numerator * d or tiny)
+            c = 1.0 + numerator / c or tiny
+            value *= d * c
+        if abs(d * c - 1.0) < 1e-14:
+            return value
+    raise ArithmeticError(f"the fraction of {a}, {b}, {x} does not settle")
 
 
 def proportion_interval(k: int, n: int, *, level: float = 0.95) -> tuple[float, float]:

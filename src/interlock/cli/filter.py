@@ -24,12 +24,13 @@ def explain(policy: str, output: str | None, *, as_json: bool) -> None:
     """Say in words what POLICY's filter lets through, and what it makes of one output."""
     import msgspec
 
-    from interlock.guard.filter.explain import explain_rules, judge
+    from interlock.guard.filter.explain import explain_rules, judge, other_controls
     from interlock.guard.policy import load_policy
 
     loaded = load_policy(policy)
     rules = explain_rules(loaded)
     report: dict[str, Any] = {"policy": loaded.name, "sha256": loaded.sha256, "rules": rules}
+    report["not_tried"] = other_controls(loaded)
     if output is not None:
         report["verdict"] = judge(loaded, _fields(output))
     if as_json:
@@ -107,7 +108,10 @@ def _fields(output: str) -> dict[str, Any]:
 
 def _print(report: dict[str, Any]) -> None:
     click.echo(f"policy {report['policy']} (sha256 {report['sha256'][:16]})")
-    if not report["rules"]:
+    if report["not_tried"]:
+        packs = ", ".join(report["not_tried"])
+        click.echo(f"  also {packs}: not tried here, only on the guarded path")
+    elif not report["rules"]:
         raise PolicyError(
             "the filter has no rules",
             code="filter-empty",
@@ -121,7 +125,8 @@ def _print(report: dict[str, Any]) -> None:
             click.echo(f"      {rule['description']}")
     verdict = report.get("verdict")
     if verdict:
-        click.echo(f"this output: {verdict['decision']}")
+        alone = " by the constraints alone" if report["not_tried"] else ""
+        click.echo(f"this output: {verdict['decision']}{alone}")
         for finding in verdict["findings"]:
             click.echo(f"  {finding['rule']}: {finding['message']}")
             click.echo(f"      got {finding['got']}; expected {finding['expected']}")

@@ -68,7 +68,9 @@ def test_a_violation_in_the_record_of_a_release_is_counted() -> None:
     assert alignment_gap([entry])["p"].released_violating == 1  # type: ignore[list-item]
 
 
-@pytest.mark.parametrize(("k", "n"), [(0, 10), (3, 10), (10, 10), (70, 1000), (1, 10**6), (55_000, 10**5)])
+@pytest.mark.parametrize(
+    ("k", "n"), [(0, 10), (3, 10), (10, 10), (70, 1000), (1, 10**6), (55_000, 10**5)]
+)
 def test_the_interval_agrees_with_scipy(k: int, n: int) -> None:
     stats = pytest.importorskip("scipy.stats")
     low, high = proportion_interval(k, n)

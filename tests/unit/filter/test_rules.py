@@ -328,3 +328,22 @@ def test_two_packages_that_claim_one_plugin_are_refused_and_the_source_is_on_rec
     assert plugin._target("own") is None
     answer = plugin.run_plugin(Constraint(id="p", plugin="own"), {})
     assert "not one plugin" in answer["error"]
+
+
+def test_packs_that_are_not_tried_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from interlock.cli import main
+    from interlock.guard import policy as policies
+    from interlock.guard.filter.packs.finance import FinanceControl, FinanceSettings
+    from interlock.guard.policy import Bound, Policy, Timeouts
+
+    pack = Bound(id="finance", control=FinanceControl(), settings=FinanceSettings())
+    policy = Policy(name="t", document={}, timeouts=Timeouts(), bound={"filter": (pack,)})
+    monkeypatch.setattr(policies, "load_policy", lambda _: policy)
+    output = tmp_path / "out.json"
+    output.write_text('{"orders": "nonsense"}')
+    main(["filter", "explain", "p.yaml", "--output", str(output)])
+    printed = capsys.readouterr().out
+    assert "also finance: not tried here" in printed
+    assert "this output: ALLOW by the constraints alone" in printed

@@ -301,6 +301,7 @@ def test_an_override_needs_two_people_ends_by_itself_and_is_used_once(tmp_path: 
         body = an_override(id=f"other-{changes!s:.30}", **changes)
         both = sign(keys, "bob", body, sign(keys, "ann", body)["signatures"])
         assert not governor.admin({"override": both})["ok"]
+    assert len(told) == 2  # what was refused is not on record as if it had happened
     governor.close()
 
 

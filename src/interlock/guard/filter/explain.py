@@ -12,7 +12,7 @@ from interlock.guard.filter.rules import Constraint
 from interlock.guard.policy import Policy
 from interlock.types import Job, Mode, Principal
 
-__all__ = ["explain_rules", "judge", "say"]
+__all__ = ["explain_rules", "judge", "other_controls", "say"]
 
 
 def say(rule: Constraint) -> str:
@@ -66,6 +66,11 @@ def explain_rules(policy: Policy) -> list[dict[str, Any]]:
         }
         for rule in _settings(policy).rules
     ]
+
+
+def other_controls(policy: Policy) -> list[str]:
+    """Return the filter's other controls, which `judge` does not try: packs and plugins."""
+    return [bound.id for bound in policy.controls("filter") if bound.id != "constraints"]
 
 
 def judge(policy: Policy, fields: Mapping[str, Any]) -> dict[str, Any]:

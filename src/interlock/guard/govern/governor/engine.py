@@ -274,9 +274,8 @@ class Engine:
         self.peak = self.equity if self.peak is None else max(self.peak, self.equity)
         return True
 
-    def override(self, now: int, body: Override) -> str | None:
-        """Take an override; return why not, or None. An id is used once."""
-        self.advance(now)
+    def override_fault(self, body: Override) -> str | None:
+        """Return why an override cannot be taken, or None. An id is used once."""
         if body.id in self.spent:
             return "used"
         if body.appetite_version != self.appetite.version:
@@ -286,6 +285,14 @@ class Engine:
         index = body.limit.split(".")
         if index[0] == "windows" and int(index[1]) >= len(self.windows):
             return "limit"
+        return None
+
+    def override(self, now: int, body: Override) -> str | None:
+        """Take an override; return why not, or None."""
+        self.advance(now)
+        fault = self.override_fault(body)
+        if fault is not None:
+            return fault
         scale = 1 if body.limit.endswith("orders") else UNIT
         until = self.time + int(body.duration_s * 1e9)
         self.overrides[body.id] = (body.limit, int(body.value * scale), until)

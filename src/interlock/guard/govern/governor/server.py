@@ -175,11 +175,12 @@ class Governor:
         allowed = [n for n in names if n in self.engine.appetite.overriders]
         if len(allowed) < 2:
             return {"ok": False, "why": f"two overriders must sign, got {allowed}"}
-        self._tell({"override": msgspec.to_builtins(body)}, tuple(allowed))
-        now = self.now()
-        refused = self.engine.override(now, body)
+        refused = self.engine.override_fault(body)
         if refused is not None:
             return {"ok": False, "why": refused}
+        self._tell({"override": msgspec.to_builtins(body)}, tuple(allowed))
+        now = self.now()
+        self.engine.override(now, body)
         self.journal.append([{"kind": "override", "t": now, "body": msgspec.to_builtins(body)}])
         return {"ok": True, "until_s": body.duration_s}
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from interlock.errors import SetupError
+from interlock.extras import to_install
 
 __all__ = ["PluginSource", "installed", "load", "source_of"]
 
@@ -66,7 +67,9 @@ def load(group: str, name: str) -> Any:
             code="plugin-broken",
             got=f"{type(error).__name__}: {error}",
             expected=f"{point.value} to import",
-            fix="install the extra it needs, or mend the plugin",
+            fix=to_install(error.name)
+            if isinstance(error, ModuleNotFoundError) and error.name
+            else "mend the plugin",
         ) from error
 
 

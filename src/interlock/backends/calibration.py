@@ -75,6 +75,25 @@ class Repair(msgspec.Struct, frozen=True, kw_only=True):
     why: str
 
 
+def age_text(kind: str | None, age_h: float | None) -> str:
+    """Return how old a calibration is in the words of job lines and reports, "" when unknown.
+
+    Example:
+        >>> age_text("device", 2.04), age_text("model", 0.0)
+        ('calibration 2.0 h old', 'noise model without dates')
+    """
+    undated = {
+        "ideal": "simulator without noise",
+        "model": "noise model without dates",
+        "snapshot": "simulated snapshot",
+    }
+    if kind in undated:
+        return undated[kind]
+    if not isinstance(age_h, int | float):
+        return ""
+    return f"{'twin, ' if kind == 'twin' else ''}calibration {age_h:.1f} h old"
+
+
 class Calibration(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """A device's calibration, frozen.
 

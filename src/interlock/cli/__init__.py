@@ -122,6 +122,14 @@ def main(argv: list[str] | None = None) -> int:
     except InterlockError as error:
         click.echo(error.diagnostics(), err=True)
         code = error.exit_code
+    except ModuleNotFoundError as error:
+        if (error.name or "interlock").partition(".")[0] == "interlock":
+            raise  # ours: not a package that somebody could install
+        from interlock.extras import missing
+
+        lacking = missing(error)
+        click.echo(lacking.diagnostics(), err=True)
+        code = lacking.exit_code
     if argv is None:
         sys.exit(code)
     return code

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import click
 
+from interlock.errors import UsageError
+
 
 @click.command()
-@click.option("--home", type=click.Path(), help="Where the demo keeps its ledger and keys.")
+@click.option("--home", type=click.Path(), help="Folder the demo makes for its ledger and keys.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON line a scene.")
 def command(home: str | None, as_json: bool) -> int:
     """Show what the guard does, in six scenes, without account or network.
@@ -23,9 +25,17 @@ def command(home: str | None, as_json: bool) -> int:
 
     from interlock.guard.demo import scenes
 
-    folder = Path(home) if home else Path(tempfile.mkdtemp(prefix="interlock-demo-")) / "home"
+    folder = Path(home) if home else Path(tempfile.mkdtemp(prefix="interlock-demo-"))
+    if home and (folder.is_file() or (folder.exists() and any(folder.iterdir()))):
+        raise UsageError(
+            "the demo needs a folder of its own",
+            code="demo-home",
+            got=f"{folder}, which is there already",
+            expected="a folder that does not exist, or is empty",
+            fix="name another folder, or leave --home out",
+        )
     good = True
-    for number, scene in enumerate(scenes(folder), 1):
+    for number, scene in enumerate(scenes(folder / "home"), 1):
         good = good and scene.as_expected
         if as_json:
             click.echo(json.dumps({"scene": number, **msgspec.to_builtins(scene)}))
@@ -37,5 +47,5 @@ def command(home: str | None, as_json: bool) -> int:
         click.echo(f"   why:   {scene.why}")
         click.echo(f"   look:  {scene.look}\n")
     if not as_json:
-        click.echo(f"The demo's ledger and keys are in {folder.parent}; delete them when done.")
+        click.echo(f"The demo's ledger and keys are in {folder}; delete it when done.")
     return 0 if good else 1

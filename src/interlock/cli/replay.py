@@ -20,7 +20,7 @@ def command(home: str | None, as_json: bool) -> int:
     import msgspec
 
     from interlock.cli.show import changed
-    from interlock.guard.record import recorded
+    from interlock.guard.record import recorded, unfinished
     from interlock.guard.replay import replay
 
     jobs = same = 0
@@ -34,13 +34,21 @@ def command(home: str | None, as_json: bool) -> int:
                 click.echo(f"{one.receipt}: {one.recorded} on record, {one.recomputed} now")
                 for difference in one.differences:
                     click.echo(f"  {difference}")
+        open_jobs = unfinished(ledger.entries())
         tampered = changed(ledger.verify())
     if as_json:
         click.echo(
-            json.dumps({"event": "summary", "jobs": jobs, "identical": same, "changed": tampered})
-        )
+            json.dumps(
+                {
+                    "event": "summary", "jobs": jobs, "identical": same, "changed": tampered,
+                    "unfinished": open_jobs,
+                }
+            )
+        )  # fmt: skip
     else:
         click.echo(f"{same} of {jobs} decisions are identical")
+        for job in open_jobs:
+            click.echo(f"job {job} began and has no end on record: under way, or its program died")
     if tampered:
         return 7
     if jobs == 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import signal
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 from interlock import config
 from interlock.cli.show import COLOURS, job_line, unguarded_line
+from interlock.errors import InterlockError
+from interlock.types import Mode
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -59,14 +61,27 @@ def command(
 
     Give the program after two dashes: interlock run -- python train.py
 
-    Exits as the program does, and with 5 when the guard was not loaded into it.
+    Exits as the program does; where that is 0, with 5 when the guard was not loaded into it and
+    with 6 when the report could not be written.
     """
-    from interlock.guard.launch import Program, Tally, python_command
+    from interlock.guard.launch import (
+        Program,
+        Tally,
+        passing_on,
+        python_command,
+        recorded_so_far,
+        writable,
+    )
     from interlock.guard.policy import load_policy
 
     load_policy(policy)  # a wrong policy stops here, before anything runs
+    if fallback is not None and not all(fallback.partition(":")):
+        raise click.UsageError(f"--fallback is MODULE:FUNCTION, got {fallback!r}")
+    if not no_report:
+        writable(Path(report))
     folder = config.home(home)
     words = program[1:] if program[0] == "--" else program
+    start = recorded_so_far(folder)
     tally = Tally()
     running: Program | EnforcedProgram
     caps = {"memory_mb": max_memory_mb, "cpus": max_cpus, "processes": max_processes}
@@ -83,28 +98,33 @@ def command(
             pipeline=pipeline,
             stdout=sys.stderr if as_json else None,
         )
-    # Ctrl-C reaches the program too; it ends by itself, then the summary is printed.
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with _printer(as_json, tally) as show:
-            for line in running.lines():
-                if line is not None:
-                    tally.add(line)
-                if line is None or line["event"] in ("job", "unguarded"):
-                    show(line)
-    finally:
-        code = running.close()
-        signal.signal(signal.SIGINT, before)
+    say = Output(as_json)
+    with passing_on(running):
+        try:
+            with _printer(say, tally) as show:
+                for line in running.lines(Mode.ENFORCED if enforced else Mode.ADVISORY):
+                    if line is not None:
+                        tally.add(line)
+                    if line is None or line["event"] in ("job", "unguarded"):
+                        show(line)
+        finally:
+            code = running.close()
     if not isinstance(running, Program) and running.killed:
         click.echo(f"interlock: the sandbox was ended: {running.killed}", err=True)
     if not tally.loaded:
         code = code or NOT_GUARDED
-    _summary(tally, as_json, code, enforced)
+    tally = tally.settled(folder, start)
+    _summary(say, tally, code, enforced)
     if not no_report and (tally.jobs or tally.unguarded):
         from interlock.guard.report import write_report
 
-        write_report(Path(report), folder, tally.receipts, tally.as_dict(), " ".join(words))
-        _say(as_json, f"report: {report}")
+        try:
+            write_report(Path(report), folder, tally.receipts, tally.as_dict(), " ".join(words))
+        except InterlockError as error:
+            click.echo(f"interlock: there is no report\n{error.diagnostics()}", err=True)
+            code = code or error.exit_code
+        else:
+            say(f"report: {report}", aside=True)
     return code
 
 
@@ -137,16 +157,37 @@ def _enforced(
 NOT_GUARDED = 5
 
 
+class Output:
+    """Prints what happens. When nobody can be told any more, the jobs and the report go on.
+
+    Args:
+        as_json: events go to standard output as JSON lines, remarks to standard error.
+    """
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+
+    def __call__(self, text: str, *, aside: bool = False) -> None:
+        """Print a line; an `aside` is not for machines."""
+        try:
+            click.echo(text, err=self.as_json and aside)
+        except OSError as error:
+            with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - a device
+                os.dup2(nowhere.fileno(), sys.stdout.fileno())
+            if not isinstance(error, BrokenPipeError):
+                click.echo(f"interlock: standard output is lost ({error}); jobs go on", err=True)
+
+
 class _printer:  # noqa: N801 - used as a function
     """Prints job lines; on a terminal, a live count below them."""
 
-    def __init__(self, as_json: bool, tally: Any) -> None:
-        self.as_json = as_json
+    def __init__(self, say: Output, tally: Any) -> None:
+        self.say = say
         self.tally = tally
         self.progress: Any = None
 
     def __enter__(self) -> Any:
-        if self.as_json:
+        if self.say.as_json:
             return lambda line: self._plain(line, json.dumps)
         if not sys.stdout.isatty():
             return lambda line: self._plain(line, _text)
@@ -168,10 +209,9 @@ class _printer:  # noqa: N801 - used as a function
 
         return show
 
-    @staticmethod
-    def _plain(line: dict[str, Any] | None, form: Callable[[dict[str, Any]], str]) -> None:
+    def _plain(self, line: dict[str, Any] | None, form: Callable[[dict[str, Any]], str]) -> None:
         if line is not None:
-            click.echo(form(line))
+            self.say(form(line))
 
     def __exit__(self, *_: object) -> None:
         if self.progress is not None:
@@ -182,39 +222,43 @@ def _text(line: dict[str, Any]) -> str:
     return job_line(line) if line["event"] == "job" else unguarded_line(line)
 
 
-def _say(as_json: bool, text: str) -> None:
-    click.echo(text, err=as_json)
-
-
-def _summary(tally: Any, as_json: bool, code: int, enforced: bool) -> None:
-    if as_json:
-        click.echo(json.dumps({**tally.as_dict(), "exit_code": code}))
+def _summary(say: Output, tally: Any, code: int, enforced: bool) -> None:
+    if say.as_json:
+        say(json.dumps({**tally.as_dict(), "exit_code": code}))
         return
     if tally.unreadable:
-        click.echo(f"{tally.unreadable} event lines could not be read; the ledger has every job")
+        say(f"{tally.unreadable} event lines could not be read; the ledger has every job")
+    if tally.unknown:
+        say(f"{tally.unknown} event lines tell of jobs the ledger does not have; not counted")
     if not tally.loaded:
-        click.echo(
+        say(
             "NOT GUARDED: the guard was not loaded into the program (python -I, -E, another"
             " environment, or no Python at all); what it submitted is unknown"
         )
         return
+    if tally.unfinished:
+        jobs = ", ".join(tally.unfinished[:3]) + (" ..." if len(tally.unfinished) > 3 else "")
+        say(
+            f"under way when the program ended: {len(tally.unfinished)} ({jobs}); nothing of that"
+            " was released, and what was reserved stays counted"
+        )
     if not tally.jobs and not tally.unguarded:
-        click.echo("no quantum job was submitted")
+        say("no quantum job was submitted" if not tally.unfinished else "no quantum job ended")
         return
     counts = ", ".join(f"{n} {o}" for o, n in sorted(tally.outcomes.items()))
     advisory = "mode ADVISORY: user code could go round the guard"
     sandboxed = "mode ENFORCED: user code ran in a sandbox without the credentials"
-    click.echo(f"\n{tally.jobs} jobs: {counts}; {sandboxed if enforced else advisory}")
+    say(f"\n{tally.jobs} jobs: {counts}; {sandboxed if enforced else advisory}")
     added = tally.seconds - tally.execution_seconds
-    click.echo(
+    say(
         f"ran {tally.shots} shots for ${tally.cost_usd:.2f}, {tally.execution_seconds:.1f} s on"
         f" devices; the guard added {added:.2f} s, {added / max(tally.jobs, 1) * 1e3:.1f} ms a job"
     )
-    click.echo(
+    say(
         f"saved: {tally.stopped} jobs stopped before the device,"
         f" {tally.saved_shots} shots, ${tally.saved_usd:.2f}"
     )
     for alarm in tally.alarms.values():
-        click.echo(f"ALARM: {alarm}")
+        say(f"ALARM: {alarm}")
     if tally.unguarded:
-        click.echo(f"UNGUARDED: {tally.unguarded} submissions went round the guard")
+        say(f"UNGUARDED: {tally.unguarded} submissions went round the guard")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from interlock.backends.calibration import age_text
+
 if TYPE_CHECKING:
     from interlock.ledger.report import Report
 
@@ -31,10 +33,8 @@ def job_line(line: Mapping[str, Any]) -> str:
     parts = [f"{line['outcome']}{rule}", str(line["backend"]), f"{line['shots']} shots"]
     if line["predicted_fidelity"] is not None:
         parts.append(f"fidelity~{line['predicted_fidelity']:.3f}")
-    if line.get("device_kind") == "snapshot":
-        parts.append("simulated snapshot")
-    elif line["calibration_age_h"] is not None:
-        parts.append(f"calibration {line['calibration_age_h']:.1f} h old")
+    if age := age_text(line["device_kind"], line["calibration_age_h"]):
+        parts.append(age)
     parts.append(f"${line['cost_usd']:.4f}")
     if line["interval"]:
         parts.append(str(line["interval"]))

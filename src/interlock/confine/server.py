@@ -11,6 +11,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import select
 import socket
 import subprocess
@@ -23,6 +24,7 @@ from typing import Any, Self
 import interlock.errors
 from interlock.confine.levels import Level, Limits
 from interlock.errors import BackendError, InterlockError, SetupError
+from interlock.extras import to_install
 
 __all__ = ["Completed", "ForkServer", "run_confined"]
 
@@ -147,12 +149,13 @@ class ForkServer:
         ours.settimeout(None)
         if "failed" in hello:
             self._stop()
+            lacking = re.search("No module named '([^']+)'", str(hello["failed"]))
             raise SetupError(
                 "the worker process did not start",
                 code="worker-start",
                 got=str(hello["failed"]),
                 expected="the worker to import " + ", ".join(self._entries),
-                fix="install the extra that the entry needs",
+                fix=to_install(lacking[1]) if lacking else "mend what it reports, then try again",
             )
         atexit.register(self.close)
         return ours

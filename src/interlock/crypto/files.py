@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import stat
@@ -15,6 +16,7 @@ from interlock.errors import SetupError, StorageError
 __all__ = [
     "check_private",
     "locked",
+    "no_room",
     "own_dir",
     "private_dir",
     "read_private",
@@ -22,6 +24,8 @@ __all__ = [
     "write_private",
 ]
 
+#: Bytes free below which a disk counts as full.
+_LITTLE = 64 << 10
 #: A lock file's lock belongs to the open file, not to the thread: what this process holds is kept
 #: here, guarded by one lock for all threads.
 _threads = threading.RLock()
@@ -42,6 +46,14 @@ os.register_at_fork(after_in_child=_renew)
 
 def storage_error(path: Path, error: OSError) -> StorageError:
     """Return the error of a failed read or write as ours."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageError(
+            f"the disk is full: {path.name} cannot be written",
+            code="storage-full",
+            got=f"{type(error).__name__}: {error.strerror or error}",
+            expected=f"free space beside {path}",
+            fix="free some space and try again; everything acknowledged is safe",
+        )
     return StorageError(
         f"{path.name} cannot be read or written",
         code="storage-io",
@@ -49,6 +61,15 @@ def storage_error(path: Path, error: OSError) -> StorageError:
         expected=f"a readable and writable {path}",
         fix="check free space, the path and its owner, then try again",
     )
+
+
+def no_room(path: Path) -> bool:
+    """Whether the disk of a file is full: SQLite calls that an I/O error at times."""
+    try:
+        disk = os.statvfs(path.parent)
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < _LITTLE
 
 
 def private_dir(path: Path) -> Path:

@@ -23,6 +23,7 @@ from interlock.gateway.caps import SANDBOX, Caps, open_cage
 from interlock.gateway.sandbox import SOCKET, Sandbox
 from interlock.guard import events
 from interlock.guard.launch import follow
+from interlock.types import Mode
 
 __all__ = ["EnforcedProgram"]
 
@@ -110,9 +111,13 @@ class EnforcedProgram:
             fix="mend what the message names",
         )
 
-    def lines(self) -> Iterator[dict[str, Any] | None]:
+    def lines(self, mode: Mode) -> Iterator[dict[str, Any] | None]:
         """Yield events as they come, and None while there are none, until the program has ended."""
-        return follow(self._events, self._program)
+        return follow(self._events, self._program, mode)
+
+    def terminate(self) -> None:
+        """End the sandbox; the gateway settles and signs, then it ends too."""
+        self._program.kill()
 
     def close(self) -> int:
         """Wait for the program, stop its gateway, and return the program's exit code."""

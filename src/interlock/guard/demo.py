@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib import resources
+from importlib import import_module, resources
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,13 @@ class Scene:
 
 
 def scenes(home: Path) -> Iterator[Scene]:
-    """Play the scenes in a home of their own, one at a time."""
+    """Play the scenes in a home of their own, one at a time.
+
+    Raises:
+        ModuleNotFoundError: Qiskit or Aer is not installed.
+    """
+    for needed in ("qiskit", "qiskit_aer"):
+        import_module(needed)  # the guard would answer for a device that cannot run
     policy = load_policy(Path(str(resources.files("interlock.guard").joinpath("demo.yaml"))))
     for scene in (_released, _bad_circuit, _over_budget, _degraded, _unsafe):
         yield scene(policy, home)
@@ -180,7 +186,6 @@ def _tampered(home: Path) -> Scene:
     with Ledger.open(home) as ledger:
         ledger.checkpoint()
     copy = home.with_name(home.name + "-tampered")
-    shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(home, copy)
     tamper(copy / "ledger.db")
     kinds = [fault.kind for fault in audit(copy).faults]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
+from interlock.crypto.files import no_room
 from interlock.errors import InterlockError
 from interlock.forks import entered
 from interlock.guard.policy import load_policy
@@ -169,7 +170,9 @@ def _ledger(home: Path) -> Check:
                      fix="interlock verify shows every fault")  # fmt: skip
     if held := _held(home / "ledger.db"):
         return Check(name="ledger", state="bad", found=f"nothing can be written: {held}",
-                     fix="end the program that holds it; jobs are denied until then")  # fmt: skip
+                     fix="free some space on the disk; jobs are denied until then"
+                     if no_room(home / "ledger.db")
+                     else "end the program that holds it; jobs are denied until then")  # fmt: skip
     return Check(
         name="ledger",
         state="ok",

@@ -216,7 +216,10 @@ def read_event(text: str) -> dict[str, Any] | None:
         isinstance(line.get(key), kind) for key, kind in _JOB.items()
     ):
         return None
-    if any(line.get(k) is not None and not isinstance(line[k], t) for k, t in _OPTIONAL.items()):
+    if any(
+        k not in line or not (line[k] is None or isinstance(line[k], t))
+        for k, t in _OPTIONAL.items()
+    ):
         return None
     numbers = [line[k] for k in ("shots", "cost_usd", "seconds", "execution_seconds")]
     sound = all(0 <= n < float("inf") for n in numbers) and _RECEIPT.fullmatch(line["receipt"])

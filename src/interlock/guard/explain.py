@@ -29,7 +29,7 @@ def explain(ledger: Records, receipt: str) -> dict[str, Any]:
             code="receipt-not-a-job",
             got=f"a {entry.event} record",
             expected="the receipt of a job, as `interlock run` prints it",
-            fix="`interlock ledger` lists the records",
+            fix="`interlock replay --json` lists the receipts of all jobs",
         )
     payload = entry.payload or {}
     missing = [] if entry.payload is not None else ["payload (erased, or its key is not here)"]

@@ -230,16 +230,22 @@ class Gathering:
             self._attempt = self._without_hung(attempt)
             threads.run(self.run, urgent=True)
 
-    def give_up(self) -> None:
-        """Give back what an interrupted job has reserved; nothing more is done for it."""
-        threads.forget(self)
+    def give_up(self) -> bool:
+        """Give back what an interrupted job has reserved; nothing more is done for it.
+
+        Returns:
+            False for a job that has come to its end: that is recorded all the same.
+        """
         attempt = self._attempt
-        attempt.leave_behind()
-        if attempt.step.settling is None:
-            settling = _Settling(attempt, Outcome.DENY)
-            thread = threading.Thread(target=settling.run, daemon=True)
-            thread.start()
-            thread.join(attempt.policy.timeouts.control_s)
+        if attempt.step.settling is not None or not attempt.leave_behind(attempt.step):
+            return False
+        threads.forget(self)
+        threads.leave_behind(attempt.worker)
+        settling = _Settling(attempt, Outcome.DENY)
+        thread = threading.Thread(target=settling.run, daemon=True)
+        thread.start()
+        thread.join(attempt.policy.timeouts.control_s)
+        return True
 
     def _without_hung(self, attempt: _Attempt) -> _Attempt:
         known = dict(attempt.evidence)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -12,11 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from interlock.errors import UsageError
+from interlock.errors import InputError, InterlockError, StorageError, UsageError
 from interlock.guard import events
 from interlock.guard.events import read_event
+from interlock.guard.record import recorded, unfinished
+from interlock.types import Mode
 
-__all__ = ["Program", "Tally", "follow"]
+__all__ = ["Program", "Tally", "follow", "passing_on", "recorded_so_far", "writable"]
 
 POLL_S = 0.05
 #: Characters kept of a line that does not end.
@@ -41,6 +44,8 @@ class Tally:
         receipts: receipt ids in order.
         loaded: whether the guard was loaded into the program at all.
         unreadable: event lines that nobody could read; the ledger has what they told of.
+        unknown: event lines of jobs that the ledger does not have, or has with another outcome.
+        unfinished: ids of jobs that began and have no end on record.
     """
 
     outcomes: dict[str, int] = field(default_factory=dict)
@@ -56,7 +61,9 @@ class Tally:
     receipts: list[str] = field(default_factory=list)
     loaded: bool = False
     unreadable: int = 0
-    _seen: set[str] = field(default_factory=set)
+    unknown: int = 0
+    unfinished: list[str] = field(default_factory=list)
+    _lines: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def add(self, line: Mapping[str, Any]) -> None:
         """Count one event."""
@@ -69,9 +76,9 @@ class Tally:
         if line["event"] == "unguarded":
             self.unguarded += 1
             return
-        if line["receipt"] in self._seen:
+        if line["receipt"] in self._lines:
             return
-        self._seen.add(line["receipt"])
+        self._lines[line["receipt"]] = line
         self.outcomes[line["outcome"]] = self.outcomes.get(line["outcome"], 0) + 1
         self.receipts.append(line["receipt"])
         self.alarms |= {a.partition(":")[0]: a for a in line.get("alarms", ())}
@@ -84,6 +91,31 @@ class Tally:
             self.stopped += 1
             self.saved_shots += line["shots"]
             self.saved_usd += line["cost_usd"]
+
+    def settled(self, home: Path, start: int) -> Tally:
+        """Return the count held against the ledger: the program could have told anything.
+
+        Args:
+            home: folder of the ledger.
+            start: entries it had before the program began.
+        """
+        held = Tally(unguarded=self.unguarded, loaded=self.loaded, unreadable=self.unreadable)
+        try:
+            with recorded(home) as ledger:
+                entries = list(ledger.entries(start=start))
+        except InputError:
+            entries = []  # no ledger: nothing was recorded
+        except InterlockError as error:
+            sys.stderr.write(f"interlock: the ledger cannot be read: {error.message}\n")
+            return self
+        outcomes = {entry.id: entry.header.get("outcome") for entry in entries}
+        for receipt, line in self._lines.items():
+            if outcomes.get(receipt) == line["outcome"]:
+                held.add(line)
+            else:
+                held.unknown += 1
+        held.unfinished = unfinished(entries)
+        return held
 
     @property
     def jobs(self) -> int:
@@ -98,6 +130,8 @@ class Tally:
             "outcomes": self.outcomes,
             "loaded": self.loaded,
             "unreadable": self.unreadable,
+            "unknown": self.unknown,
+            "unfinished": self.unfinished,
             "unguarded": self.unguarded,
             "alarms": list(self.alarms.values()),
             "shots": self.shots,
@@ -124,8 +158,63 @@ class Running(Protocol):
         ...
 
 
-def follow(events: Path, process: Running) -> Iterator[dict[str, Any] | None]:
-    """Yield events as they come, and None while there are none, until the process has ended."""
+class Ends(Protocol):
+    """A guarded program that can be asked to end."""
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        ...
+
+
+def recorded_so_far(home: Path) -> int:
+    """Return how many entries the ledger of a home has; 0 where there is none yet."""
+    try:
+        with recorded(home) as ledger:
+            return len(ledger)
+    except InterlockError:
+        return 0  # what is wrong with it, the guard will say
+
+
+def writable(report: Path) -> None:
+    """Refuse a place where no report can be written, before anything has run.
+
+    Raises:
+        StorageError: it is a folder, or lies where nothing can be written.
+    """
+    folder = report.absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    if report.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise StorageError(
+            "the report cannot be written; nothing was run",
+            code="report-unwritable",
+            got=f"{report}, {'a folder' if report.is_dir() else f'in {folder}'}",
+            expected="a file in a folder that can be written",
+            fix="choose another place with --report, or give --no-report",
+        )
+
+
+@contextlib.contextmanager
+def passing_on(program: Ends) -> Iterator[None]:
+    """Pass SIGTERM and SIGHUP on to a program, and let it end by itself on Ctrl-C.
+
+    Ctrl-C reaches the program too: it is in the same process group.
+    """
+    ends = (signal.SIGTERM, signal.SIGHUP)
+    before = {one: signal.signal(one, lambda *_: program.terminate()) for one in ends}
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+def follow(events: Path, process: Running, mode: Mode) -> Iterator[dict[str, Any] | None]:
+    """Yield events as they come, and None while there are none, until the process has ended.
+
+    A job line of another mode than the run's is none: the program wrote it.
+    """
     with events.open(encoding="utf-8", errors="replace") as stream:
         rest = ""
         while True:
@@ -134,7 +223,8 @@ def follow(events: Path, process: Running) -> Iterator[dict[str, Any] | None]:
             rest += chunk
             *whole, rest = rest.split("\n")
             for text in whole:
-                yield read_event(text) or {"event": "unreadable"}
+                line = read_event(text) or {"event": "unreadable"}
+                yield line if line.get("mode", mode) == mode else {"event": "unreadable"}
             rest = rest[-LONGEST:]
             if ended and not chunk:
                 return
@@ -202,9 +292,13 @@ class Program:
                 fix="check the name and the path",
             ) from error
 
-    def lines(self) -> Iterator[dict[str, Any] | None]:
+    def lines(self, mode: Mode) -> Iterator[dict[str, Any] | None]:
         """Yield events as they come, and None while there are none, until the program has ended."""
-        return follow(self._events, self._process)
+        return follow(self._events, self._process, mode)
+
+    def terminate(self) -> None:
+        """Ask the program to end."""
+        self._process.terminate()
 
     def close(self) -> int:
         """Wait for the program, remove what it left, and return its exit code."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -17,7 +17,7 @@ import msgspec
 from interlock import plugins
 from interlock.errors import InputError
 from interlock.guard.pipeline import Trace
-from interlock.ledger import Ledger, Reader
+from interlock.ledger import Entry, Ledger, Reader
 from interlock.ledger.postgres import address_of
 from interlock.ledger.subjects import joined
 from interlock.types import Job, Principal
@@ -34,6 +34,7 @@ __all__ = [
     "scope_of",
     "session_payload",
     "trace_payload",
+    "unfinished",
 ]
 
 #: A job label that says whom its data are about, beside who submits it.
@@ -186,6 +187,18 @@ def trace_payload(trace: Trace) -> dict[str, Any]:
             for stage in trace.stages
         ],
     }
+
+
+def unfinished(entries: Iterable[Entry]) -> list[str]:
+    """Return the ids of jobs that began to execute and have no end among these entries."""
+    begun: dict[str, None] = {}
+    for entry in entries:
+        job = str(entry.header.get("job"))
+        if "outcome" in entry.header:
+            begun.pop(job, None)
+        elif entry.event == "admit" and "job" in entry.header:
+            begun[job] = None
+    return list(begun)
 
 
 @contextmanager

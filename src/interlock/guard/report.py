@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from interlock.backends.calibration import age_text
 from interlock.errors import StorageError
 from interlock.guard.record import recorded
 from interlock.guard.report_pictures import pictures
@@ -195,7 +196,7 @@ def _job(number: int, entry: Entry) -> str:
     evidence = _evidence(entry)
     outcome = str(entry.header["outcome"])
     fidelity = evidence.get("health.fidelity", {}).get("predicted")
-    age = evidence.get("health.calibration", {}).get("age_h")
+    calibration = evidence.get("health.calibration", {})
     rule = _cause(payload)
     brief = " · ".join(
         part
@@ -203,7 +204,7 @@ def _job(number: int, entry: Entry) -> str:
             rule,
             str(job["backend"]),
             f"predicted fidelity {fidelity:.3f}" if isinstance(fidelity, int | float) else "",
-            f"calibration {age:.1f} h old" if isinstance(age, int | float) else "",
+            age_text(calibration.get("kind"), calibration.get("age_h")),
         )
         if part
     )

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from interlock.backends.calibration import Calibration
+from interlock.backends.calibration import Calibration, age_text
 from interlock.errors import InputError
 from interlock.guard.health.grades import Grade
 from interlock.guard.health.layout import device_grades
@@ -216,7 +216,7 @@ def _maps(jobs: Sequence[Job], calibrations: Mapping[str, Any]) -> str:
         grades = device_grades(calibration, max(0.0, ages[key]))
         counts = Counter(level.name for level, _ in grades.values())
         text = (
-            f"{calibration.device}, calibration {key}, {ages[key]:.1f} h old: "
+            f"{calibration.device}, {age_text(calibration.kind, ages[key])}, calibration id {key}: "
             + ", ".join(f"{counts.get(g.name, 0)} {g.name}" for g in Grade)
             + f" of {len(grades)} qubits and couplings. Ringed: the {len(qubits)} qubits in use."
             " AMBER carries !, RED x; estimates by the vendor, not measurements of this run."

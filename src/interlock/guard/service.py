@@ -6,6 +6,7 @@ path has allowed it and the ledger has said that its record is on disk.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import pwd
@@ -14,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,7 +26,7 @@ import msgspec
 
 from interlock import config
 from interlock.backends.calibration import Calibration
-from interlock.errors import DeniedError, HeldError, InputError
+from interlock.errors import BackendError, DeniedError, HeldError, InputError
 from interlock.guard import threads
 from interlock.guard.control import Program, Request
 from interlock.guard.gather import Gathering
@@ -119,12 +120,40 @@ class JobOptions(TypedDict, total=False):
     credential: Mapping[str, str] | None
 
 
+class _Awaited(Future[Released]):
+    """The result of a job. Whoever is interrupted while waiting for it gives the job up."""
+
+    give_up: Callable[[], bool]
+
+    def result(self, timeout: float | None = None) -> Released:
+        """Return the result; an interrupt (not a time-out) ends the wait and the job."""
+        try:
+            return super().result(timeout)
+        except BaseException:
+            interrupted = timeout is None and not self.done()
+            if interrupted and not self.cancel() and self.give_up():
+                with contextlib.suppress(InvalidStateError):
+                    self.set_exception(_interrupted())
+            raise
+
+
+def _interrupted() -> BackendError:
+    return BackendError(
+        "the job was interrupted; its result is not released",
+        code="job-interrupted",
+        got="an interrupt while somebody waited for it",
+        expected="an undisturbed job",
+        fix="the device may go on with it and charge for it; submit it again if it is needed",
+    )
+
+
 class _Running:
     """A job under way, and the future of its result."""
 
     def __init__(self, guard: Guard, request: Request, policy: Policy, started: float) -> None:
-        self.future: Future[Released] = Future()
+        self.future = _Awaited()
         self.gathering = Gathering(request, policy, self._ended, self._failed)
+        self.future.give_up = self.gathering.give_up
         self._guard = guard
         self._started = started
 
@@ -207,12 +236,7 @@ class Guard:
         """
         running = self._begin(programs, options)
         threads.run(running.run, urgent=True)
-        try:
-            return running.future.result()
-        except BaseException:
-            if not running.future.done():  # interrupted
-                running.gathering.give_up()
-            raise
+        return running.future.result()
 
     def start(self, programs: Sequence[Program], **options: Unpack[JobOptions]) -> Future[Released]:
         """Take one job along the path on a thread of its own; see `submit`.

@@ -7,6 +7,7 @@ has passed: the device may have charged for it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from interlock import forks
+from interlock.crypto import files
 from interlock.errors import InternalError, StorageError
 
 __all__ = ["STOP_FILE", "Cap", "State", "Usage", "fits", "resume", "stop"]
@@ -257,7 +259,7 @@ def _forget(db: sqlite3.Connection, caps: tuple[Cap, ...], now: float) -> None:
 def _storage(path: Path, error: Exception) -> StorageError:
     text = str(error)
     low = text.lower()
-    if "full" in low or "no space" in low:
+    if "full" in low or "no space" in low or ("i/o error" in low and files.no_room(path)):
         code, fix = "storage-full", "free some space on the disk; nothing was recorded"
     elif "locked" in low or "busy" in low:
         code, fix = "storage-locked", "end the process that holds the database, then try again"
@@ -274,6 +276,17 @@ def _storage(path: Path, error: Exception) -> StorageError:
     )
 
 
+def _stop_file(path: Path, error: OSError, doing: str) -> StorageError:
+    return StorageError(
+        f"the stop file cannot be {doing}",
+        code="stop-unwritable",
+        got=f"{type(error).__name__}: {error}",
+        expected=f"a file {path} in a folder that can be written",
+        fix="while it exists, whatever it holds, everything is stopped; see the folder's owner,"
+        " its mode and the disk",
+    )
+
+
 def stop(home: Path, reason: str) -> Path:
     """Stop everything in this home. Needs no database, so it works when nothing else does.
 
@@ -283,9 +296,11 @@ def stop(home: Path, reason: str) -> Path:
     path = home / STOP_FILE
     try:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path.write_text(json.dumps({"reason": reason}), "utf-8")
+        path.touch()  # an empty file stops as well: a full disk keeps only the reason out
     except OSError as error:
-        raise _storage(path, error) from error
+        raise _stop_file(path, error, "made") from error
+    with contextlib.suppress(OSError):
+        path.write_text(json.dumps({"reason": reason}), "utf-8")
     return path
 
 
@@ -300,5 +315,5 @@ def resume(home: Path) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise _storage(home / STOP_FILE, error) from error
+        raise _stop_file(home / STOP_FILE, error, "removed") from error
     return True

@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import os
 import queue
+import sys
 import threading
 import time
 from collections import deque
@@ -29,6 +30,8 @@ __all__ = [
 LIMIT = 8
 #: Seconds between two looks for jobs that hang.
 POLL_S = 0.2
+#: Seconds at the end of the process after which it is said what is waited for.
+PATIENCE_S = 2.0
 
 T = TypeVar("T")
 Task = Callable[[], None]
@@ -81,9 +84,16 @@ class _Pool:
 
         What nobody waits for is finished and recorded all the same.
         """
+        said, soon = False, time.monotonic() + PATIENCE_S
         with contextlib.suppress(KeyboardInterrupt):
             while self.busy and os.getpid() == self.pid:
                 time.sleep(0.005)
+                if not said and time.monotonic() > soon:
+                    said = True
+                    sys.stderr.write(
+                        f"interlock: waiting for {self.busy} jobs under way to be recorded;"
+                        " Ctrl-C leaves them\n"
+                    )
 
     def look(self) -> None:
         while True:

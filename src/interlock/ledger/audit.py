@@ -270,7 +270,15 @@ def _check_source(
         _check_edge(report, row)
     notes += [(f"head of {row.size} entries", row.note) for row in stored if row.note is not None]
     roots, following = walk(report, source.rows(), history, _sizes(notes))
-    _compare(report, _valid(report, notes, history, origin), roots, following)
+    valid = _valid(report, notes, history, origin)
+    _compare(report, valid, roots, following)
+    # A head is in the database before it is kept as a file.
+    stored_sizes = {row.size for row in stored if row.note is not None}
+    kept = {h.checkpoint.size for h in valid if h.where.startswith("checkpoints/")}
+    for size in sorted(kept - stored_sizes):
+        if size <= report.size:
+            where = f"head of {size} entries"
+            report.add("head-deleted", where, "not in the database", "the head in checkpoints/")
 
 
 def _compare(report: Report, signed: list[_Head], roots: dict[int, bytes], following: int) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from interlock import forks
+from interlock.crypto import files
 from interlock.errors import IntegrityError, InterlockError, StorageError
 from interlock.ledger.schema import TABLES, foreign_objects, planted
 from interlock.ledger.store import CheckpointRow, Row
@@ -59,7 +60,8 @@ def database_error(path: Path, error: sqlite3.Error) -> InterlockError:
             expected=f"the tables Interlock made in {path}",
             fix="copy the folder aside, restore it from a copy",
         )
-    if primary == sqlite3.SQLITE_FULL:
+    full = primary == sqlite3.SQLITE_IOERR and files.no_room(path)
+    if primary == sqlite3.SQLITE_FULL or full:
         return StorageError(
             "the disk is full; the entry was not recorded",
             code="storage-full",

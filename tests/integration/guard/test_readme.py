@@ -44,7 +44,7 @@ def test_every_scene_of_the_demo_ends_as_it_must(tmp_path: Path) -> None:
     assert "RELEASE" in again.stdout
 
 
-@pytest.mark.parametrize("command", ["doctor", "policy show", "policy schema", "version"])
+@pytest.mark.parametrize("command", ["doctor", "policy show", "policy schema", "--version"])
 def test_commands_that_need_nothing_work_on_a_fresh_home(tmp_path: Path, command: str) -> None:
     arguments = command.split() + (["--home", str(tmp_path)] if command == "doctor" else [])
     done = subprocess.run(
@@ -52,3 +52,18 @@ def test_commands_that_need_nothing_work_on_a_fresh_home(tmp_path: Path, command
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_demo_touches_no_folder_but_its_own(tmp_path: Path) -> None:
+    mine = tmp_path / "work-tampered" / "thesis.txt"
+    mine.parent.mkdir()
+    mine.write_text("precious")
+    for home, code in ((tmp_path, 2), (mine, 2), (tmp_path / "work", 0)):
+        done = subprocess.run(
+            [sys.executable, "-m", "interlock.cli", "demo", "--home", str(home)],
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert done.returncode == code, done.stdout + done.stderr
+    assert f"are in {tmp_path / 'work'};" in done.stdout
+    assert mine.read_text() == "precious"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["work", "work-tampered"]

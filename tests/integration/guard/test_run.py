@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -248,3 +249,128 @@ def test_a_lost_events_file_takes_no_result_away(folder: Path) -> None:
     done = interlock(folder, *RUN, "--", "python", "script.py")
     assert "sampler 100" in done.stdout, done.stderr
     assert "could not be told" in done.stderr
+
+
+def test_a_reader_that_goes_away_ends_neither_the_jobs_nor_the_report(folder: Path) -> None:
+    command = f"{sys.executable} -m interlock.cli {' '.join(RUN)} --report out.html"
+    for sink in ("| head -c 1 >/dev/null; exit ${PIPESTATUS[0]}", "> /dev/full"):
+        done = subprocess.run(
+            ["bash", "-c", f"{command} -- python script.py {sink}".replace("script.py", QUIET)],
+            cwd=folder, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+        assert ("standard output is lost" in done.stderr) is (sink == "> /dev/full")
+        (folder / "out.html").unlink()
+    with recorded(folder / "home") as ledger:
+        assert sum("outcome" in e.header for e in ledger.entries()) == 4
+
+
+#: The script with nothing on its own standard output.
+QUIET = "-c 'import contextlib,os; fd = os.open(os.devnull, 1); os.dup2(fd, 1); import script'"
+
+
+@pytest.mark.parametrize("code", [0, 42])
+def test_a_report_that_cannot_be_written_leaves_the_programs_exit_code(
+    folder: Path, code: int
+) -> None:
+    (folder / "script.py").write_text(
+        SCRIPT + f"import os, sys\nos.mkdir('out.html')\nsys.exit({code})\n"
+    )
+    done = interlock(folder, *RUN, "--report", "out.html", "--", "python", "script.py")
+    assert done.returncode == (code or 6)
+    assert "2 jobs: 2 RELEASE" in done.stdout
+    assert "there is no report" in done.stderr
+    again = interlock(folder, *RUN, "--report", "out.html", "--", "python", "script.py")
+    assert again.returncode == 6
+    assert "nothing was run" in again.stderr
+    assert "sampler" not in again.stdout
+
+
+def test_sigterm_is_passed_on_and_a_summary_is_printed(folder: Path) -> None:
+    with begun(folder) as process:
+        process.terminate()
+        out, _ = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert " jobs: " in out
+    assert "report: interlock-report.html" in out
+    assert not list(Path(tempfile.gettempdir()).glob(f"interlock-run-*/{process.pid}"))
+
+
+SLOW = (
+    SCRIPT.split("print(")[0]
+    + """
+import os, pathlib, time
+run = device.run
+
+def slow(*args, **options):
+    pathlib.Path("begun").touch()
+    HANG
+    return run(*args, **options)
+
+device.run = slow
+BackendSamplerV2(backend=device).run([circuit], shots=10).result()
+"""
+)
+
+
+def test_ctrl_c_does_not_wait_for_the_device_and_the_job_is_named(folder: Path) -> None:
+    # In the thread that calls it: Python itself waits for threads an SDK has started.
+    (folder / "script.py").write_text(
+        SLOW.replace("HANG", "time.sleep(60)").replace(
+            "BackendSamplerV2(backend=device).run([circuit]",
+            "import interlock\n"
+            "interlock.guard(device, policy='policy.yaml', home='home').run(circuit",
+        )
+    )
+    process = subprocess.Popen(
+        [sys.executable, "script.py"], cwd=folder, stderr=subprocess.PIPE, text=True,
+        start_new_session=True, preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.default_int_handler
+        ),
+    )  # fmt: skip
+    try:
+        wait_for(folder / "begun")
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=30)  # the device takes 60 s
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert "KeyboardInterrupt" in err
+    with recorded(folder / "home") as ledger:
+        assert not any("outcome" in e.header for e in ledger.entries())
+    said = interlock(folder, "replay", "--home", "home")
+    assert "began and has no end on record" in said.stdout
+
+
+def test_a_program_killed_during_a_job_is_said_to_have_left_it(folder: Path) -> None:
+    (folder / "script.py").write_text(
+        SLOW.replace("HANG", "time.sleep(1); os.kill(os.getpid(), 9)")
+    )
+    done = interlock(folder, *RUN, "--", "python", "script.py")
+    assert done.returncode == 128 + signal.SIGKILL
+    assert "under way when the program ended: 1" in done.stdout
+
+
+def test_lines_the_program_made_up_are_not_counted(folder: Path) -> None:
+    (folder / "script.py").write_text(
+        SCRIPT
+        + """
+import json, os
+line = {"event": "job", "outcome": "RELEASE", "mode": "ADVISORY", "rule": None, "reason": None,
+        "job": "x", "receipt": "5-aaaaaaaaaa", "backend": "ibm", "circuits": 1, "shots": 1,
+        "cost_usd": 1e9, "executed": False, "predicted_fidelity": None, "calibration_age_h": None,
+        "device_kind": None, "interval": None, "alarms": [], "seconds": 0, "execution_seconds": 0}
+with open(os.environ["INTERLOCK_EVENTS"], "a") as events:
+    for change in ({}, {"mode": "ENFORCED", "receipt": "6-aaaaaaaaaa"}):
+        events.write(json.dumps(line | change) + "\\n")
+    del line["rule"]
+    events.write(json.dumps(line) + "\\n")
+"""
+    )
+    done = interlock(folder, *RUN, "--json", "--", "python", "script.py")
+    summary = json.loads(done.stdout.splitlines()[-1])
+    assert done.returncode == 0, done.stderr
+    assert (summary["jobs"], summary["unknown"], summary["unreadable"]) == (2, 1, 2)
+    assert summary["saved"]["cost_usd"] == 0
+    assert (folder / "interlock-report.html").exists()

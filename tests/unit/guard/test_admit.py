@@ -1,9 +1,13 @@
+import errno
 import json
 import multiprocessing
+import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from interlock.crypto import files
 from interlock.errors import StorageError
 from interlock.guard.admit.budget import BudgetControl, BudgetSettings, Price, planned_shots
 from interlock.guard.admit.kill_switch import AdmitKillSwitch, GovernKillSwitch
@@ -208,3 +212,31 @@ def test_totals_are_of_a_scope_and_what_is_beneath_it(tmp_path: Path) -> None:
     assert set(state.totals("budget/a", 60, 100.0)) == {"budget/a", "budget/a/x"}
     assert state.totals("budget/a%", 60, 100.0) == {"budget/a%/x": {"jobs": 1.0}}
     assert state.totals("budget/a", 60, 300.0) == {}
+
+
+def test_a_full_disk_stops_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    stop(tmp_path, "smoke in the lab")
+    assert State(tmp_path).stopped() == "no reason given"
+
+
+def test_an_input_output_error_on_a_full_disk_is_called_what_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full:
+        f_bavail, f_frsize = 1, 4096
+
+    monkeypatch.setattr(files.os, "statvfs", lambda _: Full())
+    state = State(tmp_path)
+
+    def failing() -> sqlite3.Connection:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(state._connections, "_connect", failing)
+    state._connections.let_go()
+    with pytest.raises(StorageError) as caught:
+        state.reserve((), 0.0)
+    assert caught.value.code == "storage-full"

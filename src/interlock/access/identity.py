@@ -71,6 +71,7 @@ class Credentials:
     Attributes:
         authorization: the header, or empty.
         dpop: the DPoP header, or empty.
+        hosts: names that are ours, where `url` is a path because the interface hides the host.
         method: HTTP method, or `POST` for gRPC.
         url: full URL as the client wrote it, without query; of gRPC `/SERVICE/METHOD`.
         certificate_uri: the SPIFFE id of a verified client certificate, or empty.
@@ -79,6 +80,7 @@ class Credentials:
 
     authorization: str = ""
     dpop: str = ""
+    hosts: frozenset[str] = frozenset()
     method: str = "POST"
     url: str = ""
     certificate_uri: str = ""
@@ -349,7 +351,7 @@ class Authenticator:
         fits = (
             same
             and claims.get("htm") == credentials.method
-            and _same_target(str(claims.get("htu", "")), credentials.url)
+            and _same_target(str(claims.get("htu", "")), credentials)
             and hmac.compare_digest(str(claims.get("ath", "")), wanted.decode())
             and isinstance(iat, int | float)
             and abs(now - iat) <= PROOF_AGE_S
@@ -374,12 +376,22 @@ def _peek(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return out[0], out[1]
 
 
-def _same_target(claimed: str, url: str) -> bool:
-    """Compare `htu` with what was called; of gRPC only scheme and path are known to the server."""
-    if url.startswith("/"):
+def _same_target(claimed: str, credentials: Credentials) -> bool:
+    """Compare `htu` with what was called.
+
+    gRPC does not tell its server the host that was called, so there it must be one of ours: a
+    proof that was made for another server is none.
+    """
+    if not credentials.url.startswith("/"):
+        return _bare(claimed) == _bare(credentials.url)
+    try:
         parts = urlsplit(claimed)
-        return parts.scheme == "https" and parts.path == url
-    return _bare(claimed) == _bare(url)
+        host = (parts.hostname or "").lower()
+    except ValueError:
+        return False
+    wildcard = f"*.{host.partition('.')[2]}"
+    ours = {host, wildcard} & {name.lower() for name in credentials.hosts}
+    return bool(host and ours) and parts.scheme == "https" and parts.path == credentials.url
 
 
 def _bare(url: str) -> str:

@@ -17,7 +17,7 @@ from interlock.crypto import files
 from interlock.crypto.tls import Files
 from interlock.errors import InputError, IntegrityError, UsageError
 
-__all__ = ["KINDS", "Authority", "expires"]
+__all__ = ["KINDS", "Authority", "expires", "hosts"]
 
 #: kind -> who understands it.
 KINDS = {"ml-dsa-65": "services", "ecdsa-p256": "browsers and older clients"}
@@ -215,6 +215,11 @@ def _names(certificate: x509.Certificate) -> tuple[list[str], str]:
              *map(str, names.get_values_for_type(x509.IPAddress))]  # fmt: skip
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     return hosts, uris[0].split("/", 3)[3] if uris else ""
+
+
+def hosts(files_: Files) -> list[str]:
+    """Return the names and addresses that a certificate is for."""
+    return _names(x509.load_pem_x509_certificate(files_.chain.read_bytes()))[0]
 
 
 def expires(files_: Files) -> datetime:

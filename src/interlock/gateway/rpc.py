@@ -185,10 +185,11 @@ def _snake(name: str) -> str:
 
 
 class _Handlers:
-    def __init__(self, gateway: Gateway, peers: Peers | None) -> None:
+    def __init__(self, gateway: Gateway, peers: Peers | None, hosts: frozenset[str]) -> None:
         self.gateway = gateway
         self.service = _Service(gateway)
         self.peers = peers
+        self.hosts = hosts
 
     def credentials(self, context: Any, path: str) -> Credentials:
         """Return what a call carries; a connection that no listener vouches for carries nothing."""
@@ -210,6 +211,7 @@ class _Handlers:
             dpop=told.get("dpop", ""),
             method="POST",
             url=path,
+            hosts=self.hosts,
             certificate_uri=uri,
             certificate_sha256=digest,
         )
@@ -293,13 +295,16 @@ class _Handlers:
         return make(handler, response_serializer=answers.SerializeToString)
 
 
-def build_server(gateway: Gateway, peers: Peers | None) -> Any:
+def build_server(
+    gateway: Gateway, peers: Peers | None, hosts: frozenset[str] = frozenset({"localhost"})
+) -> Any:
     """Return a gRPC server on the running event loop, without a listener.
 
     Args:
         gateway: what it serves.
         peers: connection -> (SPIFFE id, certificate digest), kept by the TLS listener; every other
             connection is refused. None for a Unix socket that only its owner can reach.
+        hosts: names under which it is called, of which a DPoP proof must name one.
     """
     server = grpc.aio.server(
         options=[
@@ -309,7 +314,7 @@ def build_server(gateway: Gateway, peers: Peers | None) -> Any:
         ],
         maximum_concurrent_rpcs=MAX_CALLS,
     )
-    handlers = _Handlers(gateway, peers)
+    handlers = _Handlers(gateway, peers, hosts)
     methods = {m.name: handlers.method(m) for m in _DESCRIPTOR.methods}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
     return server

@@ -19,7 +19,7 @@ import msgspec
 from interlock.access.identity import Issuer
 from interlock.access.store import kept_in, open_database
 from interlock.crypto import files
-from interlock.crypto.certs import Authority
+from interlock.crypto.certs import Authority, hosts
 from interlock.crypto.tls import Files, HybridContext
 from interlock.errors import InterlockError, PolicyError, SetupError, UsageError
 from interlock.gateway import otlp
@@ -318,7 +318,10 @@ async def _grpc(options: Options, gateway: Gateway) -> AsyncIterator[None]:
         if options.grpc_port:
             inner = files.private_dir(options.home / "run") / f"grpc-{os.getpid()}.sock"
             front = Front(inner, _context(options, gateway, alpn="h2"))
-            servers.append(build_server(gateway, front.peers))
+            # What the certificates say we are called; without TLS that is loopback.
+            found = [name for pair in options.certificates for name in hosts(pair)]
+            names = frozenset(found or ("localhost", "127.0.0.1", "::1"))
+            servers.append(build_server(gateway, front.peers, names))
             servers[-1].add_insecure_port(f"unix:{inner}")
             stack.callback(inner.unlink, missing_ok=True)
             await front.listen(socket.create_server((options.host, options.grpc_port)))

@@ -33,12 +33,12 @@ FLAGS = ["--no-sandbox", "--disable-quic", "--no-first-run", "--disable-backgrou
 
 
 @contextlib.contextmanager
-def served(made: Kit, home: Path) -> Iterator[tuple[str, str]]:
+def served(made: Kit, home: Path, **tls: Any) -> Iterator[tuple[str, str]]:
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     pair = Authority(home / "certs").issue("gw", kind="ecdsa-p256", hosts=["localhost"])
-    context = HybridContext((pair,))
+    context = HybridContext((pair,), **tls)
     leaf = x509.load_pem_x509_certificate(pair.chain.read_bytes())
     spki = leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     pin = base64.b64encode(hashlib.sha256(spki).digest()).decode()

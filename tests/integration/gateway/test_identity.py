@@ -129,6 +129,19 @@ def test_a_bound_token_is_good_with_its_key_only(gateway: Served, provider: str)
     shown = [("authorization", f"DPoP {value}"), ("dpop", prover.proof("POST", path, value))]
     assert rpc("GetTenant", metadata=shown)["name"] == "north"
     assert rpc.fails("GetTenant", metadata=shown) == ("UNAUTHENTICATED", "unauthenticated")
+    for wrong in (
+        path.replace("localhost", "gateway.other.example"),
+        path.replace("localhost", "localhost.other.example"),
+        path.replace("localhost", "other@evil.example"),
+        path.replace("localhost", ""),
+        path.replace("https://localhost", "https://[localhost"),
+        path.replace("https:", "http:"),
+        path.replace("GetTenant", "GetPolicy"),
+    ):
+        proof = prover.proof("POST", "https://x/y", value) if "[" in wrong else None
+        proof = proof or prover.proof("POST", wrong, value)
+        refused = [("authorization", f"DPoP {value}"), ("dpop", proof)]
+        assert rpc.fails("GetTenant", metadata=refused)[0] == "UNAUTHENTICATED", wrong
 
 
 def test_rs256_works_and_another_tenants_person_is_a_stranger(

@@ -1,9 +1,10 @@
 """Coverage of the nominal 90 % intervals: `python -m benchmarks.health_uncertainty [--small]`.
 
 Counts: proportions anywhere, and near 0 and 1. Figures as `validate.interval` reports them, for the
-noiseless value of random circuits on device twins: with the shipped widths on devices those were
-not learnt from; with the device's own record; and with a model's own error on top.
-`--learn` makes the shipped widths anew, from other devices and other circuits.
+noiseless value of random circuits on device twins, also with a model's own error on top: with
+widths learnt from one half of the devices on the other half and the other way round (the shipped
+widths are learnt from both halves, with other circuits: `--learn` makes them anew); and with the
+record of each device's own.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,21 @@ from interlock.circuits.qiskit_adapter import from_qiskit
 from interlock.guard.health import known
 from interlock.guard.health.esp import predict
 from interlock.guard.result import Estimates, Result, Samples
-from interlock.guard.stats.uncertainty import jeffreys
+from interlock.guard.stats.uncertainty import ESTIMATES, FIGURES, conformal_bounds, jeffreys
 from interlock.guard.validate.interval import Noise, figures
 
 SHOTS = (250, 1000, 4000)
-TRAIN = ("lima", "belem", "quito", "bogota", "athens", "lagos", "perth", "oslo", "valencia", "rome")
-TEST = ("manila", "nairobi", "jakarta", "casablanca", "santiago", "essex")
+#: The snapshots of 5 to 33 qubits.
+NAMES = (
+    "algiers", "almaden", "athens", "auckland", "belem", "boeblingen", "bogota", "burlington",
+    "cairo", "cambridge", "casablanca", "essex", "geneva", "guadalupe", "hanoi", "jakarta",
+    "johannesburg", "kolkata", "lagos", "lima", "london", "manila", "melbourne", "montreal",
+    "mumbai", "nairobi", "oslo", "ourense", "paris", "peekskill", "perth", "poughkeepsie",
+    "prague", "quito", "rome", "santiago", "singapore", "sydney", "toronto", "valencia", "vigo",
+    "yorktown",
+)  # fmt: skip
+HALVES = NAMES[::2], NAMES[1::2]
+Laws = tuple[Mapping[str, float], Mapping[str, float], float]
 
 
 def sampling(low: float, high: float, runs: int, rng: np.random.Generator) -> float:
@@ -61,14 +71,18 @@ def drawn(law: Mapping[str, float], shots: int, rng: np.random.Generator) -> dic
     return {b: int(c) for b, c in zip(law, counts, strict=True) if c}
 
 
+def scores_from(laws: Iterable[Laws], rng: np.random.Generator) -> dict[str, list[float]]:
+    scores: dict[str, list[float]] = {}
+    for truth, law, success in laws:
+        for shots in SHOTS:
+            for kind, value in known.scores_of(drawn(law, shots, rng), truth, success, rng):
+                scores.setdefault(kind, []).append(value)
+    return scores
+
+
 def learn(circuits: int) -> None:
     rng = np.random.default_rng(2024)
-    scores: dict[str, list[float]] = {}
-    for name in TRAIN:
-        for truth, law, success in runs(name, circuits, rng):
-            for shots in SHOTS:
-                for kind, value in known.scores_of(drawn(law, shots, rng), truth, success):
-                    scores.setdefault(kind, []).append(value)
+    scores = scores_from((r for name in NAMES for r in runs(name, circuits, rng)), rng)
     print({kind: len(rows) for kind, rows in scores.items()})
     points = {
         kind: [round(float(v), 5) for v in np.quantile(rows, np.linspace(0, 1, 401))]
@@ -76,6 +90,9 @@ def learn(circuits: int) -> None:
     }
     path = Path(known.__file__).with_name("known.json")
     path.write_text(json.dumps(points, separators=(",", ":")) + "\n", "utf-8")
+
+
+Bounds = Mapping[str, tuple[float, float]]
 
 
 class Tally:
@@ -98,14 +115,68 @@ class Tally:
         return made
 
 
-def z_of(dist: Mapping[str, float]) -> float:
-    return sum(p * (1 - 2 * int(b[-1])) for b, p in dist.items())
+def parity(dist: Mapping[str, float], mask: int) -> float:
+    return sum(p * (1 - 2 * ((int(b, 2) & mask).bit_count() % 2)) for b, p in dist.items())
 
 
-def coverage(names: tuple[str, ...], circuits: int, own: int, seed: int) -> dict[str, Any]:
+def check(
+    laws: Iterable[Laws], bounds: Bounds, tallies: dict[str, Tally], rng: np.random.Generator
+) -> None:
+    for truth, law, success in laws:
+        shots = int(rng.choice(SHOTS))
+        counts = drawn(law, shots, rng)
+        width = len(next(iter(counts)))
+        item = Samples(registers={"m": [counts]}, widths={"m": width}, shots=shots)
+        noise = Noise("known", (success,), bounds)
+        found, _, _ = figures(Result(items=(item,)), 0.9, noise)
+        for figure in found:
+            bits = figure["name"].split("(")[1].rstrip(")")
+            tallies["combined"].add(truth.get(bits, 0.0), figure["low"], figure["high"])
+            tallies["shots alone"].add(truth.get(bits, 0.0), *figure["sampling"])
+        share = {b: c / shots for b, c in counts.items()}
+        mask = int(rng.integers(1, 2**width))
+        value, right = parity(share, mask), (1 + parity(truth, mask)) / 2
+        error = float(np.sqrt(max(1 - value * value, 1 / shots) / shots))
+        single = Result(items=(Estimates(values=[value], errors=[error], shape=(1,)),))
+        (figure,), _, _ = figures(single, 0.9, noise)
+        tallies["estimates"].add(right, *(
+            (1 + figure[k]) / 2 for k in ("low", "high")))  # fmt: skip
+        # A model adds an error of its own, of the size it states.
+        size = 0.05
+        off = Result(
+            items=(Estimates(values=[value + rng.normal(0, size)], errors=[error], shape=(1,)),)
+        )
+        (figure,), _, _ = figures(off, 0.9, noise._replace(model=(size,)))
+        tallies["with a model"].add(right, *(
+            (1 + figure[k]) / 2 for k in ("low", "high")))  # fmt: skip
+
+
+def report_of(tallies: dict[str, Tally]) -> dict[str, Any]:
+    return {k: t.report() for k, t in tallies.items()}
+
+
+def empty() -> dict[str, Tally]:
+    return {k: Tally() for k in ("combined", "shots alone", "estimates", "with a model")}
+
+
+def across(circuits: int, seed: int) -> dict[str, Any]:
+    """Each half of the devices with widths from the other half."""
     rng = np.random.default_rng(seed)
-    tallies = {k: Tally() for k in ("combined", "shots alone", "estimates", "with a model")}
-    basis = ""
+    laws = [[r for name in half for r in runs(name, circuits, rng)] for half in HALVES]
+    tallies = empty()
+    for mine, others in ((0, 1), (1, 0)):
+        scores = scores_from(laws[others], rng)
+        bounds = {
+            k.name: conformal_bounds(scores[k.name], 0.9, k.below) for k in (*FIGURES, *ESTIMATES)
+        }
+        check(laws[mine], bounds, tallies, rng)
+    return report_of(tallies)
+
+
+def coverage(names: Iterable[str], circuits: int, own: int, seed: int) -> dict[str, Any]:
+    """With the shipped widths, or with a record of `own` circuits on each device itself."""
+    rng = np.random.default_rng(seed)
+    tallies, basis = empty(), ""
     for name in names:
         with tempfile.TemporaryDirectory() as folder:
             if own:
@@ -113,42 +184,21 @@ def coverage(names: tuple[str, ...], circuits: int, own: int, seed: int) -> dict
                 known.learn(TwinSampler(device, seed=seed), device.calibration, device.target,
                             Path(folder), circuits=own, rng=seed)  # fmt: skip
             bounds, basis = known.bounds_for(Path(folder), f"ibm_{name}", 0.9)
-        for truth, law, success in runs(name, circuits, rng):
-            shots = int(rng.choice(SHOTS))
-            counts = drawn(law, shots, rng)
-            width = len(next(iter(counts)))
-            item = Samples(registers={"m": [counts]}, widths={"m": width}, shots=shots)
-            noise = Noise(basis, (success,), bounds)
-            found, _, _ = figures(Result(items=(item,)), 0.9, noise)
-            for figure in found:
-                bits = figure["name"].split("(")[1].rstrip(")")
-                tallies["combined"].add(truth.get(bits, 0.0), figure["low"], figure["high"])
-                tallies["shots alone"].add(truth.get(bits, 0.0), *figure["sampling"])
-            share = {b: c / shots for b, c in counts.items()}
-            value = z_of(share)
-            error = float(np.sqrt(max(1 - value * value, 1 / shots) / shots))
-            single = Result(items=(Estimates(values=[value], errors=[error], shape=(1,)),))
-            (figure,), _, _ = figures(single, 0.9, noise)
-            tallies["estimates"].add((1 + z_of(truth)) / 2, *(
-                (1 + figure[k]) / 2 for k in ("low", "high")))  # fmt: skip
-            # A model adds an error of its own, of the size it states.
-            size = 0.05
-            off = Result(
-                items=(Estimates(values=[value + rng.normal(0, size)], errors=[error], shape=(1,)),)
-            )
-            (figure,), _, _ = figures(off, 0.9, noise._replace(model=(size,)))
-            tallies["with a model"].add((1 + z_of(truth)) / 2, *(
-                (1 + figure[k]) / 2 for k in ("low", "high")))  # fmt: skip
-    return {"basis": basis} | {k: t.report() for k, t in tallies.items()}
+        check(runs(name, circuits, rng), bounds, tallies, rng)
+    return {"basis": basis} | report_of(tallies)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--learn", action="store_true")
+    parser.add_argument("--across", action="store_true", help="the halves alone")
     args = parser.parse_args()
     if args.learn:
-        learn(60)
+        learn(30)
+        return
+    if args.across:
+        print(json.dumps(across(40, 7), indent=1))
         return
     rng = np.random.default_rng(1)
     many = 1000 if args.small else 4000
@@ -157,8 +207,9 @@ def main() -> None:
         "counts_0_to_0.02": sampling(0, 0.02, many, rng),
         "counts_0.98_to_1": sampling(0.98, 1, many, rng),
     }
-    names, circuits = (TEST[:2], 40) if args.small else (TEST, 80)
-    report["unseen devices, shipped widths"] = coverage(names, circuits, 0, 7)
+    if not args.small:
+        report["widths from the other half of the devices"] = across(40, 7)
+    names, circuits = (("manila", "nairobi"), 40) if args.small else (HALVES[1][:10], 80)
     report["own record of 120 circuits"] = coverage(names, circuits, 120, 8)
     print(json.dumps(report, indent=1))
 

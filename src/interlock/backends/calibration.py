@@ -181,6 +181,9 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             for place in (qubits, qubits[::-1]):
                 if (other, place) in table:
                     return table[other, place]
+        # Devices that give one figure for all gates of a width.
+        if len(qubits) == 2:
+            return table.get(("2q", qubits)) or table.get(("2q", qubits[::-1]))
         return table.get(("1q", qubits)) if len(qubits) == 1 else None
 
     def restricted(self, qubits: Iterable[int]) -> Calibration:

@@ -71,30 +71,48 @@ def _decay(t1_us: float | None, t2_us: float | None, time_us: float) -> tuple[fl
 
 
 @lru_cache(maxsize=4096)
-def relaxation(t1_us: float | None, t2_us: float | None, time_us: float) -> Any:
-    """Return the Aer `QuantumError` of waiting, or None when it does nothing."""
-    from qiskit_aer.noise import thermal_relaxation_error
+def relaxation(
+    t1_us: float | None, t2_us: float | None, time_us: float, *, exact: bool = True
+) -> Any:
+    """Return the Aer `QuantumError` of waiting, or None when it does nothing.
+
+    Args:
+        t1_us: relaxation time.
+        t2_us: dephasing time; above twice T1 it is taken as that.
+        time_us: how long.
+        exact: False writes T2 above T1, which has no mixture of unitaries and resets, as the one
+            with the same fidelity and the same decay of every Bloch component; it pulls less to
+            the ground state. Aer's trajectories fail on Kraus sets ("Kraus is empty"), or crash.
+    """
+    from qiskit.circuit import Reset
+    from qiskit.circuit.library import IGate, XGate, YGate
+    from qiskit_aer.noise import QuantumError, thermal_relaxation_error
 
     if time_us <= 0 or (not t1_us and not t2_us):
         return None
     t1 = t1_us or 1e9
     t2 = min(t2_us or 2 * t1, 2 * t1)
-    return thermal_relaxation_error(t1, t2, time_us)
+    if exact or t2 <= t1:
+        return thermal_relaxation_error(t1, t2, time_us)
+    x, z = _decay(t1, t2, time_us)
+    flip, reset = (x - z) / 2, max(0.0, 1 - 2 * x + z)
+    steps = ((Reset(), reset), (XGate(), flip), (YGate(), flip), (IGate(), 1 - 2 * flip - reset))
+    return QuantumError([([(gate, [0])], chance) for gate, chance in steps])
 
 
-def _gate_error(gate: Gate, qubits: tuple[Qubit, ...]) -> Any:
+def _gate_error(gate: Gate, qubits: tuple[Qubit, ...], *, exact: bool = True) -> Any:
     from qiskit_aer.noise import depolarizing_error
 
     width = len(qubits)
     time_us = gate.duration_us or 0.0
     channel, fidelity = None, 1.0
     for qubit in qubits:
-        part = relaxation(qubit.t1_us, qubit.t2_us, round(time_us, 4))
+        part = relaxation(qubit.t1_us, qubit.t2_us, round(time_us, 4), exact=exact)
         fidelity *= relaxation_fidelity(qubit.t1_us, qubit.t2_us, time_us)
         if part is not None and width == 1:
             channel = part
     if width == 2 and time_us > 0:
-        parts = [relaxation(q.t1_us, q.t2_us, round(time_us, 4)) for q in qubits]
+        parts = [relaxation(q.t1_us, q.t2_us, round(time_us, 4), exact=exact) for q in qubits]
         if all(p is not None for p in parts):
             channel = parts[1].tensor(parts[0])
     if channel is None:
@@ -118,7 +136,7 @@ def noise_model(calibration: Calibration, *, exact: bool) -> Any:
     Args:
         calibration: of the used qubits.
         exact: write each channel as one Kraus set, which density matrices take twenty times
-            faster; trajectories are faster on the mixture of unitaries and resets.
+            faster; trajectories take mixtures of unitaries and resets only; see `relaxation`.
     """
     from qiskit.quantum_info import Kraus, SuperOp
     from qiskit_aer.noise import NoiseModel, QuantumError, ReadoutError
@@ -128,7 +146,7 @@ def noise_model(calibration: Calibration, *, exact: bool) -> Any:
     for gate in calibration.gates:
         if gate.name in VIRTUAL:
             continue
-        channel = _gate_error(gate, tuple(calibration.qubits[q] for q in gate.qubits))
+        channel = _gate_error(gate, tuple(calibration.qubits[q] for q in gate.qubits), exact=exact)
         if channel is not None and not channel.ideal():
             if exact:
                 channel = QuantumError([(Kraus(SuperOp(channel)), 1.0)])

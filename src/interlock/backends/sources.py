@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from interlock.backends import cirq_source
+from interlock.backends import braket_source, cirq_source
 from interlock.backends.calibration import Calibration, Gate, Qubit, clean
 from interlock.errors import BackendError, InputError
 
@@ -226,13 +226,14 @@ def _from_noise_model(model: Any, *, device: str, width: int, now: float) -> Cal
 
 
 def from_braket(properties: Mapping[str, Any], *, device: str) -> Calibration:
-    """Read Braket device properties that have the `standardized` part, as JSON.
+    """Read Braket device properties, as JSON: the `standardized` part, or IonQ's or AQT's own.
 
     Fidelities become errors; the readout fidelity is taken for both assignment errors. Qubits keep
-    the device's numbers; one that is left out between them is not operational.
+    the device's numbers; one that is left out between them is not operational. Figures of the
+    whole device are taken for each qubit and pair.
 
     Raises:
-        InputError: no standardised part (`calibration-invalid`).
+        InputError: none of these (`calibration-invalid`).
     """
 
     def error_of(entries: Iterable[Mapping[str, Any]], *kinds: str) -> float | None:
@@ -244,6 +245,16 @@ def from_braket(properties: Mapping[str, Any], *, device: str) -> Calibration:
         return None
 
     try:
+        whole = braket_source.whole_device(properties)
+        if whole is not None:
+            service = properties.get("service", {}).get("updatedAt")
+            return clean(
+                Calibration(
+                    device=device, kind="device", num_qubits=len(whole.qubits),
+                    qubits=whole.qubits, gates=whole.gates,
+                    observed_at=_seconds(whole.updated or service), source=braket_source.SOURCE,
+                )
+            )  # fmt: skip
         standard = properties["standardized"]
         one, two = standard["oneQubitProperties"], standard.get("twoQubitProperties", {})
         names = {label: int(label) for label in sorted(one, key=int)}
@@ -284,7 +295,7 @@ def from_braket(properties: Mapping[str, Any], *, device: str) -> Calibration:
             "these are no standardised Braket device properties",
             code="calibration-invalid",
             got=f"{type(error).__name__}: {error}",
-            expected="standardized.oneQubitProperties and twoQubitProperties",
+            expected="standardized properties, or those of IonQ or AQT",
             fix="pass json.loads(device.properties.json())",
         ) from error
     return clean(
@@ -423,7 +434,8 @@ def _from_braket_device(backend: Any, now: float) -> Calibration | None:
         )  # fmt: skip
     read = getattr(getattr(backend, "properties", None), "json", None)
     found = json.loads(read()) if callable(read) else {}
-    return from_braket(found, device=_name(backend)) if found.get("standardized") else None
+    known = found.get("standardized") or braket_source.whole_device(found)
+    return from_braket(found, device=_name(backend)) if known else None
 
 
 def _from_cirq(backend: Any, now: float) -> Calibration | None:

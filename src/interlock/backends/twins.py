@@ -232,7 +232,9 @@ class Twin(BackendV2):
                 values = truth.qubits[qubit]
                 if self.spec.detuning_khz:
                     made.rz(2e-3 * math.pi * self.spec.detuning_khz * gap, place[qubit])
-                channel = relaxation(values.t1_us, values.t2_us, round(gap, 3))
+                channel = relaxation(
+                    values.t1_us, values.t2_us, round(gap, 3), exact=len(used) <= EXACT_QUBITS
+                )
                 if channel is not None:
                     made.append(channel.to_instruction(), [place[qubit]])
         return made
@@ -423,8 +425,8 @@ class TwinSampler(BaseSamplerV2):
                 "the simulator cannot run this device's noise",
                 code="twin-simulation",
                 got=" ".join(str(error).split())[:200],
-                expected=f"a circuit on at most {EXACT_QUBITS} qubits, which is simulated exactly",
-                fix="take a narrower circuit or another snapshot",
+                expected="a circuit that Aer can simulate with the noise of the device",
+                fix="take a narrower circuit",
             ) from error
         data: DataBin = done.data
         return SamplerPubResult(data, metadata={"shots": pub.shots})

@@ -70,9 +70,9 @@ def _observed(jobs: Sequence[Job]) -> str:
     if not rows:
         return (
             "<h2>Predicted against observed</h2><p>No job of this run carried sentinels, so nothing"
-            " was observed beside the predictions. <code>SentinelSampler(sampler)</code> with the"
-            " controls <code>health.sentinels</code> and <code>validate.sentinels</code> adds them."
-            "</p>"
+            " was observed beside the predictions. <code>SentinelSampler(sampler)</code> and"
+            " <code>SentinelEstimator(estimator)</code> add them, under the controls"
+            " <code>health.sentinels</code> and <code>validate.sentinels</code>.</p>"
         )
     size, edge = 360.0, 34.0
     floor = min(0.5, *(min(r[2], r[4]) for r in rows))
@@ -126,8 +126,8 @@ def _evidence(jobs: Sequence[Job]) -> str:
     for number, (_, evidence) in enumerate(jobs, 1):
         heard = evidence.get("validate.sentinels", {})
         found = heard if "log_evidence" in heard else evidence.get("health.sentinels", {})
-        if "log_evidence" not in found:
-            continue
+        if "log_evidence" not in found or not found.get("jobs"):
+            continue  # no sentinel has ever run there: no evidence is no sign of health
         stream, peak = str(found["stream"]), float(found["peak"])
         # A job has several sentinels; the evidence may have been highest between them.
         risen = peak > peaks.get(stream, 0.0)

@@ -85,6 +85,8 @@ def test_a_run_without_sentinels_says_that_nothing_was_observed() -> None:
     text = pictures([("RELEASE", {})], {})
     assert "nothing was observed" in " ".join(text.split())
     assert "0 of 1 jobs" in text
+    history = {"stream": "d", "jobs": 0, "log_evidence": 0.0, "peak": 0.0, "alpha": 1e-3}
+    assert "Evidence" not in pictures([("RELEASE", {"health.sentinels": history})], {})
     hostile = pictures([("FALLBACK", {"fell_back": "<script>x</script>"})], {"a": "{}"})
     assert "<script>" not in hostile
 

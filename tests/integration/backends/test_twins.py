@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from qiskit import QuantumCircuit, transpile
 from qiskit.circuit import Parameter
-from qiskit.quantum_info import SparsePauliOp
+from qiskit.quantum_info import PTM, SparsePauliOp, SuperOp
 
 from interlock.backends import (
     Twin,
@@ -15,6 +15,7 @@ from interlock.backends import (
     snapshot,
     twin,
 )
+from interlock.backends.noise import relaxation
 from interlock.errors import BackendError, InputError
 
 
@@ -151,10 +152,48 @@ def test_couplings_listed_in_one_direction_are_usable() -> None:
     assert counts.get_counts().get("000", 0) > 60
 
 
-def test_noise_that_the_simulator_refuses_is_said_and_narrow_circuits_run() -> None:
+@pytest.mark.parametrize("name", ["guadalupe", "hanoi", "cairo", "algiers", "boston", "nighthawk"])
+def test_a_wide_circuit_runs_where_t2_is_above_t1(name: str) -> None:
+    device = twin(name)
+    counts = TwinSampler(device, seed=1).run([line(9, device)], shots=60).result()[0].data.meas
+    assert counts.num_shots == 60
+    both = counts.get_counts()
+    assert both.get("0" * 9, 0) + both.get("1" * 9, 0) > 12
+
+
+@pytest.mark.parametrize(("t1", "t2"), [(50.0, 70.0), (50.0, 99.9), (80.0, 130.0), (50.0, 50.0)])
+@pytest.mark.parametrize("time_us", [0.05, 1.3, 40.0])
+def test_the_wide_form_of_relaxation_decays_as_the_exact_one(
+    t1: float, t2: float, time_us: float
+) -> None:
+    exact = PTM(SuperOp(relaxation(t1, t2, time_us))).data.real
+    wide_error = relaxation(t1, t2, time_us, exact=False)
+    assert not any("kraus" in c.count_ops() for c in wide_error.circuits)
+    wide = PTM(SuperOp(wide_error)).data.real
+    assert np.allclose(np.diag(wide), np.diag(exact), atol=1e-9)
+    assert 0 <= wide[3, 0] <= exact[3, 0] + 1e-9
+
+
+def test_what_the_simulator_refuses_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    from qiskit_aer import AerError
+    from qiskit_aer.primitives import SamplerV2
+
+    def refuse(*_: object, **__: object) -> None:  # a mock: which jobs Aer refuses differs
+        raise AerError("Insufficient memory to run circuit")
+
+    monkeypatch.setattr(SamplerV2, "run", refuse)
     device = twin("guadalupe")
-    narrow = TwinSampler(device, seed=1).run([line(5, device)], shots=50).result()[0].data.meas
-    assert narrow.num_shots == 50
     with pytest.raises(BackendError) as caught:
         TwinSampler(device, seed=1).run([line(8, device)], shots=50).result()
     assert caught.value.code == "twin-simulation"
+
+
+def test_a_snapshot_without_a_usable_coupling_still_makes_a_twin() -> None:
+    device = twin("kyoto")
+    assert "ecr" not in device.target.operation_names
+    assert any(r.where.startswith("ecr[") for r in device.calibration.repairs)
+    circuit = QuantumCircuit(1)
+    circuit.sx(0)
+    circuit.measure_all()
+    isa = transpile(circuit, device, seed_transpiler=1)
+    assert TwinSampler(device, seed=1).run([isa], shots=20).result()[0].data.meas.num_shots == 20

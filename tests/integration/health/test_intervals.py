@@ -86,14 +86,14 @@ def test_a_device_with_a_record_of_its_own_uses_it(tmp_path: Path) -> None:
     )  # fmt: skip
     assert sum(added.values()) >= 10
     rng = np.random.default_rng(1)
-    rows = [(kind, float(v)) for kind in ("low", "middle") for v in rng.normal(0, 1, 150)]
+    rows = [(kind, float(v)) for kind in ("p-zero", "p-middle") for v in rng.normal(0, 1, 150)]
     known.store_of(tmp_path).add_scores(device.calibration.device, rows, known.KEPT)
     _, basis = known.bounds_for(tmp_path, device.calibration.device, 0.9)
     assert basis == "device and shipped"
     assert known.bounds_for(tmp_path, "another", 0.9)[1] == "shipped"
 
 
-def test_nominal_90_percent_covers_on_a_device_that_was_not_learnt_from() -> None:
+def test_nominal_90_percent_covers_with_the_shipped_widths() -> None:
     found = coverage(("jakarta",), 24, 0, 3)
     assert found["combined"]["all"]["figures"] >= 100
     assert found["combined"]["all"]["covered"] >= 0.84

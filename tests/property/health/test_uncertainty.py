@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -6,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interlock.guard.stats.uncertainty import (
-    KINDS,
+    ESTIMATES,
+    FIGURES,
     conformal_bounds,
     interval_from,
     jeffreys,
@@ -51,20 +53,39 @@ def test_more_noise_and_a_worse_model_widen_the_scale() -> None:
     assert scale_of(0.4, shot_sd(0.4, 1000), 0.7, 0.125).physical > base
     assert scale_of(0.4, shot_sd(0.4, 100), 0.95, 0.125).physical > base
     assert scale_of(0.0, shot_sd(0.0, 1000), 1.0, 0.5).physical > 0
-    low, high = interval_from(0.4, 0.01, (-1.0, 2.0), 0.1)
-    wide = interval_from(0.4, 0.01, (-1.0, 2.0), 0.1, model=0.1)
+    bounds = dict.fromkeys((k.name for k in FIGURES), (-1.0, 2.0))
+    low, high = interval_from(0.4, 0.01, bounds)
+    assert (low, high) == pytest.approx((0.39, 0.42))
+    wide = interval_from(0.4, 0.01, bounds, model=0.1)
     assert wide[0] < low < high < wide[1]
-    assert interval_from(0.4, 0.01, (-math.inf, math.inf), 0.1) == (0.0, 1.0)
+    open_ends = dict.fromkeys(bounds, (-math.inf, math.inf))
+    assert interval_from(0.4, 0.01, open_ends) == (0.0, 1.0)
+    # No truth fits: nothing is known.
+    assert interval_from(0.4, 0.01, dict.fromkeys(bounds, (90.0, 91.0))) == (0.0, 1.0)
 
 
-@given(st.floats(0, 1), st.floats(1e-4, 0.5), st.floats(0, 1), st.floats(0, 1))
-def test_a_truth_lies_in_the_interval_exactly_when_its_score_lies_in_the_bounds(
-    value: float, scale: float, resting: float, truth: float
+@given(
+    st.floats(0, 1), st.floats(1e-4, 0.5), st.floats(0, 1), st.sampled_from([FIGURES, ESTIMATES])
+)
+def test_a_truth_whose_score_lies_in_the_bounds_of_its_kind_lies_in_the_interval(
+    value: float, scale: float, truth: float, kinds: Any
 ) -> None:
-    own = score(value, truth, scale, resting)
-    for bounds in ((own - 0.1, own + 0.1), (own + 0.1, own + 0.2)):
-        low, high = interval_from(value, scale, bounds, resting)
-        assert 0 <= low <= high <= 1
-        if bounds[0] < own:
-            assert low - 1e-9 <= truth <= high + 1e-9
-    assert kind_of(value, 0.9, resting) in KINDS
+    own = score(value, truth, scale)
+    kind = kind_of(truth, kinds)
+    assert kind.low <= truth <= kind.high
+    bounds = dict.fromkeys((k.name for k in kinds), (1e9, 1e9))
+    bounds[kind.name] = (own - 0.1, own + 0.1)
+    low, high = interval_from(value, scale, bounds, kinds)
+    assert 0 <= low <= truth + 1e-9
+    assert truth - 1e-9 <= high <= 1
+
+
+def test_at_the_ends_all_misses_are_to_one_side() -> None:
+    rng = np.random.default_rng(5)
+    for truth, kind in ((0.0, FIGURES[0]), (1.0, FIGURES[-1]), (0.5, FIGURES[2])):
+        noisy = np.abs(truth - np.abs(rng.normal(0, 0.05, 4000)))
+        scores = [score(float(v), truth, 0.05) for v in noisy]
+        low, high = conformal_bounds(scores[:2000], 0.9, kind.below)
+        inside = np.mean([low <= s <= high for s in scores[2000:]])
+        assert 0.88 <= inside <= 0.92
+        assert (low == -math.inf, high == math.inf) == (kind.below == 0.0, kind.below == 1.0)

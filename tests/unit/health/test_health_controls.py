@@ -158,6 +158,19 @@ def test_the_prediction_is_the_product_of_its_parts() -> None:
     assert made.idle == 1.0
 
 
+def test_an_estimators_circuit_counts_the_readout_of_the_qubits_in_use() -> None:
+    calibration = healthy()
+    barrier = Operation("barrier", (), (0, 1, 2, 3, 4))
+    gates = tuple(op for op in BELL.operations if op.name != "measure")
+    bare = Circuit(num_qubits=5, num_clbits=0, operations=(*gates, barrier))
+    whole = predict(BELL, calibration)
+    assert predict(bare, calibration).readout == 1.0
+    assert predict(bare, calibration, read=True).readout == pytest.approx(whole.readout)
+    unread = tuple(msgspec.structs.replace(q, p01=None, p10=None) for q in calibration.qubits)
+    blind = msgspec.structs.replace(calibration, qubits=unread)
+    assert predict(bare, blind, read=True).success is None
+
+
 def test_waiting_costs() -> None:
     waiting = Circuit(
         num_qubits=2,

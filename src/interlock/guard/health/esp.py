@@ -38,7 +38,9 @@ class Prediction(NamedTuple):
     unknown: str | None = None
 
 
-def predict(circuit: Circuit, calibration: Calibration, *, process: bool = False) -> Prediction:
+def predict(
+    circuit: Circuit, calibration: Calibration, *, process: bool = False, read: bool = False
+) -> Prediction:
     """Predict the success of a circuit written for the device (qubit numbers are the device's).
 
     Branches of a condition all count; a loop makes the success unknown, as does an operation
@@ -50,6 +52,8 @@ def predict(circuit: Circuit, calibration: Calibration, *, process: bool = False
         process: count every error, also those that a single input state may not show: process
             infidelity, (d + 1)/d times the average gate error and at least what relaxation does
             over the gate. Right for circuits that scramble.
+        read: every qubit in use is read out, as an estimator does with circuits that measure
+            none. One without a readout error makes the success unknown.
     """
     if calibration.kind == "ideal":
         return Prediction(1.0, 1.0, 1.0, 1.0, 0.0)
@@ -59,17 +63,25 @@ def predict(circuit: Circuit, calibration: Calibration, *, process: bool = False
     for op in circuit.walk():
         if op.name in _LOOPS:
             unknown = unknown or f"{op.name}: the number of rounds is not known"
-        duration, error, why = _step(op, calibration)
+        duration, wrong, why = _step(op, calibration)
         unknown = unknown or why
         timed.append(Timed(op.qubits, duration))
         if op.name == "measure":
-            readout += math.log1p(-min(error, 1 - 1e-12))
+            readout += math.log1p(-min(wrong, 1 - 1e-12))
         else:
             if process:
                 dim = 2 ** len(op.qubits)
                 limit = sum(_decay(calibration, q, duration, True) for q in op.qubits)
-                error = max(error * (dim + 1) / dim, -math.expm1(limit) if error else 0.0)
-            gates += math.log1p(-min(error, 1 - 1e-12))
+                wrong = max(wrong * (dim + 1) / dim, -math.expm1(limit) if wrong else 0.0)
+            gates += math.log1p(-min(wrong, 1 - 1e-12))
+    if read:
+        used = {q for op in circuit.walk() if op.name not in _SILENT for q in op.qubits}
+        for index in sorted(used):
+            known = index < calibration.num_qubits
+            error = calibration.qubits[index].readout_error if known else 0.0
+            if error is None:
+                unknown = unknown or f"q{index}: no readout error"
+            readout += math.log1p(-min(error or 0.0, 1 - 1e-12))
     waits, duration_us = alap(timed)
     for wait in waits:
         idle += _decay(calibration, wait.qubit, wait.duration_us, process)

@@ -45,7 +45,7 @@ class FidelityControl(Control):
     Settings = FidelitySettings
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str], Prediction] = {}
+        self._known: dict[tuple[str, str, bool], Prediction] = {}
 
     def gather(self, request: Request, settings: Any) -> Evidence:
         """Predict, once for each pair of circuit and calibration."""
@@ -57,10 +57,14 @@ class FidelityControl(Control):
         each: list[float | None] = []
         unknown: str | None = None
         for index, program in enumerate(request.programs):
-            key = (program.circuit.sha256, calibration.id)
+            # An estimator reads the qubits out although its circuits measure none.
+            read = request.job.kind == "estimate" and not any(
+                op.name == "measure" for op in program.circuit.walk()
+            )
+            key = (program.circuit.sha256, calibration.id, read)
             made = self._known.get(key)
             if made is None:
-                made = predict(program.circuit, calibration)
+                made = predict(program.circuit, calibration, read=read)
                 if len(self._known) >= _REMEMBERED:
                     self._known.clear()
                 self._known[key] = made

@@ -18,7 +18,9 @@ import numpy as np
 
 from interlock.guard.health.evidence_store import store_of
 from interlock.guard.stats.uncertainty import (
-    KINDS,
+    ESTIMATES,
+    FIGURES,
+    Kind,
     conformal_bounds,
     kind_of,
     scale_of,
@@ -39,6 +41,8 @@ LEAST = 100
 KEPT = 2000
 #: Most frequent outcomes of a circuit that are scored, as the interval control reports them.
 TOP = 8
+#: Parities of a circuit that are scored.
+PARITIES = 3
 
 
 def bounds_for(
@@ -54,14 +58,15 @@ def bounds_for(
     own = store_of(home).scores(device)
     made: dict[str, tuple[float, float]] = {}
     used = 0
-    for kind in KINDS:
-        rows = own.get(kind, [])
+    kinds = (*FIGURES, *ESTIMATES)
+    for kind in kinds:
+        rows = own.get(kind.name, [])
         if len(rows) >= LEAST:
-            made[kind] = conformal_bounds(rows, confidence)
+            made[kind.name] = conformal_bounds(rows, confidence, kind.below)
             used += 1
         else:
-            made[kind] = _shipped_bounds(kind, confidence)
-    return made, {0: "shipped", len(KINDS): "device"}.get(used, "device and shipped")
+            made[kind.name] = _shipped_bounds(kind, confidence)
+    return made, {0: "shipped", len(kinds): "device"}.get(used, "device and shipped")
 
 
 @cache
@@ -71,32 +76,50 @@ def _shipped() -> dict[str, list[float]]:
 
 
 @cache
-def _shipped_bounds(kind: str, confidence: float) -> tuple[float, float]:
+def _shipped_bounds(kind: Kind, confidence: float) -> tuple[float, float]:
     """Quantiles of the shipped scores, kept as evenly spaced quantiles."""
-    points = _shipped()[kind]
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(points, (tail, 1 - tail))
-    return float(low), float(high)
+    points = _shipped()[kind.name]
+    below = (1 - confidence) * kind.below
+    above = (1 - confidence) * (1 - kind.below)
+    return (
+        float(np.quantile(points, below)) if below else -math.inf,
+        float(np.quantile(points, 1 - above)) if above else math.inf,
+    )
 
 
 def scores_of(
-    counts: Mapping[str, int], truth: Mapping[str, float], success: float
+    counts: Mapping[str, int],
+    truth: Mapping[str, float],
+    success: float,
+    rng: np.random.Generator | int | None = None,
 ) -> list[tuple[str, float]]:
-    """Return (kind, score) of the most frequent outcomes of one circuit.
+    """Return (kind, score) of one circuit's most frequent outcomes, and of three parities.
+
+    The parities of random qubits stand for expectation values.
 
     Args:
         counts: of one register.
         truth: noiseless probabilities.
         success: predicted success of the circuit.
+        rng: which qubits.
     """
     shots = sum(counts.values())
     width = len(next(iter(counts), ""))
     rest = 0.5**width
     made = []
+
+    def add(kinds: tuple[Kind, ...], value: float, known: float, resting: float) -> None:
+        size = scale_of(value, shot_sd(value, shots), success, resting).physical
+        made.append((kind_of(known, kinds).name, score(value, known, size)))
+
     for bits, count in sorted(counts.items(), key=lambda kv: (-kv[1], kv[0]))[:TOP]:
-        value = count / shots
-        size = scale_of(value, shot_sd(value, shots), success, rest).physical
-        made.append((kind_of(value, success, rest), score(value, truth.get(bits, 0.0), size, rest)))
+        add(FIGURES, count / shots, truth.get(bits, 0.0), rest)
+    random = np.random.default_rng(rng)
+    for _ in range(PARITIES):
+        mask = int(random.integers(1, 2**width))
+        even = [b for b in counts if not (int(b, 2) & mask).bit_count() % 2]
+        right = math.fsum(p for b, p in truth.items() if not (int(b, 2) & mask).bit_count() % 2)
+        add(ESTIMATES, sum(counts[b] for b in even) / shots, right, 0.5)
     return made
 
 
@@ -170,7 +193,7 @@ def learn(
             continue
         bare = ideal.remove_final_measurements(inplace=False)
         truth = Statevector(bare).probabilities_dict()
-        rows += scores_of(result.data.meas.get_counts(), truth, success)
+        rows += scores_of(result.data.meas.get_counts(), truth, success, random)
     return store_of(home).add_scores(calibration.device, _finite(rows), KEPT)
 
 

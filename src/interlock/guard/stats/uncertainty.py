@@ -2,19 +2,23 @@
 
 The combined interval is split conformal (Vovk et al. 2005; for noisy quantum devices arXiv
 2511.18225): how far earlier figures with a known answer lay off, in units of a scale that says what
-shot noise, predicted device noise and the model's own error together could do, sets the width. Its
-coverage holds for figures exchangeable with those, whatever the noise looks like.
+shot noise, predicted device noise and the model's own error together could do, sets the width. The
+scores are kept by where the truth lies (label-conditional: Vovk, Mach. Learn. 92, 349), so that
+truths at 0, near it, between and at 1 are each covered as often as promised. Coverage holds for
+figures exchangeable with those, whatever the noise looks like.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 __all__ = [
-    "KINDS",
+    "ESTIMATES",
+    "FIGURES",
+    "Kind",
     "Scale",
     "conformal_bounds",
     "interval_from",
@@ -116,71 +120,113 @@ def scale_of(
         value: measured probability.
         sampling: its standard error from the shots; see `shot_sd`.
         success: predicted success of the circuit.
-        resting: the value a fully decohered device would give.
+        resting: the value a fully decohered device would give. What few outcomes share, errors
+            bring more of to each.
         model: standard error of the model that uses the figure, when it gives one.
     """
-    return Scale(sampling, (1 - success) * (0.1 + abs(value - resting)), model)
+    lost = (1 - success) * (0.02 + 0.5 * resting + abs(value - resting))
+    return Scale(sampling, lost, model)
 
 
-#: Figures whose truth is likely near 0, small, between, or near 1 err differently, so each kind has
-#: scores of its own.
-KINDS = ("low", "small", "middle", "high")
+class Kind(NamedTuple):
+    """Figures whose truth lies in one range have scores of their own.
+
+    Attributes:
+        name: under which their scores are kept.
+        low: the truth is at least this.
+        high: and at most this.
+        below: share of the misses that the lower score bound takes; at a truth of 0 every error
+            is to one side, at 1 to the other, and there the other bound is open.
+    """
+
+    name: str
+    low: float
+    high: float
+    below: float
 
 
-def kind_of(value: float, success: float, resting: float) -> str:
-    """Return which of `KINDS` a figure is, by where its truth would lie if noise were uniform.
+#: Probabilities of outcomes by their truth.
+FIGURES = (
+    Kind("p-zero", 0.0, 0.002, 1.0),
+    Kind("p-small", 0.002, 0.04, 0.5),
+    Kind("p-middle", 0.04, 0.998, 0.5),
+    Kind("p-one", 0.998, 1.0, 0.0),
+)
+#: Expectation values, moved to the scale of a probability.
+ESTIMATES = (
+    Kind("e-low", 0.0, 0.04, 1.0),
+    Kind("e-middle", 0.04, 0.96, 0.5),
+    Kind("e-high", 0.96, 1.0, 0.0),
+)
+
+
+def kind_of(truth: float, kinds: Sequence[Kind] = FIGURES) -> Kind:
+    """Return which kind a figure with this truth is.
 
     Example:
-        >>> kind_of(0.02, 0.9, 0.25), kind_of(0.5, 0.9, 0.25), kind_of(0.9, 0.9, 0.25)
-        ('low', 'middle', 'high')
+        >>> kind_of(0.0).name, kind_of(0.5).name, kind_of(1.0).name
+        ('p-zero', 'p-middle', 'p-one')
     """
-    likely = (value - (1 - success) * resting) / max(success, 0.05)
-    steps = (("low", 0.03), ("small", 0.12), ("middle", 0.9))
-    return next((name for name, top in steps if likely < top), "high")
+    return next((k for k in kinds if truth < k.high), kinds[-1])
 
 
-def score(value: float, truth: float, scale: float, resting: float) -> float:
-    """Return how far a known truth lay from a figure, in units of the scale, signed.
-
-    Positive is away from the resting value: noise pulls towards it, so truths lie beyond.
-    """
-    return (truth - value) / scale * (1.0 if value >= resting else -1.0)
+def score(value: float, truth: float, scale: float) -> float:
+    """Return how far a known truth lay above a figure, in units of the scale."""
+    return (truth - value) / scale
 
 
-def conformal_bounds(scores: Sequence[float], confidence: float = 0.9) -> tuple[float, float]:
+def conformal_bounds(
+    scores: Sequence[float], confidence: float = 0.9, below: float = 0.5
+) -> tuple[float, float]:
     """Return the two scores that hold the next one with this confidence; infinite when too few.
+
+    Args:
+        scores: of figures of one kind.
+        confidence: of the bounds together.
+        below: share of the misses that is below; at 1 or 0 the other side is open.
 
     Example:
         >>> conformal_bounds([float(n) for n in range(1, 20)])
         (1.0, 19.0)
+        >>> conformal_bounds([float(n) for n in range(1, 20)], below=1.0)
+        (2.0, inf)
         >>> conformal_bounds([0.0])
         (-inf, inf)
     """
     ordered = sorted(scores)
-    tail = (len(ordered) + 1) * (1 - confidence) / 2
-    low = math.floor(tail + 1e-9)
-    if low < 1:
-        return -math.inf, math.inf
-    return ordered[low - 1], ordered[len(ordered) - low]
+    room = (len(ordered) + 1) * (1 - confidence)
+    low, high = math.floor(room * below + 1e-9), math.floor(room * (1 - below) + 1e-9)
+    return (
+        ordered[low - 1] if low >= 1 else -math.inf,
+        ordered[len(ordered) - high] if high >= 1 else math.inf,
+    )
 
 
 def interval_from(
     value: float,
     scale: float,
-    bounds: tuple[float, float],
-    resting: float,
+    bounds: Mapping[str, tuple[float, float]],
+    kinds: Sequence[Kind] = FIGURES,
     model: float = 0.0,
 ) -> tuple[float, float]:
-    """Return the interval of a probability that these scores give, within [0, 1].
+    """Return the least interval with every truth whose score lies within the bounds of its kind.
+
+    When none does, nothing is known and the interval is all of [0, 1].
 
     Args:
         value: measured probability.
         scale: of shots and device; the scores are in units of it.
-        bounds: see `conformal_bounds`.
-        resting: the value a fully decohered device would give.
+        bounds: of the scores of each kind; see `conformal_bounds`.
+        kinds: `FIGURES` or `ESTIMATES`.
         model: half-width that the model's own error has by itself; it adds in quadrature.
     """
-    low, high = bounds if value >= resting else (-bounds[1], -bounds[0])
-    half = math.hypot((high - low) / 2 * scale, model)
-    centre = value + (low + high) / 2 * scale if math.isfinite(half) else value
-    return min(1.0, max(0.0, centre - half)), max(0.0, min(1.0, centre + half))
+    low, high = math.inf, -math.inf
+    for kind in kinds:
+        least, most = bounds[kind.name]
+        start, end = max(kind.low, value + least * scale), min(kind.high, value + most * scale)
+        if start <= end:
+            low, high = min(low, start), max(high, end)
+    if low > high:
+        return 0.0, 1.0
+    centre, half = (low + high) / 2, math.hypot((high - low) / 2, model)
+    return max(0.0, centre - half), min(1.0, centre + half)

@@ -15,7 +15,14 @@ from interlock.guard.filter.fields import fields_of
 from interlock.guard.health.known import bounds_for
 from interlock.guard.pipeline import Trace
 from interlock.guard.result import Estimates, Result, Samples
-from interlock.guard.stats.uncertainty import interval_from, kind_of, scale_of, shot_sd
+from interlock.guard.stats.uncertainty import (
+    ESTIMATES,
+    FIGURES,
+    Kind,
+    interval_from,
+    scale_of,
+    shot_sd,
+)
 from interlock.types import Decision, Evidence, Finding, Job, Verdict
 
 __all__ = ["IntervalControl", "Noise", "figures", "intervals_of", "wilson"]
@@ -176,6 +183,7 @@ class _Raw(NamedTuple):
     resting: float
     span: float = 1.0
     low: float = 0.0
+    kinds: tuple[Kind, ...] = FIGURES
 
 
 def figures(
@@ -232,7 +240,7 @@ def _estimates(item: Estimates, z: float, limit: float) -> Iterator[_Raw | None]
         span = 2 * bound
         yield _Raw(
             f"value [{row}]", (value + bound) / span, error / span, (value - half, value + half),
-            0.5, span, -bound,
+            0.5, span, -bound, ESTIMATES,
         )  # fmt: skip
 
 
@@ -242,8 +250,7 @@ def _figure(
     scale = scale_of(raw.p, raw.sampling, 1.0 if success is None else success, raw.resting, model)
     low, high = raw.interval
     if noise.bounds and success is not None:
-        kind = kind_of(raw.p, success, raw.resting)
-        inner = interval_from(raw.p, scale.physical, noise.bounds[kind], raw.resting, z * model)
+        inner = interval_from(raw.p, scale.physical, noise.bounds, raw.kinds, z * model)
         low, high = (v * raw.span + raw.low for v in inner)
     elif model:
         value, extra = raw.p * raw.span + raw.low, z * model * raw.span

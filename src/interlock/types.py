@@ -126,7 +126,11 @@ class CircuitFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What was asked for. Plain facts only: recorded whole and enough to decide again."""
+    """What was asked for. Plain facts only: recorded whole and enough to decide again.
+
+    Attributes:
+        options: how the device is asked to run, besides circuits, shots and seed.
+    """
 
     id: str
     kind: str
@@ -138,6 +142,7 @@ class Job:
     pipeline: str = "default"
     seed: int | None = None
     labels: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def total_shots(self) -> int:

@@ -214,7 +214,7 @@ def run(opened: Opened, kind: str, programs: Sequence[Program], seed: int | None
     """
     import time
 
-    from interlock.guard.hooks.qiskit_results import neutral
+    from interlock.guard.hooks.qiskit_checked import neutral
 
     started = time.perf_counter()
     if kind == "run":

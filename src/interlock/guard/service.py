@@ -97,6 +97,7 @@ class JobOptions(TypedDict, total=False):
         baseline: computes the classical answer, or None.
         decode: turns a result into named fields, or None.
         seed: of a simulator, or None.
+        options: how the device is asked to run, as plain values.
         labels: data labels.
         isolation: level the device runs the job at.
         principal: who submits, when it is not the guard's own principal.
@@ -112,6 +113,7 @@ class JobOptions(TypedDict, total=False):
     baseline: Callable[[], Result] | None
     decode: Callable[[Result], Mapping[str, Any]] | None
     seed: int | None
+    options: Mapping[str, Any]
     labels: Sequence[str]
     isolation: str
     principal: Principal | None
@@ -309,6 +311,7 @@ class Guard:
             pipeline=options.get("pipeline") or self.pipeline,
             seed=options.get("seed"),
             labels=labels_in_force(options.get("labels", ())),
+            options=options.get("options", {}),
         )
 
     def _ensure_session(self) -> str:

@@ -227,6 +227,30 @@ def test_strange_things_cannot_be_guarded(home: Path) -> None:
             interlock.guard(strange, home=home)
 
 
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({"policy": 3}, "guard-policy"),
+        ({"policy": ["x"]}, "guard-policy"),
+        ({"fallback": "abc"}, "fallback-kind"),
+        ({"fallback": StatevectorSampler}, "fallback-kind"),
+        ({"fallback": 5}, "fallback-kind"),
+    ],
+)
+def test_arguments_that_cannot_work_are_refused_at_once(home, options, code) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(InputError) as caught:
+        interlock.guard(sampler(), home=home, **options)
+    assert caught.value.code == code
+
+
+def test_too_little_isolation_names_what_isolates(policy, home, bell) -> None:  # type: ignore[no-untyped-def]
+    strict = policy | {"execute": {"isolation": {"minimum": "confined"}, "run": {}}}
+    guarded = interlock.guard(sampler(), policy=strict, home=home)
+    with pytest.raises(DeniedError) as caught:
+        guarded.run([bell], shots=10).result()
+    assert "ConfinedSampler(backend)" in str(caught.value.fix)
+
+
 def test_nothing_is_guarded_twice(policy, home) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(SetupError):
         interlock.guard(interlock.guard(sampler(), policy=policy, home=home), home=home)

@@ -13,6 +13,14 @@ __all__ = ["LEVELS", "IsolationControl"]
 LEVELS = ("none", "process", "rlimits", "confined")
 
 
+#: By whether the job would run in a process of its own.
+_FIXES = (
+    "submit through interlock.backends.Confined{kind}(backend), which runs simulators in a "
+    "confined process; a remote device needs minimum: none",
+    "see `interlock doctor` for what this machine lacks, or lower minimum",
+)
+
+
 class IsolationSettings(Settings, frozen=True, kw_only=True):
     """Settings of `isolation`.
 
@@ -28,6 +36,7 @@ class IsolationControl(Control):
 
     id = "isolation"
     stage = "execute"
+    version = 2
     Settings = IsolationSettings
 
     def gather(self, request: Request, settings: Any) -> Evidence:
@@ -46,7 +55,9 @@ class IsolationControl(Control):
                     message="the job would run at a level of isolation below the policy's",
                     got=str(level),
                     expected=f"at least {settings.minimum}",
-                    fix="run it on a device of interlock.backends, or see `interlock doctor`",
+                    fix=_FIXES[min(max(rank, 0), 1)].format(
+                        kind="Estimator" if job.kind == "estimate" else "Sampler"
+                    ),
                 )
             )
         return verdict(evidence, findings)

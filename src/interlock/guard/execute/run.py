@@ -58,7 +58,8 @@ class RunControl(Control):
             try:
                 box["result"] = request.execute()
             except InterlockError as error:
-                box["failed"] = {"kind": error.code, "message": error.message}
+                got = f" ({error.got:.300})" if error.got else ""
+                box["failed"] = {"kind": error.code, "message": error.message + got}
             except BaseException as error:  # noqa: BLE001 - a device may fail in any way
                 text = f"{type(error).__name__}: {error}"
                 box["failed"] = {"kind": "device-error", "message": text[:2000]}

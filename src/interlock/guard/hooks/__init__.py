@@ -37,6 +37,25 @@ class Options:
     decode: Callable[[Any], Mapping[str, Any]] | None = None
     labels: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Refuse a fallback that cannot answer, before any job needs it.
+
+        Raises:
+            InputError: code `fallback-kind`.
+        """
+        answers = callable(self.fallback) or any(
+            hasattr(self.fallback, method) for method in ("run", "execute")
+        )
+        if self.fallback is not None and (not answers or isinstance(self.fallback, type)):
+            raise InputError(
+                "the fallback is neither a function nor an object that runs circuits",
+                code="fallback-kind",
+                got=f"{self.fallback!r:.80}",
+                expected="a function from the circuits to one answer each, or a noiseless "
+                "simulator of the same SDK",
+                fix="see docs/how-to/fallback.md",
+            )
+
 
 class Adapter(Protocol):
     """What the module behind an entry point of `interlock.hooks` offers."""
@@ -107,7 +126,7 @@ def guard(
         certificate: (chain, key) of a client certificate for the gateway.
 
     Raises:
-        InputError: no adapter knows the object.
+        InputError: no adapter knows the object; `guard-policy`; `fallback-kind`.
         PolicyError: the policy is wrong.
         SetupError: an extra is missing; the message names it.
         StorageError: the home cannot be used.
@@ -127,6 +146,14 @@ def guard(
             got=type(target).__qualname__,
             expected="an object that is not guarded",
             fix="guard it once",
+        )
+    if policy is not None and not isinstance(policy, Policy | Mapping | str | Path):
+        raise InputError(
+            "the policy is no policy",
+            code="guard-policy",
+            got=f"{policy!r:.80}",
+            expected="a file name, a mapping, a Policy, or None for the starter policy",
+            fix="make a file with `interlock policy init`",
         )
     made: Guard | RemoteGuard
     if url is not None:

@@ -25,6 +25,7 @@ from interlock.guard.hooks.common import (
     Closed,
     hold_amplitudes,
     job_of,
+    recorded_options,
     unknown_object,
 )
 from interlock.guard.service import Released
@@ -130,6 +131,7 @@ class GuardedDevice(Closed, Device):
             [a.program for a in asked],
             kind=kind,
             backend_name=str(inner.name),
+            options=recorded_options(run_options),
             **job_of(
                 options,
                 inner,

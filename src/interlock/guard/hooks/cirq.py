@@ -22,6 +22,8 @@ from interlock.guard.hooks.common import (
     expanded,
     job_of,
     native_of,
+    receipt_of,
+    stripped,
     unknown_object,
     wrong_result,
 )
@@ -179,27 +181,55 @@ def _on(sampler: Any, asked: Sequence[_Asked]) -> Result:
 
 
 def _neutral(native: list[list[Any]], asked: Sequence[_Asked], seconds: float) -> Result:
+    """Return results in the form of no SDK, beside Cirq's own made anew from what was counted."""
+    dropped: list[str] = []
     try:
-        items = tuple(_samples(r, a) for r, a in zip(native, asked, strict=True))
+        pairs = [_samples(r, a, dropped) for r, a in zip(native, asked, strict=True)]
     except (TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
         raise wrong_result(native, error) from error
-    return Result(items=items, native=native, seconds=seconds)
+    return Result(
+        items=tuple(item for item, _ in pairs),
+        native=[made for _, made in pairs],
+        seconds=seconds,
+        extra=stripped(dropped),
+    )
 
 
-def _samples(results: list[Any], asked: _Asked) -> Samples:
+def _samples(
+    results: list[Any], asked: _Asked, dropped: list[str]
+) -> tuple[Samples, list[cirq.Result]]:
     circuit = asked.program.circuit
     registers: dict[str, list[dict[str, int]]] = {r.name: [] for r in circuit.registers}
-    for result in results:
+    made: list[cirq.Result] = []
+    for result, resolver in zip(results, asked.resolvers, strict=True):
         bits = np.zeros((asked.repetitions, circuit.num_clbits), np.uint8)
+        measured = {}
         for key, places in asked.keys.items():
-            bits[:, list(places)] = result.measurements[key]
+            measured[key] = _bits(result.measurements[key], (asked.repetitions, len(places)))
+            bits[:, list(places)] = measured[key]
+        dropped += [f"measurements.{k}" for k in result.measurements if k not in asked.keys]
+        made.append(cirq.ResultDict(params=resolver, measurements=measured))
         for register in circuit.registers:
             registers[register.name].append(counted(bits[:, list(register.clbits)]))
     return Samples(
         registers=registers,
         widths={r.name: len(r.clbits) for r in circuit.registers},
         shots=asked.repetitions,
-    )
+    ), made
+
+
+def _bits(given: Any, shape: tuple[int, int]) -> Any:
+    """Return a copy of an array of bits.
+
+    Raises:
+        ValueError: it has another shape, or holds something else than 0 and 1.
+    """
+    array = np.asarray(given)
+    if array.shape != shape:
+        raise ValueError(f"measurements of shape {array.shape}, not {shape}")
+    if not np.isin(array, (0, 1)).all():
+        raise ValueError("measurements that are no bits")
+    return np.array(array, dtype=np.uint8)
 
 
 def _baseline(fallback: Any, asked: Sequence[_Asked]) -> Result:
@@ -256,7 +286,7 @@ def _with_receipt(released: Released, asked: Sequence[_Asked]) -> Any:
     native = native_of(released, lambda result: _from_neutral(result, asked))
     if isinstance(native, dict):
         return [[native for _ in a.resolvers] for a in asked]
-    receipt = released.receipt.as_dict()
+    receipt = receipt_of(released)
     for results in native:
         for result in results:
             result.interlock = receipt

@@ -34,6 +34,9 @@ __all__ = [
     "hold_amplitudes",
     "job_of",
     "native_of",
+    "receipt_of",
+    "recorded_options",
+    "stripped",
     "unknown_object",
     "wrong_result",
 ]
@@ -41,6 +44,12 @@ __all__ = [
 
 #: What gives amplitudes: result types of Braket, measurement processes of PennyLane.
 _STATES = frozenset({"Amplitude", "DensityMatrix", "StateVector", "DensityMatrixMP", "StateMP"})
+
+
+#: Names on record of what a result held besides; more are counted.
+_NAMED = 50
+#: Characters of a run option's value on record.
+_OPTION = 200
 
 
 class FallbackWarning(UserWarning):
@@ -265,7 +274,7 @@ def native_of(released: Released, rebuild: Callable[[Result], Any]) -> Any:
         except (AttributeError, TypeError, ValueError, KeyError) as error:
             raise wrong_result(released.result, error) from error
     if isinstance(native, dict):  # fields that a filter has fixed, in place of the raw result
-        native.metadata = {"interlock": released.receipt.as_dict()}  # type: ignore[attr-defined]
+        native.metadata = {"interlock": receipt_of(released)}  # type: ignore[attr-defined]
     return native
 
 
@@ -302,6 +311,41 @@ def expanded(counts: Mapping[str, int], shots: int, width: int) -> Any:
         [counts[key] for key in sorted(counts)],
         axis=0,
     )
+
+
+def stripped(names: Sequence[str]) -> dict[str, Any]:
+    """Return what the record and the receipt say of fields that no control looks at.
+
+    Such a field of a device's result is not handed over; its name is.
+
+    Example:
+        >>> stripped(["0.data.secret"]), stripped([])
+        ({'stripped': ['0.data.secret']}, {})
+    """
+    if not names:
+        return {}
+    short = [f"{name!s:.80}" for name in names[:_NAMED]]
+    more = [f"and {len(names) - _NAMED} more"] if len(names) > _NAMED else []
+    return {"stripped": short + more}
+
+
+def receipt_of(released: Released) -> dict[str, Any]:
+    """Return the receipt as a result carries it, with the names of what was stripped."""
+    left_out = released.result.extra.get("stripped")
+    return released.receipt.as_dict() | ({"stripped": left_out} if left_out else {})
+
+
+def recorded_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return run options as plain values for the record of the job.
+
+    Example:
+        >>> recorded_options({"memory": True, "noise_model": None, "scale": float("nan")})
+        {'memory': True, 'scale': 'nan'}
+    """
+    plain = {str(k): v for k, v in options.items() if v is not None}
+    return {
+        k: v if isinstance(v, bool | int) else f"{v!s:.{_OPTION}}" for k, v in sorted(plain.items())
+    }
 
 
 def wrong_result(native: Any, error: Exception) -> InputError:

@@ -32,7 +32,7 @@ from interlock.guard.hooks.common import (
     unknown_object,
     wrong_result,
 )
-from interlock.guard.hooks.pennylane_results import bounds, item, plain, to_native
+from interlock.guard.hooks.pennylane_results import bounds, finite, item, plain, to_native
 from interlock.guard.result import Result
 
 __all__ = ["GuardedDevice", "wrap"]
@@ -292,6 +292,12 @@ def _neutral(
     native = compute()
     seconds = time.perf_counter() - started
     try:
+        if not call.needs_graph:  # what the device does to its arrays later is lost
+            native = copy.deepcopy(native)
+        if call.method != "execute":
+            values, derivatives = native
+            finite(derivatives)
+            native = values, derivatives
         results = call.results(native)
         items = tuple(item(r, t, k) for r, t, k in zip(results, tapes, readings, strict=True))
     except (TypeError, ValueError, AttributeError, KeyError, IndexError) as error:

@@ -13,7 +13,7 @@ from interlock.circuits.pennylane_adapter import Tape
 from interlock.guard.hooks.common import counted, expanded
 from interlock.guard.result import Estimates, Result, Samples
 
-__all__ = ["bounds", "item", "plain", "to_native"]
+__all__ = ["bounds", "finite", "item", "plain", "to_native"]
 
 
 def plain(value: Any) -> Any:
@@ -23,6 +23,19 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(plain(v) for v in value)
     return np.asarray(qml.math.toarray(qml.math.detach(value)))
+
+
+def finite(derivatives: Any) -> None:
+    """Refuse derivatives that are not finite: they are handed over beside the values.
+
+    Raises:
+        ValueError: one of them is a NaN or an infinity.
+    """
+    if isinstance(derivatives, (list, tuple)):
+        for part in derivatives:
+            finite(part)
+    elif derivatives is not None and not np.isfinite(plain(derivatives)).all():
+        raise ValueError("derivatives that are not finite")
 
 
 def bounds(tape: Any) -> tuple[float, ...]:
@@ -116,20 +129,32 @@ def _estimates(rows: list[list[Any]], tape: Any) -> Estimates:
     values: list[float] = []
     errors: list[float] = []
     for number, process in enumerate(tape.measurements):
-        each = np.array([_numbers(plain(row[number])) for row in rows], float)
+        each = np.array([_numbers(plain(row[number]), process) for row in rows], float)
         found = np.average(each, axis=0, weights=drawn if total else None)
         values += found.tolist()
         errors += [_error(process, v, total) for v in found.tolist()]
     return Estimates(values=values, errors=errors, shape=(len(values),))
 
 
-def _numbers(value: Any) -> list[float]:
-    """Return the numbers of a result: of counts and samples their means."""
+#: Measurements whose values have an imaginary part.
+_COMPLEX = ("StateMP", "DensityMatrixMP", "ClassicalShadowMP")
+
+
+def _numbers(value: Any, process: Any) -> list[float]:
+    """Return the numbers of a result: of counts and samples their means.
+
+    Raises:
+        ValueError: one has an imaginary part where it must be real.
+    """
     if isinstance(value, Mapping):
         value = [value]
     if isinstance(value, (list, tuple)):
         return [x for counts in value for x in _mean_of_counts(counts)]
     if value.dtype.kind == "c":
+        if type(process).__name__ not in _COMPLEX:
+            if (value.imag != 0).any() or np.isnan(value.imag).any():
+                raise ValueError(f"a complex value for {type(process).__name__}")
+            return [float(x) for x in value.real.ravel()]
         return [float(x) for z in value.ravel() for x in (z.real, z.imag)]
     if value.dtype.kind in "iub" and value.ndim:  # samples
         return [float(x) for x in np.atleast_1d(value.mean(axis=0)).ravel()]

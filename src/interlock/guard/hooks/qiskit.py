@@ -27,14 +27,13 @@ from interlock.guard.hooks.common import (
     baseline,
     classical,
     decoder,
+    receipt_of,
+    recorded_options,
     unknown_object,
 )
-from interlock.guard.hooks.qiskit_results import (
-    fallback_result,
-    neutral,
-    paired,
-    to_native,
-)
+from interlock.guard.hooks.qiskit_checked import neutral
+from interlock.guard.hooks.qiskit_options import refuse_multiplying, written_out
+from interlock.guard.hooks.qiskit_results import fallback_result, paired, to_native
 from interlock.guard.hooks.qiskit_targets import (
     DEFAULT_SHOTS,
     backend_of,
@@ -199,11 +198,17 @@ class GuardedBackend(Guarded, BackendV2):
 
         return BackendOptions()
 
-    def run(self, run_input: Any, **options: Any) -> GuardedBackendJob:
+    def run(self, run_input: Any, parameter_binds: Any = None, **options: Any) -> GuardedBackendJob:
         """Submit one circuit or a list of circuits; options go to the backend.
 
+        Args:
+            run_input: the circuits.
+            parameter_binds: for each circuit a mapping of parameter to its values; each set of
+                values becomes a circuit of the job.
+            options: for the backend; they are on record.
+
         Raises:
-            InputError: it is no circuit.
+            InputError: it is no circuit; `job-options`.
         """
         if isinstance(run_input, str) or not isinstance(run_input, QuantumCircuit | Iterable):
             raise InputError(
@@ -214,6 +219,9 @@ class GuardedBackend(Guarded, BackendV2):
                 fix="read a circuit file with interlock.circuits.ingest first",
             )
         circuits = [run_input] if isinstance(run_input, QuantumCircuit) else list(run_input)
+        refuse_multiplying(options)
+        if parameter_binds:
+            circuits = written_out(circuits, parameter_binds)
         taken = [settled(c) for c in circuits]
         shots = options.get("shots")
         if shots is None:
@@ -325,6 +333,7 @@ def _start(
         decode=decoder(options),
         seed=seed_of(inner, run_options),
         labels=options.labels,
+        options=recorded_options(run_options),
         isolation=level_of(inner),
     )
     finish = lambda released: _with_receipt(released, kind, pubs)  # noqa: E731
@@ -335,7 +344,7 @@ def _with_receipt(released: Released, kind: str, pubs: Sequence[Any]) -> Any:
     native = released.result.native
     if native is None:
         native = to_native(released.result, kind, pubs)
-    receipt = released.receipt.as_dict() | {"intervals": intervals_of(released.trace)}
+    receipt = receipt_of(released) | {"intervals": intervals_of(released.trace)}
     if isinstance(native, PrimitiveResult):
         return PrimitiveResult(list(native), metadata={**native.metadata, "interlock": receipt})
     if isinstance(native, QiskitResult):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,11 +14,10 @@ from qiskit.result.models import ExperimentResult, ExperimentResultData
 
 from interlock.errors import InputError
 from interlock.guard.control import Program
-from interlock.guard.hooks.common import wrong_result
-from interlock.guard.hooks.qiskit_targets import level_of
+from interlock.guard.hooks.qiskit_checked import neutral
 from interlock.guard.result import Estimates, Result, Samples
 
-__all__ = ["fallback_result", "neutral", "paired", "to_native"]
+__all__ = ["fallback_result", "paired", "to_native"]
 
 
 def fallback_result(
@@ -116,102 +114,6 @@ def _counts_bin(answer: Any, program: Program) -> DataBin:
         bits = BitArray.from_counts([dict(r) for r in rows], num_bits=register.size)
         arrays[register.name] = bits.reshape(shape)
     return DataBin(**arrays, shape=shape)
-
-
-def neutral(
-    native: Any,
-    kind: str,
-    programs: Sequence[Program],
-    seconds: float,
-    seed: int | None,
-    target: Any,
-    extra: Mapping[str, Any],
-) -> Result:
-    """Return a native result in the form of no SDK.
-
-    Raises:
-        InputError: the device or the fallback returned something that is no such result.
-    """
-    try:
-        if kind == "run":
-            items: list[Samples | Estimates] = [
-                _backend_item(native, i, p) for i, p in enumerate(programs)
-            ]
-        elif kind == "sample":
-            items = [_samples(native[i], p.shots) for i, p in enumerate(programs)]
-        else:
-            items = [_estimates(native[i]) for i in range(len(programs))]
-        if kind != "run" and len(native) != len(programs):
-            raise IndexError(f"{len(native)} results for {len(programs)} circuits")
-    except InputError:
-        raise
-    except Exception as error:
-        raise wrong_result(native, error) from error
-    return Result(
-        items=tuple(items),
-        native=native,
-        seconds=seconds,
-        seed=seed,
-        level=level_of(target),
-        extra=dict(extra),
-    )
-
-
-def _samples(pub: Any, shots: int) -> Samples:
-    registers: dict[str, list[dict[str, int]]] = {}
-    widths: dict[str, int] = {}
-    for name, bits in pub.data.items():
-        if not hasattr(bits, "get_counts"):
-            continue
-        widths[name] = int(bits.num_bits)
-        rows = bits.array.reshape(-1, *bits.array.shape[-2:])
-        registers[name] = [_counts(row, bits.num_bits) for row in rows]
-    return Samples(registers=registers, widths=widths, shots=shots)
-
-
-#: Registers up to this width are counted by a table of all their outcomes.
-NARROW = 12
-
-
-@lru_cache(maxsize=NARROW)
-def _names(width: int) -> tuple[str, ...]:
-    """Return the bit strings of all outcomes of a register."""
-    return tuple(format(k, f"0{width}b") for k in range(1 << width))
-
-
-def _counts(packed: Any, width: int) -> dict[str, int]:
-    """Count the outcomes of one array of packed bits, (shots, bytes), most significant first."""
-    if 0 < width <= NARROW and packed.shape[-1] == (width + 7) // 8:
-        numbers = packed[:, -1]
-        if packed.shape[-1] == 2:
-            numbers = numbers + (packed[:, 0].astype(np.uint16) << 8)
-        table = np.bincount(numbers, minlength=1 << width).tolist()
-        if len(table) == 1 << width:
-            return {name: count for name, count in zip(_names(width), table, strict=True) if count}
-    if packed.shape[-1] > 8:
-        outcomes, counts = np.unique(packed, axis=0, return_counts=True)
-        keys = [int.from_bytes(row.tobytes(), "big") for row in outcomes]
-    else:
-        wide = np.zeros((packed.shape[0], 8), np.uint8)
-        wide[:, 8 - packed.shape[1] :] = packed
-        numbers, counts = np.unique(wide.view(">u8").ravel(), return_counts=True)
-        keys = numbers.tolist()
-    return {format(k, f"0{width}b"): c for k, c in zip(keys, counts.tolist(), strict=True)}
-
-
-def _estimates(pub: Any) -> Estimates:
-    values = np.asarray(pub.data.evs, dtype=float)
-    errors = np.asarray(getattr(pub.data, "stds", np.zeros_like(values)), dtype=float)
-    errors = np.broadcast_to(errors, values.shape)
-    return Estimates(
-        values=values.ravel().tolist(), errors=errors.ravel().tolist(), shape=values.shape
-    )
-
-
-def _backend_item(native: QiskitResult, index: int, program: Program) -> Samples:
-    counts = {k.replace(" ", ""): int(v) for k, v in native.get_counts(index).items()}
-    width = program.native.num_clbits
-    return Samples(registers={"c": [counts]}, widths={"c": width}, shots=program.shots)
 
 
 def paired(pub: Any, program: Program) -> Program:

@@ -15,8 +15,10 @@ LEVELS = ("none", "process", "rlimits", "confined")
 
 #: By whether the job would run in a process of its own.
 _FIXES = (
-    "submit through interlock.backends.Confined{kind}(backend), which runs simulators in a "
-    "confined process; a remote device needs minimum: none",
+    (
+        "submit through interlock.backends.Confined{kind}(backend), which runs simulators in a "
+        "confined process; a remote device needs minimum: none"
+    ),
     "see `interlock doctor` for what this machine lacks, or lower minimum",
 )
 

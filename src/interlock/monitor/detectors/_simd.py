@@ -19,6 +19,8 @@ from interlock.monitor._numba import njit
 LANES = 16
 ROWS = 4
 RANK = 3
+#: Samples to fetch ahead: 4 KiB. Twice as far is slower than none.
+AHEAD = 1024
 F32, I32, I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 VEC = ir.VectorType(F32, LANES)
 
@@ -41,6 +43,15 @@ class _Emit:
 
     def store(self, value: Any, base: Any, offset: int) -> None:
         self.b.store(value, self.at(base, offset)).align = 4
+
+    def prefetch(self, base: Any, offset: Any) -> None:
+        """Ask for the samples a few turns ahead: the arithmetic then does not wait for memory."""
+        ahead = self.b.add(offset, ir.Constant(offset.type, AHEAD))
+        pointer = self.b.gep(base, [ahead])
+        pointer = self.b.bitcast(pointer, ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), I32, I32, I32])
+        call = cgutils.get_or_insert_function(self.b.module, kind, "llvm.prefetch.p0i8")
+        self.b.call(call, [pointer, *(ir.Constant(I32, k) for k in (0, 3, 1))])
 
     def maximum(self, x: Any, y: Any) -> Any:
         return self.b.select(self.b.fcmp_ordered(">", x, y), x, y)
@@ -77,6 +88,7 @@ def _body(emit: _Emit, tiles: int, x: Any, base: Any, con: Any, cur: dict[Any, A
         sums: list[Any] = [None] * (RANK + 1)
         for t in range(tiles):
             offset = b.add(base, ir.Constant(base.type, u * width + t * LANES))
+            emit.prefetch(x, offset)
             w = b.fsub(emit.load(x, offset), con[0][t])
             e = cur["e", t] = emit.fma(con[2][t], b.fsub(w, cur["e", t]), cur["e", t])
             up = b.fadd(cur["up", t], b.fsub(w, con[3][t]))

@@ -26,6 +26,7 @@ __all__ = ["FORMATS", "accounted", "read_frames"]
 BATCH_ROWS = 65_536
 MAX_LINE_BYTES = 1 << 20
 PERIOD_NS = 1_000_000
+TURN_ROWS = 1024
 #: Samples that missing rows may add to what is in memory at once.
 FILL_VALUES = 1 << 22
 
@@ -168,12 +169,17 @@ class _Reader:
         if set(names) - {TIME, SEQ} - self._clocks != set(spec.channels):
             raise _unreadable(self._path, f"columns {names[:8]}")
         values = np.empty((rows, len(spec.channels)), np.float32)
-        for c, name in enumerate(spec.channels):
-            column = batch.column(name).to_numpy(zero_copy_only=False)
+        columns = [batch.column(n).to_numpy(zero_copy_only=False) for n in spec.channels]
+        for c, column in enumerate(columns):
             if np.isnan(self._reference[c]):
                 self._reference[c] = reference(column)
             take = self._reference[c]
-            values[:, c] = column - take if take and not np.isnan(take) else column
+            if take and not np.isnan(take):
+                columns[c] = column - take
+        # A few rows of all columns at a time: whole columns would go through memory once each.
+        for at in range(0, rows, TURN_ROWS):
+            for c, column in enumerate(columns):
+                values[at : at + TURN_ROWS, c] = column[at : at + TURN_ROWS]
         new = self._new(batch, seq, times)
         times = seq * spec.period_ns if times is None else times
         taken = self._reference.copy()

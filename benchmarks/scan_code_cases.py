@@ -117,6 +117,7 @@ PYTHON: dict[str, tuple[list[str], list[str]]] = {
             "import numpy as np\nx = np.random.rand(3)",
             "import random\nimport torch\nrandom.shuffle(data)",
             "import random\nimport qiskit\nrng = random.Random()",
+            "from random import randint\nimport cirq\nn = randint(1, 6)",
             "import torch\nw = torch.randn(3)",
             "from qiskit import transpile\nt = transpile(qc, backend)",
             "import numpy as np\nrng = np.random.default_rng(None)",

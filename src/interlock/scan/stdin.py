@@ -22,6 +22,7 @@ __all__ = ["kind_of_text", "scan_stdin"]
 
 _NAME = "(standard input)"
 _MAX_PACKED = 2 * 1024 * 1024 * 1024
+_HEAD = 64 * 1024
 _MAX_PARSED = 1024 * 1024
 _PYTHON = re.compile(
     rb"^(?:import [A-Za-z_]|from [\w.]+ import |(?:async )?def \w+\(|class \w+[(:])", re.MULTILINE
@@ -76,12 +77,12 @@ def scan_stdin(scanner: Scanner, stdin: BinaryIO) -> None:
     while size <= limit and (piece := next(pieces, b"")):
         held.append(piece)
         size += len(piece)
-    data = b"".join(held)
-    if archives.kind_of(data[:512], ""):  # it came in small pieces
-        _packed(scanner, itertools.chain([data], pieces))
+    head = b"".join(itertools.islice(held, 0, _first(held)))
+    if archives.kind_of(head, ""):  # it came in small pieces
+        _packed(scanner, itertools.chain(held, pieces))
         return
-    binary = is_binary(data[:8192])
-    suffix = "" if binary else kind_of_text(data)
+    data = b"".join(held) if size <= limit else head
+    suffix = "" if is_binary(head[:8192]) else kind_of_text(data)
     if not suffix and scanner.options.families == ("code",):
         raise InputError(
             "standard input is no code that the rules read",
@@ -95,11 +96,28 @@ def scan_stdin(scanner: Scanner, stdin: BinaryIO) -> None:
         report.files += looked
         return
     if "models" in scanner.options.families:
-        report.findings.extend(formats.examine_head(data, _NAME))
+        report.findings.extend(formats.examine_head(head, _NAME))
     if suffix and "code" in scanner.options.families:
         report.note(_NAME, "too-large-to-parse", f"over {limit} bytes: matched as text")
-    scanner.blocks(_counted(report, itertools.chain(held, pieces)), _NAME, "", binary=binary)
+    rest = _counted(report, itertools.chain(_drained(held), pieces))
+    scanner.blocks(rest, _NAME, "", binary=is_binary(head[:8192]))
     report.files += 1
+
+
+def _first(held: list[bytes]) -> int:
+    """How many pieces make the first 64 KiB."""
+    size = 0
+    for count, piece in enumerate(held, 1):
+        size += len(piece)
+        if size >= _HEAD:
+            return count
+    return len(held)
+
+
+def _drained(held: list[bytes]) -> Iterator[bytes]:
+    held.reverse()
+    while held:
+        yield held.pop()
 
 
 def _packed(scanner: Scanner, pieces: Iterator[bytes]) -> None:

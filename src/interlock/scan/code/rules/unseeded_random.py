@@ -64,9 +64,10 @@ class UnseededRandom:
         called = set(names.values())
         reported: set[str] = set()
         field = bool(module.roots & _FIELD)
+        imported = "random" in module.roots
         for call in module.calls:
             name = names[id(call)]
-            if name.startswith("random.") and not (field and "random" in module.imports.values()):
+            if name.startswith("random.") and not (field and imported):
                 continue  # a variable of that name, or a module of another kind
             if name in _NEED_ARGUMENT:
                 if not self._seeded(call, 1 if "random_" not in name else 9):

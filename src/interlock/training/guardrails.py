@@ -8,6 +8,7 @@ always. At this size the classical solvers win: educational, no advantage is cla
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ __all__ = ["Choice", "Guardrails", "compare", "random_guardrails"]
 
 Bits = NDArray[np.int8]
 MAX_GUARDRAILS = 20
+_LARGEST = 1e6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +50,16 @@ class Guardrails:
         fits = all(len(v) == n for v in (self.false_blocks, self.benefit)) and all(
             m.shape == (n, n) and np.allclose(m, m.T) and not m.diagonal().any() for m in square
         )
-        if not 1 <= n <= MAX_GUARDRAILS or not fits:
+        numbers = (self.cost, self.false_blocks, self.benefit, *square)
+        # NaN compares false; the bound keeps whole millionths within 64 bits.
+        sound = all(bool((np.abs(v) <= _LARGEST).all()) for v in numbers)
+        if not 1 <= n <= MAX_GUARDRAILS or not fits or not sound:
             raise InputError(
                 "this is no instance of guardrail choice",
                 code="guardrails-instance",
                 got=f"{n} guardrails",
-                expected=f"1 to {MAX_GUARDRAILS}, symmetric matrices with a zero diagonal",
+                expected=f"1 to {MAX_GUARDRAILS}, finite numbers up to {_LARGEST:g}, symmetric "
+                "matrices with a zero diagonal",
                 fix="group guardrails until there are no more than that",
             )
 
@@ -129,7 +135,7 @@ def _exact(g: Guardrails, _seed: int) -> tuple[Bits, bool]:
     return _bits(int(np.argmin(g.energies())), len(g.cost)), True
 
 
-def _cp_sat(g: Guardrails, seed: int) -> tuple[Bits, bool]:
+def _cp_model() -> Any:
     try:
         from ortools.sat.python import cp_model
     except ImportError as error:
@@ -140,6 +146,11 @@ def _cp_sat(g: Guardrails, seed: int) -> tuple[Bits, bool]:
             expected="ortools",
             fix="pip install 'interlock[opt]'",
         ) from error
+    return cp_model
+
+
+def _cp_sat(g: Guardrails, seed: int) -> tuple[Bits, bool]:
+    cp_model = _cp_model()
     n, scale = len(g.cost), 1_000_000
     model: Any = cp_model.CpModel()
     x = [model.new_bool_var(f"x{i}") for i in range(n)]
@@ -285,6 +296,9 @@ def compare(
             fix="name one of these",
         )
     choices = []
+    _cp_model()  # the first import takes seconds, and is no part of solving
+    if quantum:
+        importlib.import_module("scipy.optimize")
     for name in ("exact", "cp-sat", "greedy", "random", *quantum):
         started = time.perf_counter()
         x, proved = _SOLVERS[name](guardrails, seed)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -109,6 +110,16 @@ class EntropySpikeLoss(nn.Module):
         self.tracker = tracker or SpikeTracker()
         self.step = 0
         self.report: SpikeReport | None = None
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return step and baseline, so that a checkpoint goes on with its schedule."""
+        return {"step": self.step, "tracker": list(self.tracker.state)}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        mean, variance, seen = state["tracker"]
+        self.step = int(state["step"])
+        self.tracker.state = float(mean), float(variance), int(seen)
 
     def forward(self, probabilities: Tensor, state: Tensor | None = None) -> Tensor:
         """Return `weight * spike` of the batch's mean entropy; `report` has the parts.

@@ -347,3 +347,38 @@ def test_batches_of_every_shape_copies_and_second_derivatives(shots: int) -> Non
     twin = copy.deepcopy(layer)
     twin.load_state_dict(layer.state_dict())
     assert twin.label == "quantum"
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("seen", [0, 20])
+def test_no_entropy_is_not_taken_for_calm_in_evaluation_either(training: bool, seen: int) -> None:
+    loss = EntropySpikeLoss(1.0, tracker=SpikeTracker(warm_up=3)).train()
+    for _ in range(seen):
+        loss(torch.full((1, 4), 0.25))
+    loss.train(training)
+    with pytest.raises(ValueError, match="entropy of nan"):
+        loss(torch.full((1, 4), float("nan")))
+
+
+def test_a_checkpoint_goes_on_with_its_schedule_and_baseline(tmp_path: Path) -> None:
+    loss = EntropySpikeLoss(linear_schedule(0, 10, 1.0), tracker=SpikeTracker(warm_up=3))
+    for _ in range(6):
+        loss(torch.full((1, 4), 0.25))
+    torch.save(loss.state_dict(), tmp_path / "loss.pt")
+    other = EntropySpikeLoss(linear_schedule(0, 10, 1.0), tracker=SpikeTracker(warm_up=3))
+    other.load_state_dict(torch.load(tmp_path / "loss.pt", weights_only=True))
+    assert (other.step, other.tracker.state) == (6, loss.tracker.state)
+    peak = torch.tensor([[1.0, 0.0, 0.0, 0.0]])
+    assert torch.equal(loss(peak), other(peak))
+    assert other.report is not None
+    assert other.report.weight == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e12])
+def test_an_instance_with_a_number_that_is_none_is_refused(value: float) -> None:
+    sound = random_guardrails(3, 1)
+    with pytest.raises(InputError, match="no instance"):
+        Guardrails(
+            cost=np.array([value, 1.0, 1.0]), false_blocks=sound.false_blocks,
+            benefit=sound.benefit, overlap=sound.overlap, conflict=sound.conflict,
+        )  # fmt: skip

@@ -21,7 +21,8 @@ class RateSettings(Settings, frozen=True, kw_only=True):
         max_releases: releases of a pipeline in a window.
         max_volume: sum of `volume_field` over the releases of a window.
         volume_field: the decoded field whose absolute value is summed.
-        window_s: length of the rolling window in seconds.
+        window_s: length of the rolling window in seconds of the machine's wall clock; where that
+            could be moved, let the governor hold the limits.
         on_excess: what a release too many leads to.
     """
 

@@ -92,6 +92,8 @@ class SpikeTracker:
 
     def excess(self, entropy: float) -> float:
         """Return the spike of a value without taking it in."""
+        if not math.isfinite(entropy):
+            raise ValueError(f"an entropy of {entropy}")
         against = self.threshold()
         return 0.0 if against is None else max(0.0, (entropy - against[0]) / against[1] - self.k)
 
@@ -103,8 +105,6 @@ class SpikeTracker:
             >>> [round(tracker.update(h), 1) for h in (0.5, 0.5, 0.5, 0.5, 0.9)]
             [0.0, 0.0, 0.0, 0.0, 38.0]
         """
-        if not math.isfinite(entropy):
-            raise ValueError(f"an entropy of {entropy}")
         spike = self.excess(entropy)
         step = self.alpha if self.seen else 1.0
         change = entropy - self.mean

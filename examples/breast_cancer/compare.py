@@ -18,6 +18,7 @@ import baseline
 import data
 import numpy as np
 
+from interlock.cli.show import job_line
 from interlock.guard.validate.interval import wilson
 
 HERE = Path(__file__).parent
@@ -49,15 +50,46 @@ def main() -> None:
         folder = Path(name)
         home = options.home or folder / "home"
         guarded, raw = folder / "guarded.json", folder / "raw.json"
-        run(["-m", "interlock.cli", "run", "--home", str(home), "--policy", "policy.yaml",
+        summary = watched(
+            ["run", "--json", "--home", str(home), "--policy", "policy.yaml",
              "--fallback", "baseline:answer", "--report", str(options.report.absolute()),
              "--pipeline", "breast-cancer", "--", "python", "train.py", "--out", str(guarded),
-             "--iterations", str(options.iterations)])  # fmt: skip
+             "--iterations", str(options.iterations)]
+        )  # fmt: skip
         run(["train.py", "--out", str(raw), "--weights", str(guarded)])
         run(["-m", "interlock.cli", "verify", "--home", str(home)])
         run(["-m", "interlock.cli", "replay", "--home", str(home)])
         with_guard, without = (json.loads(p.read_text()) for p in (guarded, raw))
     table(with_guard, without)
+    costs(summary)
+
+
+def watched(arguments: list[str]) -> dict[str, Any]:
+    """Run `interlock` with JSON events, show each job's line, and return the summary."""
+    command = [sys.executable, "-m", "interlock.cli", *arguments]
+    line: dict[str, Any] = {}
+    with subprocess.Popen(command, cwd=HERE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+        assert process.stdout is not None
+        for text in process.stdout:
+            line = json.loads(text)
+            if line["event"] == "job":
+                print(job_line(line), flush=True)
+    if process.returncode:
+        raise SystemExit(f"interlock {arguments[0]} ended with {process.returncode}")
+    return line
+
+
+def costs(summary: dict[str, Any]) -> None:
+    """Print how the jobs ended, and what that cost."""
+    ended = {name: summary["outcomes"].get(name, 0) for name in ("RELEASE", "FALLBACK", "DENY")}
+    added = summary["seconds"] - summary["execution_seconds"]
+    print(f"\n{summary['jobs']} jobs, mode ADVISORY")
+    print(f"{'released':22}{ended['RELEASE']}")
+    print(f"{'fallen back':22}{ended['FALLBACK']}")
+    print(f"{'denied':22}{ended['DENY']}")
+    print(f"{'cost':22}${summary['cost_usd']:.2f} for {summary['shots']} shots")
+    print(f"{'time on devices':22}{summary['execution_seconds']:.1f} s")
+    print(f"{'time the guard added':22}{added:.2f} s, {added / summary['jobs'] * 1e3:.1f} ms a job")
 
 
 def table(guarded: dict[str, Any], raw: dict[str, Any]) -> None:

@@ -74,11 +74,11 @@ class Postgres:
 class Fleet:
     """The processes."""
 
-    def __init__(self, home: Path, database: str | None) -> None:
+    def __init__(self, home: Path, database: str | None, workers: int = 2) -> None:
         self.home = home
         self.database = database
-        roles = {"gateway": 0, "worker-1": 2, "worker-2": 2} if database else {"gateway": 2}
-        self.roles = roles
+        queueing = {"gateway": 0} | {f"worker-{n + 1}": 2 for n in range(workers)}
+        self.roles = roles = queueing if database else {"gateway": 2}
         self.running = {name: self.start(name) for name in roles}
 
     def start(self, name: str) -> subprocess.Popen[bytes]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import codecs
 import io
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from interlock.errors import InputError
 from interlock.scan import archives, notebook
@@ -33,6 +34,7 @@ _UTF = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_WIDE = {"utf-16", "utf-32", "utf-16-le", "utf-16-be"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,12 +175,26 @@ class Scanner:
             if len(raw) <= limit:
                 self.report.bytes += len(raw)
                 self._document(_decoded(raw), suffix, shown, where)
+                if _coding(raw[:_HEAD]) in _WIDE:
+                    self.blocks([raw], shown, where, binary=False)
                 return
             self.report.note(shown, "too-large-to-parse", f"over {limit} bytes: matched as text")
             handle = _Prefixed(raw, handle)
         coding = _coding(head)
+        if coding in _WIDE:
+            self._both(handle, coding, shown, where)
+            return
         binary = coding is None and is_binary(head)
         self.blocks(self._read(handle, coding, shown, binary), shown, where, binary=binary)
+
+    def _both(self, handle: Reader, coding: str, shown: str, where: str) -> None:
+        """Match the text, then the bytes: two bytes in front would else hide a plain text."""
+        with tempfile.SpooledTemporaryFile(1 << 20) as copy:
+            self.blocks(
+                self._read(_Copied(handle, copy), coding, shown, False), shown, where, binary=False
+            )
+            copy.seek(0)
+            self.blocks(iter(lambda: copy.read(BLOCK_BYTES), b""), shown, where, binary=False)
 
     def _document(self, raw: bytes, suffix: str, shown: str, where: str) -> None:
         if suffix == ".ipynb":
@@ -262,6 +278,19 @@ class Scanner:
                     self.report.note(shown, "invalid-utf8")
                     checker = None
             yield block
+
+
+class _Copied:
+    """A reader that keeps what it hands out."""
+
+    def __init__(self, inner: Reader, copy: IO[bytes]) -> None:
+        self._inner, self._copy = inner, copy
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return up to `size` bytes."""
+        data = self._inner.read(size)
+        self._copy.write(data)
+        return data
 
 
 class _Prefixed:

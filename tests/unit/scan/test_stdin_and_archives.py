@@ -213,3 +213,20 @@ def test_a_history_without_files_is_looked_at(tmp_path: Path, monkeypatch) -> No
     report = run.scan([tmp_path], families=("secrets",), git_history=True)
     assert (rules(report), report.files, report.commits) == (["secret.dwave-token"], 0, 2)
     assert "0 files and 2 commits" in run.summary(report)
+
+
+MARKS = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be", b"\xff\xfe\0\0": "utf-32-le",
+         b"\xef\xbb\xbf": "utf-8"}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.py", "a.ipynb", "a.zip"])
+@pytest.mark.parametrize("mark", MARKS)
+def test_a_false_byte_order_mark_hides_no_secret(tmp_path: Path, name: str, mark: bytes) -> None:
+    wide = TEXT.decode().encode(MARKS[mark])
+    for body in (TEXT, wide, b"\n" * 9 + wide + TEXT):
+        data = mark + body
+        (tmp_path / name).write_bytes(zipped("in.txt", data) if name == "a.zip" else data)
+        report = run.scan([tmp_path], families=("secrets",), base=tmp_path)
+        assert set(rules(report)) == {"secret.dwave-token"}
+    (tmp_path / name).write_bytes(mark + "nothing here\n".encode(MARKS[mark]))
+    assert run.scan([tmp_path], families=("secrets",), base=tmp_path).findings == []

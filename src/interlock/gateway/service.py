@@ -316,6 +316,8 @@ class Gateway:
     ) -> list[dict[str, Any]]:
         """Return the jobs the caller may read, newest first."""
         everything = self.allowed(who, "read", owner="(anybody)")
+        if not everything:
+            self.require(who, "read", owner=who.principal.id)
         rows = self.store.jobs(
             who.principal.tenant,
             owner=None if everything else who.principal.id,
@@ -357,6 +359,7 @@ class Gateway:
 
         Raises:
             UnknownError: nothing of this tenant waits under this subject.
+            ForbiddenError: the approval would not count.
             RefusedError: it is the caller's own.
         """
         found = [w for w in self.access.waiting(who.principal.tenant) if w["subject"] == subject]
@@ -366,6 +369,7 @@ class Gateway:
             id=found[0]["job"]["submitter"], on_behalf_of=found[0].get("on_behalf_of")
         )
         self.require(who, "approve", owner=submitter.id)
+        self._counts(who.principal, gate, found[0]["gates"])
         body = approve(
             subject=subject,
             gate=gate,
@@ -379,6 +383,31 @@ class Gateway:
         self.record("approval", who, {"approval": body, "outcome": "ALLOW"})
         self.access.add_approval(body)
         return dict(body["statement"])
+
+    def _counts(self, who: Principal, gate: str, gates: Mapping[str, Any]) -> None:
+        """Raise unless an approval for this gate would count: nobody shall believe it does."""
+        known = [
+            a
+            for bound in self.policy.controls("admit")
+            for a in getattr(bound.settings, "approvers", ())
+            if a.tenant == who.tenant
+        ]
+        groups = sorted({str(g["group"]) for g in gates.values()})
+        member = any(a.id == who.id and gate in a.groups and not a.vouches for a in known)
+        vouched = any(a.vouches for a in known)
+        if gate in groups and member and vouched:
+            return
+        fix = "ask a member of the gate's group"
+        if member and not vouched:
+            fix = "add what `interlock access public --gateway` prints to the policy's approvers"
+        raise ForbiddenError(
+            "this approval would not count",
+            code="approval-group",
+            got=f"gate {gate[:80]!r} by {who.id}",
+            expected=f"a gate of {', '.join(groups)}, one of its group in the policy's approvers, "
+            "and this gateway to vouch for it",
+            fix=fix,
+        )
 
     # -- the rest
 

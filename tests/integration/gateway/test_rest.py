@@ -242,6 +242,8 @@ def test_a_held_job_runs_after_approval_by_somebody_else(tmp_path: Any) -> None:
         body = {"subject": waiting[0]["subject"], "gate": "ethics"}
         for who, status in (("ada", 403), ("sol", 404), ("ben", 403)):
             assert made.call(who, "POST", "/v1/approvals", body).status_code == status
+        odd = made.call("lea", "POST", "/v1/approvals", {**body, "gate": "legal"})
+        assert (odd.status_code, odd.json()["code"]) == (403, "approval-group")
         assert made.call("lea", "POST", "/v1/approvals", body).status_code == 201
         _, again = made.run("ada", job)
         assert again["outcome"] == "RELEASE"
@@ -253,6 +255,55 @@ def test_a_held_job_runs_after_approval_by_somebody_else(tmp_path: Any) -> None:
                 if w["job"]["submitter"] == "lea"]  # fmt: skip
         reply = made.call("lea", "POST", "/v1/approvals", {**body, "subject": mine[0]["subject"]})
         assert (reply.status_code, reply.json()["code"]) == (403, "approval-own")
+
+
+@pytest.mark.parametrize(
+    "approvers",
+    [
+        [{"id": "ben", "tenant": "north", "groups": ["ethics"]}, "gateway"],
+        [{"id": "lea", "tenant": "north", "groups": ["legal"]}, "gateway"],
+        [{"id": "lea", "tenant": "south", "groups": ["ethics"]}, "gateway"],
+        [{"id": "lea", "tenant": "north", "groups": ["ethics"]}],
+    ],
+    ids=["not-named", "other-group", "other-tenant", "not-vouched"],
+)
+def test_an_approval_that_would_not_count_is_refused(tmp_path: Any, approvers: list[Any]) -> None:
+    from interlock.crypto.keys import KeyStore
+    from interlock.guard.bundle import public_keys
+
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    public = public_keys(KeyStore(home / "keys"), "gateway")
+    vouching = {"id": "gateway", "tenant": "north", "vouches": True, "public": public}
+    gates = {
+        "gates": {"prod": {"group": "ethics", "labels": ["production"]}},
+        "approvers": [vouching if a == "gateway" else a for a in approvers],
+    }
+    with kit(home, document=policy(approvals=gates)) as made:
+        _, held = made.run("ada", bell(labels=["production"]))
+        assert held["outcome"] == "HOLD"
+        subject = made.call("lea", "GET", "/v1/approvals").json()["waiting"][0]["subject"]
+        body = {"subject": subject, "gate": "ethics"}
+        reply = made.call("lea", "POST", "/v1/approvals", body)
+        assert (reply.status_code, reply.json()["code"]) == (403, "approval-group")
+        assert not made.gateway.access.approvals(subject, "north")
+
+
+def test_a_key_for_submitting_alone_reads_nothing(tmp_path: Any) -> None:
+    from interlock.access import keys
+    from interlock.types import Principal
+
+    with kit(tmp_path / "home") as made:
+        job, _ = made.run("ada", bell())
+        who = Principal(id="ada", tenant="north")
+        scopes = ["submit"]
+        key = keys.issue(made.gateway.access, who, lifetime_s=60, scopes=scopes)[1]
+        made.tokens["ada"] = key
+        assert made.call("ada", "POST", "/v1/jobs", bell()).status_code == 202
+        for path, status in (("/v1/jobs", 403), (f"/v1/jobs/{job}", 404)):
+            reply = made.call("ada", "GET", path)
+            assert reply.status_code == status
+            assert job not in reply.text.replace(f'"got": "{job}"', "")
 
 
 def test_the_policys_isolation_is_the_one_a_simulator_runs_at(tmp_path: Any) -> None:

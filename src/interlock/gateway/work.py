@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import os
 import time
@@ -43,6 +45,11 @@ class Worker:
     def __init__(
         self, guard: Guard, broker: Broker, store: GatewayStore, traces: Traces | None = None
     ) -> None:
+        # Here, on a thread that stays: Qiskit 2.6 crashes the process (a segmentation fault in
+        # `CircuitData`) when the thread that imported it first has ended and others go on with it.
+        with contextlib.suppress(ImportError):
+            importlib.import_module("qiskit.circuit")
+            importlib.import_module("qiskit_aer")
         self.guard = guard
         self.broker = broker
         self.store = store

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from interlock.cli.monitor_edge import edge
+from interlock.cli.monitor_release import release
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -309,6 +310,8 @@ command.add_command(edge)
 def access_group() -> None:
     """Look for reconnaissance and misuse in audit logs; it can only ask for more, never grant."""
 
+
+access_group.add_command(release)
 
 _EVENTS = click.argument("events", type=click.Path(path_type=Path))
 _HOME = click.option("--home", type=click.Path(), help="Folder of ledger, state and keys.")

@@ -76,6 +76,29 @@ def test_learn_judge_and_the_guarded_path(home, tmp_path, capsys):
     assert decided("user1", during + 7200).decision is Decision.ALLOW
 
 
+def test_counts_leave_by_the_command_and_out_of_the_budget_only(home, tmp_path, capsys):
+    events = log(tmp_path / "x.ndjson", rows())
+    with Ledger.open(home) as ledger:
+        ledger.append("start", {}, {}).wait()
+    command = [
+        "monitor", "access", "release", str(events), "--name", rows()[0]["role"],
+        "--name", "nobody",
+        "--budget", "b", "--total", "10", "--json", "--home", str(home), "--epsilon",
+    ]  # fmt: skip
+    assert main([*command, "5"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    people = len({r["principal"] for r in rows() if r["role"] == rows()[0]["role"]})
+    assert abs(found["counts"][rows()[0]["role"]] - people) <= 10  # e**-50
+    assert found["counts"]["nobody"] <= 10
+    assert (found["spent"], found["total"]) == (10.0, 10.0)
+    for epsilon in ("1", "-1", "nan", "0"):
+        assert main([*command, epsilon]) != 0
+    assert main([*command[:-1], "--home", str(tmp_path / "none"), "--epsilon", "1"]) == 4
+    capsys.readouterr()
+    with Ledger.open(home) as ledger:
+        assert "user1" not in str([e.header for e in ledger.entries()])
+
+
 def test_a_profile_that_is_not_on_record_judges_nobody(home, tmp_path):
     key = pseudonym_key(home)
     events = read_events(log(tmp_path / "x.ndjson", rows()), key)

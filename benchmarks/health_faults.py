@@ -142,7 +142,7 @@ def run(fault: Fault | str | None, seed: int) -> list[dict[str, Any]]:
     device, isa = device_and_circuit()
     sampler = SentinelSampler(Faulty(device, fault, seed), shots=128, sentinels=2, rng=seed + 10**6)
     rules = policy(health={"sentinels": {}}, validate={"sentinels": {}, "repeats": {}})
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         guarded = interlock.guard(
             sampler, policy=rules, home=Path(folder),
             fallback=lambda pubs: [{"000": 1000} for _ in pubs],

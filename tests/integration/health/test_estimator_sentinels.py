@@ -12,9 +12,10 @@ from qiskit.primitives import DataBin, PrimitiveResult, PubResult, StatevectorEs
 from qiskit.quantum_info import SparsePauliOp
 
 import interlock
-from interlock.backends import TwinEstimator, twin
+from interlock.backends import TwinEstimator, TwinSampler, twin
 from interlock.errors import BackendError, InputError
-from interlock.guard.execute.sentinels import METADATA, SentinelEstimator
+from interlock.guard.execute.mitigation import MitigatingEstimator
+from interlock.guard.execute.sentinels import METADATA, SentinelEstimator, SentinelSampler
 from interlock.guard.health.evidence_store import EvidenceStore
 from interlock.guard.health.mirror import ESTIMATED, mirror_of
 from interlock.guard.result import Result
@@ -125,6 +126,22 @@ def test_guarded_the_evidence_is_that_of_the_device(tmp_path: Path) -> None:
     assert "intervals" in released.metadata["interlock"]
     state = EvidenceStore(tmp_path).read("ibm_manila")
     assert (state.jobs, state.shots) == (1, 100)
+
+
+def test_sentinels_under_mitigation_are_heard(tmp_path: Path) -> None:
+    device, isa, wanted = user(2)
+    inner = SentinelSampler(TwinSampler(device, seed=1), shots=60, rng=3)
+    made = MitigatingEstimator(inner, methods=("readout",), proxies=3, rng=1, precision=0.1)
+    native = made.run([(isa, wanted)]).result()
+    heard = native.metadata[METADATA]
+    assert sum(row["shots"] for row in heard.rows) >= 60
+    request = a_request(tmp_path, programs=(), backend=made, result=Result(items=(), native=native))
+    control = SentinelControl()
+    assert control.gather(request, control.Settings())["stream"] == "ibm_manila"
+    plain = MitigatingEstimator(
+        TwinSampler(device, seed=1), methods=("readout",), proxies=3, rng=1, precision=0.1
+    )
+    assert METADATA not in plain.run([(isa, wanted)]).result().metadata
 
 
 class Says:

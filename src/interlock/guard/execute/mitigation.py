@@ -25,6 +25,8 @@ from interlock.backends.sources import backend_of, calibration_of
 from interlock.errors import InputError
 from interlock.guard.execute.proxies import expectation, proxies_of
 from interlock.guard.health.probe import twirled
+from interlock.guard.health.sentinels import METADATA as SENTINELS
+from interlock.guard.health.sentinels import Heard
 from interlock.guard.stats.mitigation import (
     Choice,
     choose,
@@ -277,10 +279,37 @@ def _assignment(calibration: Calibration, qubit: int) -> tuple[float, float]:
     return values.p01 or 0.0, values.p10 or 0.0
 
 
+class _Listening:
+    """A sampler that keeps what the sentinels under it showed."""
+
+    def __init__(self, sampler: Any) -> None:
+        self._sampler = sampler
+        self._notes: list[Heard] = []
+        self._result: Any = None
+
+    def run(self, pubs: Any) -> _Listening:
+        self._result = self._sampler.run(pubs).result()
+        note = (getattr(self._result, "metadata", None) or {}).get(SENTINELS)
+        if isinstance(note, Heard):
+            self._notes.append(note)
+        return self
+
+    def result(self) -> Any:
+        return self._result
+
+    def metadata(self) -> dict[str, Any]:
+        if not self._notes:
+            return {}
+        rows = tuple(row for note in self._notes for row in note.rows)
+        skipped = next((note.skipped for note in self._notes if note.skipped), None)
+        return {SENTINELS: Heard(device=self._notes[0].device, rows=rows, skipped=skipped)}
+
+
 class MitigatingEstimator(BaseEstimatorV2):
     """Estimates on a sampler, mitigated where that is shown to help.
 
-    Guard it: `interlock.guard(MitigatingEstimator(sampler))`.
+    Guard it: `interlock.guard(MitigatingEstimator(sampler))`. What a `SentinelSampler` under it
+    shows is passed on.
 
     Args:
         sampler: runs the circuits; its device must offer a calibration.
@@ -342,12 +371,14 @@ class MitigatingEstimator(BaseEstimatorV2):
                 expected="a device with a calibration and a target",
                 fix="use the estimator without mitigation",
             )
-        rows = [self._pub(pub, calibration, target) for pub in pubs]
+        sampler = _Listening(self._sampler)
+        rows = [self._pub(pub, calibration, target, sampler) for pub in pubs]
         note = Mitigated(rows=tuple(row for _, row in rows))
-        return PrimitiveResult([result for result, _ in rows], metadata={METADATA: note})
+        metadata = {METADATA: note} | sampler.metadata()
+        return PrimitiveResult([result for result, _ in rows], metadata=metadata)
 
     def _pub(
-        self, pub: EstimatorPub, calibration: Calibration, target: Any
+        self, pub: EstimatorPub, calibration: Calibration, target: Any, sampler: _Listening
     ) -> tuple[PubResult, dict[str, Any]]:
         shots = max(16, math.ceil(1 / max(pub.precision, 1e-4) ** 2))
         bound = pub.parameter_values.bind_all(pub.circuit)
@@ -360,10 +391,12 @@ class MitigatingEstimator(BaseEstimatorV2):
         key = (_shape(pub.circuit), tuple(wanted.paulis.to_labels()), calibration.id, shots)
         spent = 0
         if key not in self._chosen:
-            self._chosen[key], spent = self._choose(first, wanted, calibration, target, shots)
+            self._chosen[key], spent = self._choose(
+                first, wanted, calibration, target, shots, sampler
+            )
         choice = self._chosen[key]
         method = self._methods[choice.method]
-        found = estimate(self._sampler, jobs, method, calibration, target, shots, self._rng)
+        found = estimate(sampler, jobs, method, calibration, target, shots, self._rng)
         evs = np.array([v for v, _ in found]).reshape(pub.shape)
         stds = np.sqrt([s for _, s in found]).reshape(pub.shape)
         limits = [float(np.abs(o.coeffs).sum()) for _, o in jobs]
@@ -389,11 +422,12 @@ class MitigatingEstimator(BaseEstimatorV2):
         calibration: Calibration,
         target: Any,
         shots: int,
+        sampler: _Listening,
     ) -> tuple[Choice, int]:
         made = proxies_of(circuit, observable, self._proxies, self._rng)
         jobs = [(c, observable) for c in made]
         estimates = {
-            name: estimate(self._sampler, jobs, method, calibration, target, shots, self._rng)
+            name: estimate(sampler, jobs, method, calibration, target, shots, self._rng)
             for name, method in self._methods.items()
         }
         truths = [expectation(c, observable) for c in made]

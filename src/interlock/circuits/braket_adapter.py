@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -155,20 +156,29 @@ class _Reader:
         local = list(range(len(wires)))
         try:
             alone = self.module.Circuit([self.module.Instruction(gate, local)])
-            read = self.module.Circuit.from_ir(alone.to_ir(ir_type=_openqasm()))
-            inner = _Reader(self.module)
-            parts = list(read.instructions)
-            while parts and type(parts[-1].operator) is self.module.Measure:
-                parts.pop()  # Braket's text measures all qubits where a circuit measures none
-            for instruction in parts:
-                if not of_sdk(type(instruction.operator), "braket"):
-                    raise disagree(gate.name, "text that is no gate of Braket's")
-                inner.instruction(instruction)
+            steps = _read_text(alone.to_ir(ir_type=_openqasm()).source, gate.name)
         except InputError:
             raise
         except Exception as error:
             raise disagree(gate.name, f"{type(error).__name__}: {error}") from error
-        agree(gate.name, inner.out, local[::-1], matrix)
+        agree(gate.name, steps, local[::-1], matrix)
+
+
+@lru_cache(maxsize=1024)
+def _read_text(text: str, name: str) -> tuple[Operation, ...]:
+    """Return what a device reads in the text of a gate; many gates of a circuit share one."""
+    from braket.ir.openqasm import Program
+
+    module = sdk()
+    inner = _Reader(module)
+    parts = list(module.Circuit.from_ir(Program(source=text)).instructions)
+    while parts and type(parts[-1].operator) is module.Measure:
+        parts.pop()  # Braket's text measures all qubits where a circuit measures none
+    for instruction in parts:
+        if not of_sdk(type(instruction.operator), "braket"):
+            raise disagree(name, "text that is no gate of Braket's")
+        inner.instruction(instruction)
+    return tuple(inner.out)
 
 
 def _openqasm() -> Any:

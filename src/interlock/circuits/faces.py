@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -116,9 +117,14 @@ def matrix_of(
             )
             for s in steps
         ]
-        read = unitary(local, len(wires))
+        read = _unitary(tuple(local), len(wires))
     except (KeyError, TypeError, ValueError, ArithmeticError, InputError) as error:
         raise disagree(name, f"{type(error).__name__}: {error}") from error
     if read is None:
         raise disagree(name, "a matrix beside operations that have none")
     return read
+
+
+@lru_cache(maxsize=64)
+def _unitary(steps: tuple[Operation, ...], width: int) -> Any:
+    return unitary(steps, width)

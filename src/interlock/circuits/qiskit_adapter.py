@@ -16,7 +16,7 @@ from interlock.circuits.convert import too_large, unsupported
 from interlock.circuits.expression import Param, linear, normalise, quote
 from interlock.circuits.faces import disagree
 from interlock.circuits.gates import ALIASES, GATES
-from interlock.circuits.qiskit_faces import hold, hold_standard
+from interlock.circuits.qiskit_faces import data_key, hold, hold_standard
 from interlock.circuits.validate import MAX_NESTING, MAX_OPERATIONS, MAX_QUBITS
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["Reader", "from_qiskit", "read_with", "to_qiskit"]
 
 _NAMES = {**{name: name for name in GATES}, **ALIASES}
+#: Gates that Qiskit makes from numbers -> what they were read as and held to, on qubits 0, 1, ...
+_written_as: dict[Any, list[Operation]] = {}
+_MOST_WRITTEN = 4096
 _UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "ps": 1e-12}
 
 
@@ -261,6 +264,16 @@ class Reader:
     ) -> None:
         """Append what a composite gate is defined as."""
         given = getattr(op, "_definition", None) is not None
+        key = None if clbits else data_key(op)
+        known = None if key is None else _written_as.get(key)
+        if known is not None and not given:
+            self.count += len(known)
+            if self.count > MAX_OPERATIONS:
+                raise too_large(f"over {MAX_OPERATIONS} operations")
+            out += [
+                Operation(s.name, s.params, tuple([qubits[q] for q in s.qubits])) for s in known
+            ]
+            return
         try:
             inner = getattr(op, "definition", None)
         except Exception as error:
@@ -280,8 +293,17 @@ class Reader:
         start = len(out)
         self._inner(inner, qubits, clbits, out, level)
         # A definition made on demand is not compared: nested ones would be read again each level.
+        place = {q: i for i, q in enumerate(qubits)}
+        local = [
+            Operation(s.name, s.params, tuple([place[q] for q in s.qubits]), s.clbits, s.control)
+            for s in (out[start:] if key is not None else ())
+        ]
+        if known is not None and known == local:
+            return
         again = (lambda fresh: Reader().written(fresh, qubits, clbits, level)) if given else None
         hold(op, qubits, out[start:], again)
+        if key is not None and len(_written_as) < _MOST_WRITTEN:
+            _written_as[key] = local
 
     def _inner(
         self, inner: Any, qubits: tuple[int, ...], clbits: tuple[int, ...], out: list[Operation],

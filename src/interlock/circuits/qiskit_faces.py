@@ -18,7 +18,7 @@ from interlock.circuits.gates import ALIASES, GATES
 from interlock.circuits.matrices import gate_matrix
 from interlock.errors import InputError
 
-__all__ = ["METHODS", "from_library", "hold", "hold_standard"]
+__all__ = ["METHODS", "data_key", "hold", "hold_standard", "own_data"]
 
 _NAMES = {**{name: name for name in GATES}, **ALIASES}
 #: What a gate must not have of its own over its class.
@@ -29,6 +29,7 @@ _NATIVE = frozenset({
     "mcsx", "mcu", "mcu1", "mcu2", "mcu3", "mcx", "mcx_gray", "mcy", "mcz", "multiplexer", "pauli",
     "quantum_channel", "qerror_loc", "roerror", "store", "superop", "unitary",
 })  # fmt: skip
+_DATA = (type(None), bool, int, float, complex, str, np.ndarray)
 _AT = (0.371, 1.142, 2.885, 0.713, 1.979)
 
 
@@ -58,7 +59,7 @@ def hold(
         InputError: `circuit-two-faces`.
     """
     method = patched(op, METHODS)
-    library = from_library(op) and method is None
+    library = _from_library(op) and method is None
     if library and again is not None:
         fresh = op.to_mutable() if hasattr(op, "to_mutable") else copy.copy(op)
         fresh._definition = None
@@ -80,7 +81,7 @@ def hold(
         agree(op.name, steps, wires, _matrix(op, bound, len(wires)), values)
 
 
-def from_library(op: Any) -> bool:
+def _from_library(op: Any) -> bool:
     """Whether the class is one of Qiskit's own that make their definition themselves."""
     from qiskit.circuit import ControlledGate, Gate, Instruction
 
@@ -95,6 +96,54 @@ def from_library(op: Any) -> bool:
         return False
 
 
+def own_data(op: Any) -> bool:
+    """Whether a gate is of Qiskit's own classes, and made from numbers and texts alone."""
+    return (
+        _from_library(op)
+        and not patched(op, METHODS)
+        and all(_plain(v) for k, v in vars(op).items() if k not in ("_definition", "_params"))
+    )
+
+
+def data_key(op: Any) -> Any:
+    """Return what all gates have that Qiskit makes alike, or None for a gate that may differ."""
+    if not own_data(op):
+        return None
+    items = {k: v for k, v in vars(op).items() if k not in ("_definition", "_label")}
+    try:
+        return getattr(op, "base_class", type(op)), *((k, _hashed(v)) for k, v in items.items())
+    except TypeError:
+        return None
+
+
+def _plain(value: Any) -> bool:
+    from qiskit.circuit import Instruction
+
+    if type(value) in (list, tuple):
+        return all(_plain(v) for v in value)
+    if isinstance(value, Instruction):
+        return own_data(value)
+    return type(value) in _DATA
+
+
+def _hashed(value: Any) -> Any:
+    """Return a stand-in of a value that equals that of the same value alone."""
+    from qiskit.circuit import Instruction
+
+    if isinstance(value, (list, tuple)):
+        return tuple(_hashed(v) for v in value)
+    if isinstance(value, np.ndarray):
+        return value.shape, str(value.dtype), value.tobytes()
+    if isinstance(value, Instruction):
+        key = data_key(value)
+        if key is None:
+            raise TypeError
+        return key
+    if type(value) not in _DATA:
+        raise TypeError
+    return type(value), repr(value)
+
+
 def _hold_name(
     op: Any, bound: Sequence[Any], wires: Sequence[int], steps: Sequence[Operation], values: Any
 ) -> None:
@@ -106,7 +155,7 @@ def _hold_name(
         except (TypeError, ValueError):
             wanted = None
         agree(name, steps, wires, wanted, values)
-    elif from_library(op) and str(type(op).__module__).startswith("qiskit.circuit.library."):
+    elif _from_library(op) and str(type(op).__module__).startswith("qiskit.circuit.library."):
         return
     elif name in ("mcx", "mcx_gray") and len(wires) <= FACE_QUBITS:
         size = 2 ** len(wires)
@@ -121,22 +170,37 @@ def _hold_base(
     op: Any, wires: Sequence[int], steps: Sequence[Operation], numbers: Any, values: Any
 ) -> None:
     """Hold a controlled gate to the control of the gate it says it controls."""
-    from qiskit import QuantumCircuit
-    from qiskit.quantum_info import Operator
-
     base = getattr(op, "base_gate", None)
     controls = getattr(op, "num_ctrl_qubits", 0)
     if base is None or len(wires) > FACE_QUBITS or controls + base.num_qubits != len(wires):
         return
-    try:
-        alone = QuantumCircuit(base.num_qubits)
-        alone.append(base, alone.qubits)
-        matrix = np.eye(2 ** len(wires), dtype=complex)
-        where = int(op.ctrl_state) + 2**controls * np.arange(2**base.num_qubits)
-        matrix[np.ix_(where, where)] = Operator(alone.assign_parameters(numbers, strict=False)).data
-    except Exception as error:
-        raise disagree(op.name, f"{type(error).__name__}: {error}") from error
+    key = data_key(base), controls, int(op.ctrl_state)
+    matrix = _bases.get(key) if key[0] is not None else None
+    if matrix is None:
+        try:
+            matrix = _controlled(base, controls, int(op.ctrl_state), numbers)
+        except Exception as error:
+            raise disagree(op.name, f"{type(error).__name__}: {error}") from error
+        if key[0] is not None and len(_bases) < _MOST_BASES:
+            _bases[key] = matrix
     agree(op.name, steps, wires, matrix, values)
+
+
+#: Matrices of controlled gates that Qiskit makes from numbers.
+_bases: dict[Any, Any] = {}
+_MOST_BASES = 64
+
+
+def _controlled(base: Any, controls: int, state: int, numbers: Any) -> Any:
+    from qiskit import QuantumCircuit
+    from qiskit.quantum_info import Operator
+
+    alone = QuantumCircuit(base.num_qubits)
+    alone.append(base, alone.qubits)
+    matrix = np.eye(2 ** (controls + base.num_qubits), dtype=complex)
+    where = state + 2**controls * np.arange(2**base.num_qubits)
+    matrix[np.ix_(where, where)] = Operator(alone.assign_parameters(numbers, strict=False)).data
+    return matrix
 
 
 def _own_matrix(op: Any) -> bool:

@@ -10,11 +10,9 @@ from __future__ import annotations
 import copy as copying
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from interlock.circuits.faces import disagree, of_sdk, patched
 from interlock.circuits.qiskit_adapter import Reader, read_with
-from interlock.circuits.qiskit_faces import METHODS, from_library
+from interlock.circuits.qiskit_faces import METHODS, own_data
 from interlock.circuits.validate import MAX_NESTING, MAX_OPERATIONS
 
 if TYPE_CHECKING:
@@ -23,8 +21,6 @@ if TYPE_CHECKING:
     from interlock.circuits.canonical import Circuit
 
 __all__ = ["settled"]
-
-_DATA = (type(None), bool, int, float, complex, str, np.ndarray)
 
 
 def settled(circuit: QuantumCircuit) -> tuple[QuantumCircuit, Circuit]:
@@ -106,7 +102,7 @@ class _Settler:
             return UnitaryGate(op.params[0].copy(), label, check_input=False)
         if isinstance(op, ControlFlowOp):
             return op.replace_blocks([self.circuit(b, level + 1) for b in op.blocks])
-        if _own_data(op):
+        if own_data(op):
             new = op.to_mutable() if hasattr(op, "to_mutable") else copying.copy(op)
             new._definition = None  # its class makes the one that it was held to
             return new
@@ -117,7 +113,7 @@ class _Settler:
         from qiskit.circuit import Gate, Instruction
 
         definition = op.definition
-        if definition is None:
+        if definition is None or _is_plain(op, definition):
             return op
         name, qubits, label = str(op.name), int(op.num_qubits), getattr(op, "label", None)
         plain = (
@@ -130,20 +126,18 @@ class _Settler:
         return plain
 
 
-def _own_data(op: Any) -> bool:
-    """Whether a gate is of Qiskit's own classes, and made from numbers and texts alone."""
+def _is_plain(op: Any, definition: Any) -> bool:
+    """Whether a gate has standard gates for a definition, and nothing else to run.
+
+    The copy of a circuit has copies of such gates, so nobody else holds them.
+    """
+    from qiskit import QuantumCircuit
+    from qiskit.circuit import Gate, Instruction
+
     return (
-        from_library(op)
+        type(op) in (Gate, Instruction)
         and not patched(op, METHODS)
-        and all(_plain(v) for k, v in vars(op).items() if k not in ("_definition", "_params"))
+        and type(definition) is QuantumCircuit
+        and op._definition is definition
+        and all(item.is_standard_gate() for item in definition.data)
     )
-
-
-def _plain(value: Any) -> bool:
-    from qiskit.circuit import Instruction
-
-    if type(value) in (list, tuple):
-        return all(_plain(v) for v in value)
-    if isinstance(value, Instruction):
-        return _own_data(value)
-    return type(value) in _DATA

@@ -199,3 +199,32 @@ def test_plain_circuits_are_copied_as_they_are():
     circuit.x(0)
     assert from_qiskit(fixed) == form
     assert fixed == copy.copy(fixed)
+
+
+def test_what_is_known_of_a_gate_holds_for_no_other():
+    """Reading a library gate is remembered by what it is made from; each is still looked at."""
+    for make in (C4XGate, lambda: MCXGate(4), lambda: MCXGate(5)):
+        good = settled(circuit_of(make()))[1]
+        assert settled(circuit_of(make()))[1] == good
+        other = make().to_mutable() if hasattr(make(), "to_mutable") else make()
+        other._definition = QuantumCircuit(other.num_qubits)
+        with pytest.raises(InputError) as error:
+            settled(circuit_of(other))
+        assert error.value.code == "circuit-two-faces"
+        base = make().to_mutable() if hasattr(make(), "to_mutable") else make()
+        base.base_gate = ZGate()
+        with pytest.raises(InputError):
+            settled(circuit_of(base))
+    assert settled(circuit_of(CXGate(ctrl_state=0)))[1] != settled(circuit_of(CXGate()))[1]
+    first, second = (settled(circuit_of(DiagonalGate([1, v])))[1] for v in (1j, -1j))
+    assert first != second
+
+
+def test_a_circuit_as_a_gate_is_not_the_callers_any_more():
+    inner = rx(0.3)
+    gate = inner.to_gate()
+    outer = QuantumCircuit(1)
+    outer.append(gate, [0], copy=False)
+    fixed, form = settled(outer)
+    gate._definition.x(0)
+    assert from_qiskit(fixed) == form

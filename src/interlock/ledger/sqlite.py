@@ -23,6 +23,8 @@ __all__ = ["SqliteReads", "SqliteStore", "database_error"]
 _VERSION = 1
 _COLUMNS = "idx, event, leaf, header, payload"
 _PAGE = 500
+#: Bytes up to which the whole database is looked at when it is opened for writing.
+_WHOLE = 32 << 20
 
 #: One lock file descriptor a path for the whole process, never closed: closing any descriptor of
 #: a file drops the process's POSIX locks on it.
@@ -45,13 +47,7 @@ def database_error(path: Path, error: sqlite3.Error) -> InterlockError:
     got = f"{getattr(error, 'sqlite_errorname', type(error).__name__)}: {error}"
     primary = code & 0xFF
     if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return IntegrityError(
-            "the ledger database is damaged",
-            code="ledger-corrupt",
-            got=got,
-            expected=f"an intact {path}",
-            fix="copy the folder aside, run `interlock verify`, restore from a copy",
-        )
+        return _damaged(path, got)
     if primary == sqlite3.SQLITE_ERROR and "no such" in str(error):
         return IntegrityError(
             "the ledger database lacks its tables",
@@ -77,6 +73,16 @@ def database_error(path: Path, error: sqlite3.Error) -> InterlockError:
         got=got,
         expected=f"a readable and writable {path}",
         fix="check the disk, the path and its owner, then open the ledger again",
+    )
+
+
+def _damaged(path: Path, got: str) -> IntegrityError:
+    return IntegrityError(
+        "the ledger database is damaged; nothing is added to it",
+        code="ledger-corrupt",
+        got=got,
+        expected=f"an intact {path}",
+        fix="copy the folder aside, run `interlock verify`, restore from a copy",
     )
 
 
@@ -232,8 +238,21 @@ class SqliteStore(SqliteReads):
                 fix="open it with the Interlock version that wrote it; nothing was changed",
             )
         self._check_schema()
+        self._check_pages()
         found: str = meta["origin"]
         return found
+
+    def _check_pages(self) -> None:
+        """Refuse a database with damaged pages, so that nothing is added to one.
+
+        A page takes SQLite some microseconds; a database beyond `_WHOLE` is left to
+        `interlock verify`.
+        """
+        if self._path.stat().st_size > _WHOLE:
+            return
+        (line,) = self._writer.execute("PRAGMA quick_check(1)").fetchone()
+        if line != "ok":
+            raise _damaged(self._path, str(line))
 
     def _check_schema(self) -> None:
         """Refuse a database with foreign triggers or tables; looks again whenever they change."""

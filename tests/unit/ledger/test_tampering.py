@@ -361,3 +361,18 @@ def test_a_trigger_planted_while_open_loses_nothing_acknowledged(
     with Ledger.open(home) as again:
         assert len(again) == 1
         assert again.verify().ok
+
+
+def test_nothing_is_added_to_a_database_with_damaged_pages(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with Ledger.open(home) as ledger:
+        for n in range(40):
+            ledger.append("a", {"n": n}, {"x": "y" * 2000}).wait()
+    path = home / "ledger.db"
+    whole = path.read_bytes()
+    for page in range(3, len(whole) // 4096):
+        path.write_bytes(whole[: page * 4096] + bytes(4096) + whole[(page + 1) * 4096 :])
+        with pytest.raises(IntegrityError):
+            Ledger.open(home).close()
+    path.write_bytes(whole)
+    Ledger.open(home).close()

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from interlock.cli.show import printable
 from interlock.errors import InputError, PolicyError
 
 
@@ -128,7 +129,8 @@ def _print(report: dict[str, Any]) -> None:
         alone = " by the constraints alone" if report["not_tried"] else ""
         click.echo(f"this output: {verdict['decision']}{alone}")
         for finding in verdict["findings"]:
-            click.echo(f"  {finding['rule']}: {finding['message']}")
-            click.echo(f"      got {finding['got']}; expected {finding['expected']}")
+            # Plugins and outputs wrote parts of these, and may try to steer the terminal.
+            click.echo(printable(f"  {finding['rule']}: {finding['message']}"))
+            click.echo(printable(f"      got {finding['got']}; expected {finding['expected']}"))
             if finding["fix"]:
-                click.echo(f"      {finding['fix']}")
+                click.echo(printable(f"      {finding['fix']}"))

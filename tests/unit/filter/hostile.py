@@ -1,8 +1,12 @@
 """Plugins that misbehave, one way each; run in the confined child."""
 
+import contextlib
 import json
+import os
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 
 def honest(payload: bytes) -> bytes:
@@ -41,3 +45,37 @@ def exits(payload: bytes) -> bytes:
     import os
 
     os._exit(0)
+
+
+def forks(_: bytes) -> bytes:
+    while True:
+        os.fork()
+
+
+def starts_threads(_: bytes) -> bytes:
+    threading.Thread(target=time.sleep, args=(60,)).start()
+    return b"[]"
+
+
+def answers_text(_: bytes) -> Any:
+    return "[]"
+
+
+def answers_no_utf8(_: bytes) -> bytes:
+    return b'[{"message": "\xff"}]'
+
+
+def answers_too_much(_: bytes) -> bytes:
+    return b"[" + b" " * (2 << 20) + b"]"
+
+
+def forges_its_answer(_: bytes) -> bytes:
+    for descriptor in range(3, 64):
+        with contextlib.suppress(OSError):
+            os.write(descriptor, b'\x00\x00\x00\x0c{"ok": true}[]')
+    os._exit(0)
+
+
+def kills_its_parent(_: bytes) -> bytes:
+    os.kill(os.getppid(), 9)
+    return b"[]"

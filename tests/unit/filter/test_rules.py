@@ -145,6 +145,13 @@ def test_a_pattern_that_would_backtrack_for_ever_is_linear() -> None:
         ("talks_nonsense", 0.5, Decision.DENY, "list of violations"),
         ("reads_files", 0.5, Decision.DENY, "worker-crashed"),
         ("exits", 0.5, Decision.DENY, "worker-died"),
+        ("forks", 0.5, Decision.DENY, "worker-crashed"),
+        ("starts_threads", 0.5, Decision.DENY, "worker-crashed"),
+        ("answers_text", 0.5, Decision.DENY, "worker-died"),
+        ("answers_no_utf8", 0.5, Decision.DENY, "list of violations"),
+        ("answers_too_much", 0.5, Decision.DENY, "worker-output"),
+        ("forges_its_answer", 0.5, Decision.DENY, "worker-died"),
+        ("kills_its_parent", 0.5, Decision.DENY, "worker-crashed"),
         ("absent", 0.5, Decision.DENY, "is installed"),
     ],
 )
@@ -347,3 +354,26 @@ def test_packs_that_are_not_tried_are_named(
     printed = capsys.readouterr().out
     assert "also finance: not tried here" in printed
     assert "this output: ALLOW by the constraints alone" in printed
+
+
+def test_what_a_plugin_says_does_not_steer_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from interlock.cli import main
+    from interlock.guard import policy as policies
+    from interlock.guard.policy import Bound, Policy, Timeouts
+
+    says = {"violations": [{"message": "\x1b[2J fine", "got": "\r", "expected": ""}]}
+    monkeypatch.setattr("interlock.guard.filter.explain.run_plugin", lambda *_: says)
+    settings = ConstraintsSettings(rules=(Constraint(id="p", plugin="own"),))
+    bound = Bound(id="constraints", control=ConstraintsControl(), settings=settings)
+    policy = Policy(name="t", document={}, timeouts=Timeouts(), bound={"filter": (bound,)})
+    monkeypatch.setattr(policies, "load_policy", lambda _: policy)
+    output = tmp_path / "out.json"
+    output.write_text('{"x": 1}')
+    with pytest.raises(SystemExit):
+        main(["filter", "explain", "p.yaml", "--output", str(output)])
+    printed = capsys.readouterr().out
+    assert "fine" in printed
+    assert "\x1b" not in printed
+    assert "\r" not in printed

@@ -84,7 +84,7 @@ def run_plugin(rule: Constraint, fields: Mapping[str, Any]) -> dict[str, Any]:
         reported = msgspec.json.decode(done.result, type=list[_Reported])
     except InterlockError as error:
         return {"error": f"{error.code}: {error.message} ({error.got})"}
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # not UTF-8 is a ValueError
         return {"error": f"the plugin did not answer with a list of violations: {error}"}
     return {
         "violations": [

@@ -204,7 +204,7 @@ def check(rule: Constraint, fields: Mapping[str, Any]) -> Iterator[Violation]:
         return
     if rule.field not in fields:
         missing = f"the output has no field {rule.field!r}"
-        yield Violation(message=missing, got="missing", expected=", ".join(fields))
+        yield Violation(message=missing, got="missing", expected=", ".join(fields)[:200])
         return
     value = fields[rule.field]
     if rule.schema is not None:

@@ -28,7 +28,7 @@ def steadied(gate: Small) -> Small:
     """Return a single-qubit gate with each near-round Euler angle made round, up to a phase.
 
     Example:
-        >>> [round(abs(x), 6) for x in steadied((1, -0.01j, -0.01j, 1))]
+        >>> [round(abs(x), 6) + 0.0 for x in steadied((1, -0.01j, -0.01j, 1))]
         [1.0, 0.0, 0.0, 1.0]
     """
     a, b, c, d = gate

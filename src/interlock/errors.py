@@ -37,6 +37,9 @@ class InterlockError(Exception):
         expected: what would have been right.
         fix: what to do next.
 
+    Attributes:
+        receipt: the `Receipt`, when a guard has put the refusal on record.
+
     Example:
         >>> print(InputError("shots is not a number", code="input-shots", got="'ten'",
         ...                  expected="a whole number >= 1", fix="pass shots=1024").diagnostics())
@@ -64,6 +67,7 @@ class InterlockError(Exception):
         self.got = got
         self.expected = expected
         self.fix = fix
+        self.receipt: Any = None
         # A script that catches nothing shows it under the traceback.
         self.add_note("\n".join(self.diagnostics().splitlines()[1:]) + f"\n  code:     {code}")
 

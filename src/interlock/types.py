@@ -111,6 +111,9 @@ class CircuitFacts:
         bindings: number of parameter sets it runs with.
         shots: shots for each parameter set; 0 when `precision` is given.
         precision: target standard error of an estimate, or None.
+        executions: circuits the device runs, when that is not one for each parameter set: an
+            estimate runs one for each basis it measures in.
+        finite: whether every number of the circuit and of its parameter sets is finite.
     """
 
     sha256: str
@@ -122,6 +125,19 @@ class CircuitFacts:
     bindings: int = 1
     shots: int = 0
     precision: float | None = None
+    executions: int | None = None
+    finite: bool = True
+
+    @property
+    def tasks(self) -> int:
+        """Circuits the device runs."""
+        return self.bindings if self.executions is None else self.executions
+
+    @property
+    def total_shots(self) -> int:
+        """Shots the device takes; an estimate to precision p takes ceil(1/p^2) a circuit."""
+        each = -int(-(self.precision**-2) // 1) if self.precision else self.shots
+        return each * self.tasks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +146,8 @@ class Job:
 
     Attributes:
         options: how the device is asked to run, besides circuits, shots and seed.
+        refused: why it was refused before the path, as what was asked for has no form to check;
+            such a job has no circuits.
     """
 
     id: str
@@ -143,8 +161,14 @@ class Job:
     seed: int | None = None
     labels: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    refused: Finding | None = None
 
     @property
     def total_shots(self) -> int:
-        """Shots over all circuits and parameter sets."""
-        return sum(c.shots * c.bindings for c in self.circuits)
+        """Shots the device takes over all circuits, parameter sets and measured bases."""
+        return sum(c.total_shots for c in self.circuits)
+
+    @property
+    def total_tasks(self) -> int:
+        """Circuits the device runs."""
+        return sum(c.tasks for c in self.circuits)

@@ -318,6 +318,8 @@ class _Parser:
                 return self._call(_ALIASES.get(text, text))
             if text in _CONSTANTS:
                 return {(): _CONSTANTS[text]}
+            if text in ("NaN", "Infinity"):
+                raise _error("a number of the parameter expression is not finite", self.source)
             if text in _WORDS:
                 raise _error(f"the parameter expression uses {text} as a name", self.source)
             return self._symbol(text)

@@ -193,14 +193,15 @@ def _checked(done: Completed) -> Circuit:
 
 def _unread(error: BackendError, kind: Format) -> InputError:
     late = error.code == "worker-timeout"
+    spent = late or error.code in ("worker-died", "worker-output")
     return InputError(
         "the circuit could not be read within its limits"
-        if late or error.code in ("worker-died", "worker-output")
+        if spent
         else "the parser failed on this file",
         code="circuit-unreadable",
         got=f"{kind}: {error.got}",
         expected="a circuit that parses within the time and memory allowed",
-        fix="make the file smaller, or mend it; it may be hostile",
+        fix="make the file smaller; it may be hostile" if spent else "mend what it says",
     )
 
 

@@ -143,6 +143,7 @@ def inspect(circuit: Circuit, target: Target, *, kind: Kind = "sample") -> tuple
     """
     sink = _Sink()
     _width(circuit, target, kind, sink)
+    _phase(circuit, sink)
     _operations(circuit, target, sink)
     _measurements(circuit, target, kind, sink)
     return sink.problems()
@@ -181,6 +182,16 @@ def _width(circuit: Circuit, target: Target, kind: Kind, sink: _Sink) -> None:
             got=f"{circuit.num_qubits} qubits", expected=f"at most {target.num_qubits}",
             fix=f"use fewer qubits, or a device wider than {target.name}",
             at=(number, circuit.operations[number]),
+        )  # fmt: skip
+
+
+def _phase(circuit: Circuit, sink: _Sink) -> None:
+    phase = circuit.global_phase
+    if isinstance(phase, str) and not symbols(phase):
+        sink.add(
+            "not-finite", "global phase", "the global phase is not a finite number",
+            got=phase, expected="a finite number",
+            fix="look for a division by zero or a diverged optimiser",
         )  # fmt: skip
 
 

@@ -104,6 +104,13 @@ def _unmodified(op: Any, kind: type) -> bool:
     return tuple(_written(op)) == _standard(kind)
 
 
+#: What to do about an instruction that only a simulator knows.
+_OF_AER = (
+    "leave what only a simulator can do (save_..., set_..., noise channels) out of guarded "
+    "circuits: Statevector(circuit) gives states, noise_model=... the noise"
+)
+
+
 class Reader:
     """Reads one circuit; keeps the expressions seen and the number of operations.
 
@@ -284,7 +291,9 @@ class Reader:
             raise unsupported(
                 f"the opaque instruction {op.name!r}",
                 f"{type(op).__name__} without a definition",
-                "give it a definition in terms of known gates",
+                _OF_AER
+                if type(op).__module__.startswith("qiskit_aer.")
+                else "give it a definition in terms of known gates",
             )
         if len(inner.qubits) != len(qubits) or len(inner.clbits) != len(clbits):
             raise unsupported(

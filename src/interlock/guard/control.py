@@ -43,6 +43,7 @@ class Program:
         bounds: for estimates, the largest absolute value each observable can have.
         precision: for estimates, the target standard error.
         shape: for estimates, the shape the answer must have, or None when it is not known.
+        executions: circuits the device runs, when that is not one for each parameter set.
     """
 
     circuit: Circuit
@@ -54,6 +55,7 @@ class Program:
     bounds: tuple[float, ...] = ()
     precision: float | None = None
     shape: tuple[int, ...] | None = None
+    executions: int | None = None
 
 
 @dataclass(slots=True, kw_only=True)

@@ -7,7 +7,7 @@ gather it; at replay it comes from the ledger. Nothing else differs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from interlock.types import Decision, Evidence, Finding, Job, Outcome, Verdict
@@ -223,16 +223,49 @@ def decide_stage(
     )
 
 
+def _refused(job: Job) -> StageRecord | None:
+    """Return how `admit` ends for a job that was refused before the path, whatever the policy."""
+    if job.refused is None:
+        return None
+    verdict = Verdict(decision=Decision.DENY, findings=(job.refused,), evidence={})
+    record = ControlRecord(control="intake", version=1, verdict=verdict)
+    return StageRecord(stage="admit", branch=QUANTUM, decision=Decision.DENY, controls=(record,))
+
+
+def _finite(record: StageRecord, job: Job) -> StageRecord:
+    """Deny numbers that are not finite in `verify`, whatever controls the policy names."""
+    wrong = [n for n, circuit in enumerate(job.circuits) if not circuit.finite]
+    if not wrong or record.decision is Decision.DENY:
+        return record
+    finding = Finding(
+        rule="verify.finite.not-finite",
+        message="a number of a circuit or of its parameter sets is not finite",
+        got="NaN or infinity",
+        expected="finite numbers",
+        fix="look for a division by zero or a diverged optimiser",
+        location=f"circuit {wrong[0]}",
+    )
+    verdict = Verdict(decision=Decision.DENY, findings=(finding,), evidence={})
+    always = ControlRecord(control="finite", version=1, verdict=verdict)
+    controls = tuple(sorted((*record.controls, always), key=lambda r: r.control))
+    return replace(record, decision=Decision.DENY, controls=controls)
+
+
 def walk(job: Job, policy: Policy, source: EvidenceSource) -> Trace:
     """Take a job along the path and say how it ends.
 
     The first stage that does not allow ends the quantum branch. HOLD and DENY end the job.
     FALLBACK goes on with the classical baseline, which must be allowed by every stage of
     `BASELINE_STAGES`; a baseline that is not ends in DENY (or HOLD).
+
+    Two refusals no policy can leave out: `intake`, of a job that has no form to check, and
+    `finite`, of a NaN or an infinity.
     """
     stages: list[StageRecord] = []
     for stage in STAGES:
-        record = decide_stage(stage, QUANTUM, job, policy, source)
+        record = _refused(job) or decide_stage(stage, QUANTUM, job, policy, source)
+        if stage == "verify":
+            record = _finite(record, job)
         stages.append(record)
         if record.decision is Decision.FALLBACK:
             break

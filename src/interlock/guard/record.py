@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import msgspec
 
 from interlock import plugins
-from interlock.errors import InputError
+from interlock.errors import DeniedError, HeldError, InputError
 from interlock.guard.pipeline import Trace
 from interlock.ledger import Entry, Ledger, Reader
 from interlock.ledger.postgres import address_of
 from interlock.ledger.subjects import joined
-from interlock.types import Job, Principal
+from interlock.types import Finding, Job, Principal
 
 if TYPE_CHECKING:
     from interlock.guard.policy import Policy
@@ -31,8 +31,10 @@ __all__ = [
     "Scope",
     "job_from",
     "job_payload",
+    "refusal",
     "scope_of",
     "session_payload",
+    "told",
     "trace_payload",
     "unfinished",
 ]
@@ -218,3 +220,42 @@ def recorded(home: Path) -> Iterator[Reader]:
         )
     with Ledger.read(home) as ledger:
         yield ledger
+
+
+def _reason(finding: Finding | None) -> str | None:
+    if finding is None:
+        return None
+    return finding.message + (f" (got {finding.got})" if finding.got else "")
+
+
+def told(trace: Trace) -> tuple[str | None, str | None]:
+    """Return the rule and the reason that a receipt names.
+
+    Of a job that fell back and got no answer these are why it fell back, and then what kept the
+    baseline from answering: without a fallback that is always the same.
+    """
+    cause, first = trace.cause, trace.fell_back
+    if cause is None:
+        return None, None
+    if first is None or first is cause:
+        return cause.rule, _reason(cause)
+    if cause.rule == "release.baseline.none":
+        return first.rule, f"{_reason(first)}; then {cause.rule}: no classical baseline to fall to"
+    return cause.rule, f"{_reason(cause)}; it fell back because {first.rule}: {_reason(first)}"
+
+
+def refusal(
+    kind: type[DeniedError | HeldError], code: str, trace: Trace, receipt: Receipt
+) -> DeniedError | HeldError:
+    """Return the error for a job that was not released; the receipt is in it."""
+    cause = trace.cause
+    where = f" at {cause.location}" if cause and cause.location else ""
+    error = kind(
+        f"{receipt.outcome}({receipt.rule}): {receipt.reason}{where}",
+        code=code,
+        got=cause.got if cause else None,
+        expected=cause.expected if cause else None,
+        fix=(f"{cause.fix}; " if cause and cause.fix else "") + f"interlock explain {receipt.id}",
+    )
+    error.receipt = receipt
+    return error

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Required, TypedDict, Unpack
@@ -26,20 +26,23 @@ import msgspec
 
 from interlock import config
 from interlock.backends.calibration import Calibration
-from interlock.errors import BackendError, DeniedError, HeldError, InputError
+from interlock.errors import BackendError, DeniedError, HeldError, InterlockError
 from interlock.guard import threads
 from interlock.guard.control import Program, Request
 from interlock.guard.gather import Gathering
-from interlock.guard.pipeline import Trace
+from interlock.guard.intake import bindings_of, checked, is_finite
+from interlock.guard.pipeline import Trace, walk
 from interlock.guard.policy import Policy, load_policy
 from interlock.guard.record import (
     FORMAT,
     Receipt,
     Scope,
     job_payload,
+    refusal,
     scope_of,
     session_id,
     session_payload,
+    told,
     trace_payload,
 )
 from interlock.guard.result import Result
@@ -51,6 +54,8 @@ __all__ = ["Guard", "JobEvent", "JobOptions", "Released", "local_principal"]
 
 #: Seconds to wait for the ledger to say that a record is on disk.
 LEDGER_TIMEOUT_S = 30.0
+#: Circuits of which is remembered whether their numbers are finite.
+REMEMBERED = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,6 +228,7 @@ class Guard:
         self._lock = threading.Lock()
         self._session: str | None = None
         self._circuits: set[tuple[str, str, str]] = set()
+        self._finite: dict[tuple[str, str], bool] = {}
 
     def submit(self, programs: Sequence[Program], **options: Unpack[JobOptions]) -> Released:
         """Take one job along the path and wait for its end.
@@ -252,16 +258,19 @@ class Guard:
 
     def _begin(self, programs: Sequence[Program], options: JobOptions) -> _Running:
         started = time.perf_counter()
+        checked(programs, options["kind"])
+        request = self._request(programs, options, self._job(programs, options))
+        request.execute = self._intent_then(options["execute"], request)
+        return _Running(self, request, self._policy, started)
+
+    def _request(self, programs: Sequence[Program], options: JobOptions, job: Job) -> Request:
         if os.getpid() != self._pid:
             self._open()  # a forked child has its parent's handles but not its threads
-        _checked(programs, options["kind"])
-        job = self._job(programs, options)
-        execute = options["execute"]
         request = Request(
             job=job,
             programs=tuple(programs),
             backend=options.get("backend"),
-            execute=execute,
+            execute=options["execute"],
             baseline=options.get("baseline"),
             decode=options.get("decode"),
             isolation=options.get("isolation", "none"),
@@ -269,10 +278,44 @@ class Guard:
             state=self.state,
             now=self.clock,
         )
-        request.execute = self._intent_then(execute, request)
         request.shared |= {"policy": self._policy.sha256, "session": self._ensure_session()}
         request.shared["credential"] = dict(options.get("credential") or {})
-        return _Running(self, request, self._policy, started)
+        return request
+
+    def refuse(
+        self, error: InterlockError, *, kind: str, backend_name: str, labels: Sequence[str] = ()
+    ) -> Receipt:
+        """Put on record that a job was refused before the path, and return the receipt.
+
+        Args:
+            error: why; its code is the rule, `admit.intake.CODE`.
+            kind: sample, estimate or run.
+            backend_name: as the policy and the ledger name it.
+            labels: data labels.
+
+        Raises:
+            StorageError: it could not be recorded.
+        """
+        started = time.perf_counter()
+        refused = Finding(
+            rule=f"admit.intake.{error.code}",
+            message=error.message,
+            got=error.got,
+            expected=error.expected,
+            fix=error.fix,
+        )
+        options: JobOptions = {
+            "kind": kind,
+            "backend_name": backend_name,
+            "execute": _never,
+            "labels": labels,
+        }
+        request = self._request((), options, replace(self._job((), options), refused=refused))
+        trace = walk(request.job, self._policy, lambda *_: {})
+        entry = self._record(request.job, trace, request, [])
+        receipt = self._receipt(request.job, trace, entry, None)
+        self._tell(request.job, trace, receipt, None, started, request)
+        return receipt
 
     def _end(self, request: Request, trace: Trace, faults: list[str], started: float) -> Released:
         """Record how a job ended, tell the observers, and hand over what was released.
@@ -292,9 +335,9 @@ class Guard:
         # What was refused must not be found in the frames of the exception.
         request.result = None
         if trace.outcome is Outcome.DENY:
-            raise _refusal(DeniedError, "job-denied", trace, receipt)
+            raise refusal(DeniedError, "job-denied", trace, receipt)
         if trace.outcome is Outcome.HOLD:
-            raise _refusal(HeldError, "job-held", trace, receipt)
+            raise refusal(HeldError, "job-held", trace, receipt)
         assert result is not None  # the release stage allowed it, so there is one
         return Released(result=result, receipt=receipt, trace=trace)
 
@@ -306,13 +349,30 @@ class Guard:
             principal=options.get("principal") or self._principal,
             mode=self.mode,
             backend=options["backend_name"],
-            circuits=tuple([_facts(p) for p in programs]),
+            circuits=tuple([self._facts(p) for p in programs]),
             submitted_at=datetime.fromtimestamp(now, UTC).isoformat(),
             pipeline=options.get("pipeline") or self.pipeline,
             seed=options.get("seed"),
             labels=labels_in_force(options.get("labels", ())),
             options=options.get("options", {}),
         )
+
+    def _facts(self, program: Program) -> CircuitFacts:
+        circuit, values = program.circuit, program.values
+        key = circuit.sha256, str(circuit.global_phase)
+        finite = self._finite.get(key)
+        if finite is None:
+            if len(self._finite) >= REMEMBERED:
+                self._finite.clear()
+            finite = self._finite[key] = is_finite(circuit)
+        if finite and program.parameters:
+            finite = all(math.isfinite(v) for row in values for v in row)
+        facts: CircuitFacts = circuit.facts(
+            bindings=max(len(values), 1), shots=program.shots, precision=program.precision
+        )
+        if finite and program.executions is None:
+            return facts
+        return replace(facts, executions=program.executions, finite=finite)
 
     def _ensure_session(self) -> str:
         with self._lock:
@@ -339,7 +399,7 @@ class Guard:
             intent = {
                 "format": FORMAT,
                 "job": job_payload(request.job),
-                "bindings": _bindings(request.programs),
+                "bindings": bindings_of(request.programs),
             }
             pending = self.ledger.append(
                 "admit", {"job": request.job.id}, msgspec.json.encode(intent), **scope
@@ -398,14 +458,14 @@ class Guard:
         return pending.wait(LEDGER_TIMEOUT_S)
 
     def _receipt(self, job: Job, trace: Trace, entry: Entry, result: Result | None) -> Receipt:
-        cause = trace.cause
+        rule, reason = told(trace)
         return Receipt(
             id=entry.id,
             job=job.id,
             outcome=trace.outcome.value,
             mode=job.mode.value,
-            rule=cause.rule if cause else None,
-            reason=_reason(cause),
+            rule=rule,
+            reason=reason,
             policy_sha256=self._policy.sha256,
             index=entry.index,
             leaf_sha256=entry.leaf_hash.hex(),
@@ -463,73 +523,5 @@ def _reopened(
     return Guard(policy=document, home=home, principal=principal, mode=mode, pipeline=pipeline)
 
 
-def _checked(programs: Sequence[Program], kind: str) -> None:
-    """Refuse a job without circuits, and shots and precisions that are none.
-
-    Raises:
-        InputError: says which circuit; nothing has been reserved.
-    """
-    if not programs:
-        raise InputError(
-            "the job has no circuit",
-            code="job-empty",
-            got="an empty list",
-            expected="at least one circuit",
-            fix="leave the call out when there is nothing to run",
-        )
-    for index, program in enumerate(programs):
-        shots, precision = program.shots, program.precision
-        least = 0 if kind == "estimate" else 1
-        whole = isinstance(shots, int) and not isinstance(shots, bool) and shots >= least
-        exact = precision is None or (isinstance(precision, float) and precision >= 0)
-        if not whole or not exact or precision == math.inf:
-            raise InputError(
-                f"circuit {index} asks for a number of shots or a precision that is none",
-                code="job-shots",
-                got=f"shots {shots!r}, precision {precision!r}",
-                expected="shots: a whole number >= 1; precision: a finite number >= 0",
-                fix="pass for instance shots=1024",
-            )
-
-
-def _facts(program: Program) -> CircuitFacts:
-    facts: CircuitFacts = program.circuit.facts(
-        bindings=max(len(program.values), 1), shots=program.shots, precision=program.precision
-    )
-    return facts
-
-
-def _bindings(programs: Sequence[Program]) -> list[dict[str, Any]]:
-    return [
-        {
-            "circuit": p.circuit.sha256,
-            "parameters": list(p.parameters),
-            "values": [[float(v) for v in row] for row in p.values],
-            "observables": list(p.observables),
-        }
-        for p in programs
-    ]
-
-
-def _reason(finding: Finding | None) -> str | None:
-    if finding is None:
-        return None
-    return finding.message + (f" (got {finding.got})" if finding.got else "")
-
-
-def _refusal(
-    kind: type[DeniedError | HeldError], code: str, trace: Trace, receipt: Receipt
-) -> DeniedError | HeldError:
-    cause, first = trace.cause, trace.fell_back
-    where = f" at {cause.location}" if cause and cause.location else ""
-    if first is not None and first is not cause:
-        where += f"; it fell back because {first.rule}: {_reason(first)}"
-    error = kind(
-        f"{receipt.outcome}({receipt.rule}): {receipt.reason}{where}",
-        code=code,
-        got=cause.got if cause else None,
-        expected=cause.expected if cause else None,
-        fix=(f"{cause.fix}; " if cause and cause.fix else "") + f"interlock explain {receipt.id}",
-    )
-    error.receipt = receipt
-    return error
+def _never() -> Result:
+    raise AssertionError("a refused job is not executed")

@@ -161,8 +161,8 @@ def test_a_broken_device_is_answered_by_the_baseline_labelled(
     without = interlock.guard(inner, policy=timed, home=home)
     with pytest.raises(DeniedError) as caught:
         without.run([circuit], shots=100).result()
-    assert caught.value.receipt.rule == "release.baseline.none"
-    assert rule in caught.value.message
+    assert caught.value.receipt.rule == rule
+    assert "release.baseline.none" in caught.value.message
     with recorded(home) as ledger:
         assert [r.differences for r in replay(ledger.entries())] == [(), (), ()]
 

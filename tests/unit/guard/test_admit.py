@@ -9,7 +9,7 @@ import pytest
 
 from interlock.crypto import files
 from interlock.errors import StorageError
-from interlock.guard.admit.budget import BudgetControl, BudgetSettings, Price, planned_shots
+from interlock.guard.admit.budget import BudgetControl, BudgetSettings, Price
 from interlock.guard.admit.kill_switch import AdmitKillSwitch, GovernKillSwitch
 from interlock.guard.admit.principal import PrincipalControl, PrincipalSettings
 from interlock.guard.control import Settings, check_control
@@ -81,7 +81,7 @@ def test_limits_of_one_job(tmp_path: Path) -> None:
 def test_an_estimate_counts_the_shots_its_precision_needs() -> None:
     facts = CircuitFacts(sha256="1", num_qubits=1, num_clbits=0, size=1, depth=1, two_qubit_ops=0,
                          bindings=3, precision=0.1)  # fmt: skip
-    assert planned_shots(a_job(circuits=(facts,))) == 300
+    assert a_job(circuits=(facts,)).total_shots == 300
 
 
 def test_the_day_is_spent_and_comes_back_after_24_hours(tmp_path: Path) -> None:

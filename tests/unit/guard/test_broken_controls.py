@@ -99,6 +99,10 @@ def submit(home: Path, control: type[Control]) -> Any:
 class _Circuit:
     sha256 = "0" * 64
     num_qubits = num_clbits = size = depth = two_qubit_ops = 1
+    global_phase = 0.0
+
+    def walk(self) -> tuple[()]:
+        return ()
 
     def facts(self, **changes: Any) -> Any:
         from interlock.types import CircuitFacts

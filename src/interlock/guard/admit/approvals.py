@@ -69,6 +69,7 @@ class ApprovalsControl(Control):
 
     id = "approvals"
     stage = "admit"
+    version = 3
     Settings = ApprovalsSettings
 
     def gather(self, request: Request, settings: ApprovalsSettings) -> Evidence:

@@ -104,7 +104,7 @@ class AuthorisationControl(Control):
 
     id = "authorisation"
     stage = "admit"
-    version = 2
+    version = 3
     Settings = AuthorisationSettings
 
     def gather(self, request: Request, settings: AuthorisationSettings) -> Evidence:

@@ -66,22 +66,10 @@ class BudgetSettings(Settings, frozen=True, kw_only=True):
     prices: dict[str, Price] = {}
 
 
-def planned_shots(job: Job) -> int:
-    """Return the shots a job will take; an estimate to precision p counts as ceil(1/p^2) shots."""
-    total = 0
-    for circuit in job.circuits:
-        shots = circuit.shots
-        if circuit.precision:
-            shots = -int(-(circuit.precision**-2) // 1)
-        total += shots * circuit.bindings
-    return total
-
-
 def cost_usd(job: Job, prices: dict[str, Price]) -> float:
     """Return what the job will cost by the price list; a backend without a price costs nothing."""
     price = best_match(job.backend, prices) or Price()
-    tasks = sum(c.bindings for c in job.circuits)
-    return tasks * price.per_task_usd + planned_shots(job) * price.per_shot_usd
+    return job.total_tasks * price.per_task_usd + job.total_shots * price.per_shot_usd
 
 
 def qpu_seconds(job: Job, prices: dict[str, Price]) -> float | None:
@@ -89,8 +77,7 @@ def qpu_seconds(job: Job, prices: dict[str, Price]) -> float | None:
     price = best_match(job.backend, prices)
     if price is None:
         return None
-    tasks = sum(c.bindings for c in job.circuits)
-    return tasks * price.per_task_s + planned_shots(job) * price.per_shot_s
+    return job.total_tasks * price.per_task_s + job.total_shots * price.per_shot_s
 
 
 class BudgetControl(Control):
@@ -169,7 +156,7 @@ def scope_for(job: Job, settings: BudgetSettings) -> str:
 def wanted(job: Job, settings: BudgetSettings) -> dict[str, Any]:
     """Return what a job will take; `qpu_s` is None when the price list does not say."""
     return {
-        "shots": planned_shots(job),
+        "shots": job.total_shots,
         "cost_usd": cost_usd(job, settings.prices),
         "qpu_s": qpu_seconds(job, settings.prices),
     }

@@ -25,6 +25,7 @@ from interlock.guard.hooks.common import (
     Closed,
     hold_amplitudes,
     job_of,
+    on_record,
     recorded_options,
     unknown_object,
 )
@@ -56,6 +57,7 @@ class GuardedDevice(Closed, Device):
     status = property(lambda self: self._inner.status)
     properties = property(lambda self: self._inner.properties)
 
+    @on_record("sample")
     def run(
         self,
         task_specification: Any,
@@ -71,6 +73,7 @@ class GuardedDevice(Closed, Device):
         asked = [_asked(self._inner, task_specification, shots, inputs)]
         return GuardedTask(self._start(asked, given), lambda done: with_receipt(done, asked)[0])
 
+    @on_record("sample")
     def run_batch(
         self,
         task_specifications: Any,

@@ -22,6 +22,7 @@ from interlock.guard.hooks.common import (
     expanded,
     job_of,
     native_of,
+    on_record,
     receipt_of,
     stripped,
     unknown_object,
@@ -64,6 +65,11 @@ class GuardedSampler(Closed, cirq.Sampler):
 
     ways = "run, run_sweep or run_batch"
 
+    def device_name(self) -> str:
+        """Return the name of what it samples on."""
+        return name_of(getattr(self._inner, "interlock_wrapped", self._inner))
+
+    @on_record("sample")
     def run_sweep(self, program: Any, params: Any, repetitions: int = 1) -> Sequence[cirq.Result]:
         """Sample a circuit under each parameter set; see `cirq.Sampler.run_sweep`.
 
@@ -83,6 +89,7 @@ class GuardedSampler(Closed, cirq.Sampler):
         asked = [_asked(self._inner, *each) for each in zip(programs, *parts[-2:], strict=True)]
         return self._submit(asked) if asked else []
 
+    @on_record("sample")
     def run_batch(
         self, programs: Any, params_list: Any = None, repetitions: Any = 1
     ) -> Sequence[Sequence[cirq.Result]]:
@@ -110,7 +117,7 @@ class GuardedSampler(Closed, cirq.Sampler):
         released = options.guard.submit(
             programs,
             kind="sample",
-            backend_name=name_of(getattr(inner, "interlock_wrapped", inner)),
+            backend_name=self.device_name(),
             **job_of(options, inner, lambda: _on(inner, asked), lambda f: _baseline(f, asked)),
         )
         return _with_receipt(released, asked)

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import time
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, ParamSpec, Self, TypeVar
 
 import numpy as np
 
 from interlock.backends import calibration_of
 from interlock.circuits.data import Sensitivity, check_clearance, sensitivity_of
 from interlock.circuits.faces import of_sdk
-from interlock.errors import InputError, InterlockError
+from interlock.errors import DeniedError, InputError, InterlockError
 from interlock.guard.hooks import Options
 from interlock.guard.result import Result
-from interlock.guard.service import Released, labels_in_force
+from interlock.guard.service import Guard, Released, labels_in_force
 
 __all__ = [
     "Closed",
@@ -34,6 +35,7 @@ __all__ = [
     "hold_amplitudes",
     "job_of",
     "native_of",
+    "on_record",
     "receipt_of",
     "recorded_options",
     "stripped",
@@ -41,6 +43,9 @@ __all__ = [
     "wrong_result",
 ]
 
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 #: What gives amplitudes: result types of Braket, measurement processes of PennyLane.
 _STATES = frozenset({"Amplitude", "DensityMatrix", "StateVector", "DensityMatrixMP", "StateMP"})
@@ -69,6 +74,11 @@ class Guarded:
         self._inner = inner
         self.interlock = options
 
+    def device_name(self) -> str:
+        """Return the name of what is wrapped, as the policy and the ledger name it."""
+        name = getattr(self._inner, "name", None)
+        return name if isinstance(name, str) else type(self._inner).__name__
+
     def __copy__(self) -> Self:
         return type(self)(self._inner, self.interlock)
 
@@ -77,6 +87,36 @@ class Guarded:
 
     def __reduce_ex__(self, _protocol: Any) -> Any:
         return type(self), (self._inner, self.interlock)
+
+
+def on_record(kind: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Put what a drop-in's method refuses before the path on record, and raise it all the same.
+
+    Args:
+        kind: of the job, as far as it is known before its circuits are read.
+    """
+
+    def wrap(method: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(method)
+        def run(*args: P.args, **options: P.kwargs) -> R:
+            try:
+                return method(*args, **options)
+            except (InputError, DeniedError) as error:
+                guarded: Any = args[0]
+                guard = guarded.interlock.guard
+                if error.receipt is None and isinstance(guard, Guard):
+                    error.receipt = guard.refuse(
+                        error,
+                        kind=kind,
+                        backend_name=guarded.device_name(),
+                        labels=guarded.interlock.labels,
+                    )
+                    error.add_note(f"  receipt:  interlock explain {error.receipt.id}")
+                raise
+
+        return run
+
+    return wrap
 
 
 class Closed(Guarded):
@@ -272,7 +312,9 @@ def native_of(released: Released, rebuild: Callable[[Result], Any]) -> Any:
         try:
             return rebuild(released.result)
         except (AttributeError, TypeError, ValueError, KeyError) as error:
-            raise wrong_result(released.result, error) from error
+            wrong = wrong_result(released.result, error)
+            wrong.receipt = released.receipt
+            raise wrong from error
     if isinstance(native, dict):  # fields that a filter has fixed, in place of the raw result
         native.metadata = {"interlock": receipt_of(released)}  # type: ignore[attr-defined]
     return native

@@ -29,10 +29,11 @@ from interlock.guard.hooks.common import (
     classical,
     decoder,
     hold_amplitudes,
+    on_record,
     unknown_object,
     wrong_result,
 )
-from interlock.guard.hooks.pennylane_results import bounds, finite, item, plain, to_native
+from interlock.guard.hooks.pennylane_results import bases, bounds, finite, item, plain, to_native
 from interlock.guard.result import Result
 
 __all__ = ["GuardedDevice", "wrap"]
@@ -167,6 +168,7 @@ class GuardedDevice(Guarded, Device):
         """Execute tapes and compute vector-Jacobian products as one job."""
         return self._call("execute_and_compute_vjp", circuits, (cotangents,), execution_config)
 
+    @on_record("sample")
     def _call(self, method: str, circuits: Any, arguments: tuple[Any, ...], config: Any) -> Any:
         config = config or ExecutionConfig()
         if isinstance(circuits, QuantumScript):
@@ -241,13 +243,15 @@ class GuardedDevice(Guarded, Device):
         self.receipts.add(released.receipt.as_dict())
         native = released.result.native
         if isinstance(native, dict):
-            raise InputError(
+            wrong = InputError(
                 "a rule that fixes the output cannot give PennyLane a number back",
                 code="result-format",
                 got=f"fixed fields {sorted(native)}",
                 expected="rules that fall back or deny",
                 fix="set on_fail: fallback in filter.constraints for this device",
             )
+            wrong.receipt = released.receipt
+            raise wrong
         return to_native(released.result, tapes) if native is None else native
 
 
@@ -262,6 +266,7 @@ def _program(reading: Tape, tape: Any) -> Program:
         shots=shots,
         observables=tuple(str(m)[:200] for m in tape.measurements) if estimate else (),
         bounds=bounds(tape) if estimate else (),
+        executions=bases(tape) * max(len(reading.values), 1) if shots and estimate else None,
     )
 
 

@@ -13,7 +13,7 @@ from interlock.circuits.pennylane_adapter import Tape
 from interlock.guard.hooks.common import counted, expanded
 from interlock.guard.result import Estimates, Result, Samples
 
-__all__ = ["bounds", "finite", "item", "plain", "to_native"]
+__all__ = ["bases", "bounds", "finite", "item", "plain", "to_native"]
 
 
 def plain(value: Any) -> Any:
@@ -36,6 +36,23 @@ def finite(derivatives: Any) -> None:
             finite(part)
     elif derivatives is not None and not np.isfinite(plain(derivatives)).all():
         raise ValueError("derivatives that are not finite")
+
+
+def bases(tape: Any) -> int:
+    """Return how many times a device runs a tape: once for each basis it measures in, or more."""
+    words = [process.obs is None or _is_word(process.obs) for process in tape.measurements]
+    if len(words) == 1 and words[0]:
+        return 1
+    try:
+        return len(qml.transforms.split_non_commuting(tape)[0])
+    except Exception:  # noqa: BLE001 - whatever it cannot split counts term by term
+        reps = [getattr(process.obs, "pauli_rep", None) for process in tape.measurements]
+        return sum(len(rep) if rep else 1 for rep in reps)
+
+
+def _is_word(observable: Any) -> bool:
+    words = observable.pauli_rep
+    return words is not None and len(words) == 1
 
 
 def bounds(tape: Any) -> tuple[float, ...]:

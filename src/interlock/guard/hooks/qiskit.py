@@ -27,10 +27,12 @@ from interlock.guard.hooks.common import (
     baseline,
     classical,
     decoder,
+    on_record,
     receipt_of,
     recorded_options,
     unknown_object,
 )
+from interlock.guard.hooks.qiskit_bases import executions
 from interlock.guard.hooks.qiskit_checked import neutral
 from interlock.guard.hooks.qiskit_options import refuse_multiplying, written_out
 from interlock.guard.hooks.qiskit_results import fallback_result, paired, to_native
@@ -114,12 +116,18 @@ class GuardedJob(BasePrimitiveJob[Any, JobStatus]):
         return self._future.cancel()
 
 
-class GuardedSampler(Guarded, BaseSamplerV2):
-    """A sampler whose every job goes the guarded path."""
-
+class _Guarded(Guarded):
     def __getattr__(self, name: str) -> Any:
         return _passed(self, name)
 
+    def device_name(self) -> str:
+        return name_of(self._inner)
+
+
+class GuardedSampler(_Guarded, BaseSamplerV2):
+    """A sampler whose every job goes the guarded path."""
+
+    @on_record("sample")
     def run(self, pubs: Iterable[Any], *, shots: int | None = None) -> GuardedJob:
         """Submit circuits; see `BaseSamplerV2.run`."""
         shots = shots if shots is not None else default_shots(self._inner)
@@ -137,12 +145,10 @@ class GuardedSampler(Guarded, BaseSamplerV2):
         return _start(self._inner, self.interlock, "sample", coerced, programs, {})
 
 
-class GuardedEstimator(Guarded, BaseEstimatorV2):
+class GuardedEstimator(_Guarded, BaseEstimatorV2):
     """An estimator whose every job goes the guarded path."""
 
-    def __getattr__(self, name: str) -> Any:
-        return _passed(self, name)
-
+    @on_record("estimate")
     def run(self, pubs: Iterable[Any], *, precision: float | None = None) -> GuardedJob:
         """Submit circuits and observables; see `BaseEstimatorV2.run`."""
         precision = precision if precision is not None else default_precision(self._inner)
@@ -156,6 +162,7 @@ class GuardedEstimator(Guarded, BaseEstimatorV2):
                 shape=tuple(p.shape),
                 observables=tuple(str(o) for o in _observables(p)),
                 bounds=tuple(sum(abs(c) for c in o.values()) for o in _observables(p)),
+                executions=executions(p, self._inner),
                 **_bound(p.circuit, p.parameter_values),
             )
             for p, form in taken
@@ -163,15 +170,12 @@ class GuardedEstimator(Guarded, BaseEstimatorV2):
         return _start(self._inner, self.interlock, "estimate", coerced, programs, {})
 
 
-class GuardedBackend(Guarded, BackendV2):
+class GuardedBackend(_Guarded, BackendV2):
     """A backend whose `run` goes the guarded path; everything else is the backend's own."""
 
     def __init__(self, inner: BackendV2, options: Options) -> None:
         BackendV2.__init__(self, name=inner.name, description=inner.description)
         super().__init__(inner, options)
-
-    def __getattr__(self, name: str) -> Any:
-        return _passed(self, name)
 
     def set_options(self, **fields: Any) -> None:
         """Set options of the backend."""
@@ -198,6 +202,7 @@ class GuardedBackend(Guarded, BackendV2):
 
         return BackendOptions()
 
+    @on_record("run")
     def run(self, run_input: Any, parameter_binds: Any = None, **options: Any) -> GuardedBackendJob:
         """Submit one circuit or a list of circuits; options go to the backend.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -72,9 +73,13 @@ def _rows(table: Any, left: int) -> Iterator[dict[Any, float]]:
     if not 0 < number <= left:
         raise _wrong(f"{number} sets of values", f"1 to {left} more")
     try:
-        return iter([{p: float(v[i]) for p, v in table.items()} for i in range(number)])
+        rows = [{p: float(v[i]) for p, v in table.items()} for i in range(number)]
     except (TypeError, ValueError) as error:
         raise _wrong(f"{type(error).__name__}: {error}"[:200], "real numbers") from error
+    for row in rows:
+        if not all(map(math.isfinite, row.values())):
+            raise _wrong("NaN or infinity", "finite numbers")
+    return iter(rows)
 
 
 def _wrong(got: str, expected: str) -> InputError:

@@ -253,7 +253,8 @@ class Guard:
         cancelled.
         """
         running = self._begin(programs, options)
-        threads.run(running.run)
+        # A job within a job must not wait for the one that waits for it.
+        threads.run(running.run, urgent=threads.this_worker() is not None)
         return running.future
 
     def _begin(self, programs: Sequence[Program], options: JobOptions) -> _Running:

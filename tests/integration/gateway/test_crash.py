@@ -14,7 +14,7 @@ def sound(found: dict[str, Any]) -> None:
     assert found["ledger_sound"]
     released = found["outcomes"].pop("RELEASE")
     # A paid call whose answer died with its worker is neither repeated nor released.
-    assert set(found["outcomes"]) <= {"DENY release.baseline.none"}
+    assert set(found["outcomes"]) <= {"DENY execute.run.execution-uncertain"}
     assert released + sum(found["outcomes"].values()) == found["accepted"]
     # What ended is settled; what a killed attempt had reserved goes on counting.
     assert released <= found["budget_jobs_counted"] <= found["attempts"]

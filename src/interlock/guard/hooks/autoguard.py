@@ -28,10 +28,15 @@ from typing import Any
 
 from interlock.guard import events
 
-__all__ = ["INSIDE", "install"]
+__all__ = ["BASELINE", "INSIDE", "install", "is_sdk"]
 
 #: True while the guard itself is calling the SDK.
 INSIDE: contextvars.ContextVar[bool] = contextvars.ContextVar("interlock_inside", default=False)
+#: True while a fallback function computes: what is classical submits nothing.
+BASELINE: contextvars.ContextVar[bool] = contextvars.ContextVar("interlock_baseline", default=False)
+#: True while a class that is not an SDK's own runs a guarded job: what it submits itself is guarded
+#: again, as a job of its own.
+_NESTED: contextvars.ContextVar[bool] = contextvars.ContextVar("interlock_nested", default=False)
 #: True below a trip wire that has reported already.
 _REPORTED: contextvars.ContextVar[bool] = contextvars.ContextVar(
     "interlock_reported", default=False
@@ -69,6 +74,14 @@ TRIP_WIRES: dict[str, tuple[tuple[str, str], ...]] = {
     "qiskit_ibm_runtime.api.rest.runtime": (("Runtime", "program_run"),),
     "http.client": (("HTTPConnection", "putrequest"),),
 }
+
+#: Trip wires that stand at a provider: a device class of the user may be the one to reach them.
+_REMOTE = frozenset({"create_quantum_task", "program_run", "putrequest"})
+#: Roots of the packages whose classes submit each job once.
+_SDKS = (
+    "braket", "cirq", "cirq_google", "interlock", "pennylane", "pennylane_lightning", "qiskit",
+    "qiskit_aer", "qiskit_ibm_runtime",
+)  # fmt: skip
 
 #: Hosts of providers whose job submissions are watched, whatever library sends them.
 PROVIDER_HOSTS = (
@@ -193,7 +206,8 @@ def _wrap_method(cls: type, method: str) -> None:
     def run(self: Any, *args: Any, **options: Any) -> Any:
         if INSIDE.get():
             return original(self, *args, **options)
-        return getattr(_guarded(self, method, original), method)(*args, **options)
+        _refuse_in_baseline(f"{cls.__qualname__}.{method}")
+        return getattr(_guarded(self, method, original, cls), method)(*args, **options)
 
     if inspect.iscoroutinefunction(original):
         # The drop-in's own coroutine may need the SDK's event loop; its plain method needs none.
@@ -203,18 +217,49 @@ def _wrap_method(cls: type, method: str) -> None:
         async def run(self: Any, *args: Any, **options: Any) -> Any:
             if INSIDE.get():
                 return await original(self, *args, **options)
-            return getattr(_guarded(self, plain, getattr(cls, plain)), plain)(*args, **options)
+            _refuse_in_baseline(f"{cls.__qualname__}.{method}")
+            made = _guarded(self, plain, getattr(cls, plain), cls)
+            return getattr(made, plain)(*args, **options)
 
     del run.__wrapped__
     run.interlock_wrapper = True  # type: ignore[attr-defined]
     setattr(cls, method, run)
 
 
-class _Original:
-    """Stands for an SDK object: its methods are called unwrapped, as the guard's own calls."""
+def is_sdk(kind: type) -> bool:
+    """Whether a class is an SDK's own, which submits each job once."""
+    from interlock.circuits.faces import of_sdk
 
-    def __init__(self, target: Any, method: str, original: Callable[..., Any]) -> None:
+    return of_sdk(kind, *_SDKS)
+
+
+def _refuse_in_baseline(what: str) -> None:
+    """Refuse what a fallback function submits: it would be neither classical nor paid for.
+
+    Raises:
+        InputError: code `fallback-quantum`.
+    """
+    if BASELINE.get():
+        from interlock.errors import InputError
+
+        raise InputError(
+            "the fallback submits to a device, or to a simulator of one",
+            code="fallback-quantum",
+            got=f"{what} at {_caller()}",
+            expected="a function that computes its answer by itself",
+            fix="compute it classically, or pass a noiseless simulator itself as the fallback",
+        )
+
+
+class _Original:
+    """Stands for an SDK object: its methods are called unwrapped, as the guard's own calls.
+
+    A class that is not an SDK's own may submit whatever it likes while it runs: that is guarded.
+    """
+
+    def __init__(self, target: Any, method: str, original: Callable[..., Any], owner: type) -> None:
         self.__dict__["_target"] = target
+        self.__dict__["_owner"] = owner
         self.__dict__["_method"] = method
         self.__dict__["_original"] = original
 
@@ -229,18 +274,19 @@ class _Original:
 
     def __getattr__(self, name: str) -> Any:
         if name == self._method:
-            return _inside(functools.partial(self._original, self._target))
+            run = functools.partial(self._original, self._target)
+            return _setting(INSIDE if is_sdk(self._owner) else _NESTED, run)
         value = getattr(self._target, name)
-        return _inside(value) if inspect.ismethod(value) else value
+        return _setting(INSIDE, value) if inspect.ismethod(value) else value
 
 
-def _inside(method: Callable[..., Any]) -> Callable[..., Any]:
+def _setting(flag: contextvars.ContextVar[bool], method: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **options: Any) -> Any:
-        token = INSIDE.set(True)
+        token = flag.set(True)
         try:
             return method(*args, **options)
         finally:
-            INSIDE.reset(token)
+            flag.reset(token)
 
     return call
 
@@ -261,7 +307,7 @@ class _Kept:
         return _Kept, ()
 
 
-def _guarded(target: Any, method: str, original: Callable[..., Any]) -> Any:
+def _guarded(target: Any, method: str, original: Callable[..., Any], owner: type) -> Any:
     """Return the guarded drop-in of an object, made once and kept with it."""
     with _lock:
         kept = getattr(target, "__dict__", {}).get(_ATTRIBUTE, _Kept())
@@ -275,7 +321,7 @@ def _guarded(target: Any, method: str, original: Callable[..., Any]) -> Any:
 
             guard = events.gateway_guard() or events.run_guard()
             options = Options(guard=guard, fallback=events.run_fallback())
-            made = adapter_for(target).wrap(_Original(target, method, original), options)
+            made = adapter_for(target).wrap(_Original(target, method, original, owner), options)
         finally:
             INSIDE.reset(token)
         if found is not None:
@@ -295,6 +341,9 @@ def _trip_wire(owner: Any, method: str) -> None:
     def watched(*args: Any, **options: Any) -> Any:
         submits = method != "putrequest" or _to_provider(*args[:3])
         if INSIDE.get() or _REPORTED.get() or not submits:
+            return original(*args, **options)
+        _refuse_in_baseline(f"{what}.{method}")
+        if _NESTED.get() and method in _REMOTE:
             return original(*args, **options)
         events.unguarded(f"{what}.{method}", _caller())
         token = _REPORTED.set(True)
@@ -329,7 +378,7 @@ def _carry_context_into_pools() -> None:
 
     @functools.wraps(submit)
     def carrying(self: Any, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        if INSIDE.get() or _REPORTED.get():
+        if any(flag.get() for flag in (INSIDE, BASELINE, _NESTED, _REPORTED)):
             return submit(self, contextvars.copy_context().run, fn, *args, **kwargs)
         return submit(self, fn, *args, **kwargs)
 

@@ -408,17 +408,22 @@ def decoder(options: Options, copied: Callable[[Any], Any] = deepcopy) -> Any:
 
 
 def baseline(fallback: Any, compute: Callable[[], Result]) -> Callable[[], Result]:
-    """Return what computes the classical answer: not guarded itself, and named in the record."""
-    from interlock.guard.hooks.autoguard import INSIDE
+    """Return what computes the classical answer, named in the record.
+
+    A noiseless simulator of an SDK runs as it is. A function, or a class of the user's own, must
+    not submit anything: under `interlock run` that is refused.
+    """
+    from interlock.guard.hooks.autoguard import BASELINE, INSIDE, is_sdk
 
     name = getattr(fallback, "__name__", type(fallback).__name__)
+    flag = INSIDE if is_sdk(type(fallback)) else BASELINE
 
     def named() -> Result:
-        token = INSIDE.set(True)
+        token = flag.set(True)
         try:
             result = compute()
         finally:
-            INSIDE.reset(token)
+            flag.reset(token)
         return replace(result, extra={**result.extra, "baseline": name})
 
     return named

@@ -18,7 +18,6 @@ from qiskit.providers import BackendV2, JobStatus, JobV1
 from qiskit.result import Result as QiskitResult
 
 from interlock.circuits.canonical import Circuit
-from interlock.circuits.qiskit_settle import settled
 from interlock.errors import InputError
 from interlock.guard.control import Program
 from interlock.guard.hooks import Options
@@ -34,6 +33,7 @@ from interlock.guard.hooks.common import (
 )
 from interlock.guard.hooks.qiskit_bases import executions
 from interlock.guard.hooks.qiskit_checked import neutral
+from interlock.guard.hooks.qiskit_native import native as native_form
 from interlock.guard.hooks.qiskit_options import refuse_multiplying, written_out
 from interlock.guard.hooks.qiskit_results import fallback_result, paired, to_native
 from interlock.guard.hooks.qiskit_targets import (
@@ -131,7 +131,7 @@ class GuardedSampler(_Guarded, BaseSamplerV2):
     def run(self, pubs: Iterable[Any], *, shots: int | None = None) -> GuardedJob:
         """Submit circuits; see `BaseSamplerV2.run`."""
         shots = shots if shots is not None else default_shots(self._inner)
-        taken = [_copied_sampler_pub(SamplerPub.coerce(p, shots)) for p in pubs]
+        taken = [_copied_sampler_pub(SamplerPub.coerce(p, shots), self._inner) for p in pubs]
         coerced = [p for p, _ in taken]
         programs = [
             Program(
@@ -152,7 +152,9 @@ class GuardedEstimator(_Guarded, BaseEstimatorV2):
     def run(self, pubs: Iterable[Any], *, precision: float | None = None) -> GuardedJob:
         """Submit circuits and observables; see `BaseEstimatorV2.run`."""
         precision = precision if precision is not None else default_precision(self._inner)
-        taken = [_copied_estimator_pub(EstimatorPub.coerce(p, precision)) for p in pubs]
+        taken = [
+            _copied_estimator_pub(EstimatorPub.coerce(p, precision), self._inner) for p in pubs
+        ]
         coerced = [p for p, _ in taken]
         programs = [
             Program(
@@ -227,7 +229,7 @@ class GuardedBackend(_Guarded, BackendV2):
         refuse_multiplying(options)
         if parameter_binds:
             circuits = written_out(circuits, parameter_binds)
-        taken = [settled(c) for c in circuits]
+        taken = [native_form(c, self._inner) for c in circuits]
         shots = options.get("shots")
         if shots is None:
             shots = getattr(self._inner.options, "shots", None) or DEFAULT_SHOTS
@@ -272,15 +274,15 @@ def _passed(guarded: Any, name: str) -> Any:
     return value
 
 
-def _copied_sampler_pub(pub: SamplerPub) -> tuple[SamplerPub, Circuit]:
+def _copied_sampler_pub(pub: SamplerPub, device: Any) -> tuple[SamplerPub, Circuit]:
     """Copy it: what is checked is what runs, whatever the caller does to its parts later."""
-    circuit, form = settled(pub.circuit)
+    circuit, form = native_form(pub.circuit, device)
     values = _copied(pub.parameter_values)
     return SamplerPub(circuit, values, pub.shots, validate=False), form
 
 
-def _copied_estimator_pub(pub: EstimatorPub) -> tuple[EstimatorPub, Circuit]:
-    circuit, form = settled(pub.circuit)
+def _copied_estimator_pub(pub: EstimatorPub, device: Any) -> tuple[EstimatorPub, Circuit]:
+    circuit, form = native_form(pub.circuit, device)
     observables = pub.observables
     copied = observables.copy() if hasattr(observables, "copy") else deepcopy(observables)
     values = _copied(pub.parameter_values)

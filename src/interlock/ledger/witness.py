@@ -189,8 +189,11 @@ def serve(witness: Witness, host: str, port: int) -> ThreadingHTTPServer:
             self.send_response(answer.status)
             self.send_header("Content-Type", answer.content_type)
             self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+            try:
+                self.end_headers()
+                self.wfile.write(data)
+            except ConnectionError:
+                self.close_connection = True  # whoever asked is gone; the state is on disk
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (inherited name)
             """Say nothing: requests carry nothing worth a line."""

@@ -1,6 +1,7 @@
 import contextlib
 import shutil
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -227,6 +228,20 @@ def test_a_wrong_length_of_a_request_is_refused(url: str, length: str) -> None:
         head = f"POST /add-checkpoint HTTP/1.1\r\nContent-Length: {length}\r\n\r\n"
         connection.sendall(head.encode("latin-1"))
         assert connection.recv(100).split()[1] == b"413"
+
+
+def test_a_client_that_goes_away_is_no_fault(url: str, capfd: pytest.CaptureFixture[str]) -> None:
+    address = ("127.0.0.1", int(url.rpartition(":")[2]))
+    ask = b"POST /nowhere HTTP/1.1\r\nHost: w\r\n\r\n"
+    reset = struct.pack("ii", 1, 0)
+    for _ in range(20):
+        with socket.create_connection(address, timeout=5) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+            connection.sendall(ask)  # and gone, the answer unread
+    with socket.create_connection(address, timeout=5) as connection:
+        connection.sendall(ask)
+        assert connection.recv(100).split()[1] == b"404"
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_damaged_state_cosigns_nothing(

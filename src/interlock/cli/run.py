@@ -70,6 +70,7 @@ def command(
         passing_on,
         python_command,
         recorded_so_far,
+        unmoved,
         writable,
     )
     from interlock.guard.policy import load_policy
@@ -79,6 +80,7 @@ def command(
         raise click.UsageError(f"--fallback is MODULE:FUNCTION, got {fallback!r}")
     if not no_report:
         writable(Path(report))
+    place = Path(report).absolute().parent.resolve()
     folder = config.home(home)
     words = program[1:] if program[0] == "--" else program
     start = recorded_so_far(folder)
@@ -119,6 +121,7 @@ def command(
         from interlock.guard.report import write_report
 
         try:
+            unmoved(Path(report), place)
             write_report(Path(report), folder, tally.receipts, tally.as_dict(), " ".join(words))
         except InterlockError as error:
             click.echo(f"interlock: there is no report\n{error.diagnostics()}", err=True)

@@ -14,13 +14,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from interlock.crypto.files import private_dir
 from interlock.errors import SetupError
 from interlock.gateway.caps import SANDBOX, Caps, open_cage
-from interlock.gateway.sandbox import SOCKET, Sandbox
+from interlock.gateway.sandbox import SOCKET, Sandbox, kept_from
 from interlock.guard import events
 from interlock.guard.launch import follow
 from interlock.types import Mode
@@ -28,6 +29,30 @@ from interlock.types import Mode
 __all__ = ["EnforcedProgram"]
 
 START_S = 60.0
+
+#: Runs the command line without what the program may write on the path of imports.
+_BOOT = """
+import os, sys
+project, *kept = sys.argv.pop(1).split(os.pathsep)
+def inside(p, folder):
+    p = os.path.realpath(p)
+    return p == folder or p.startswith(folder + os.sep)
+sys.path[:] = [
+    p for p in sys.path if not inside(p, project) or any(inside(p, k) for k in kept)
+]
+from interlock.cli import main
+main()
+"""
+
+
+def _apart(paths: Iterable[str], project: Path, kept: Sequence[Path]) -> list[str]:
+    """Return the paths of imports that the program of a project cannot write."""
+    out = []
+    for name in paths:
+        path = Path(name).resolve()
+        if not path.is_relative_to(project) or any(path.is_relative_to(k) for k in kept):
+            out.append(name)
+    return out
 
 
 class EnforcedProgram:
@@ -62,6 +87,13 @@ class EnforcedProgram:
         self._events = root / "events.ndjson"
         self._events.touch(mode=0o600)
         uds = root / "gateway" / "gateway.sock"
+        project = (project or Path.cwd()).resolve()
+        kept = kept_from(project)
+        # Nothing that the program can write may be imported out here, now or after its end.
+        sys.path[:] = _apart(sys.path, project, kept)
+        inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        paths = _apart(filter(None, inherited), project, kept)
+        home = private_dir(home.absolute())
         arguments = ["serve", "--home", str(home), "--socket", str(uds)]
         arguments += ["--name", f"run-{os.getpid()}", "--log-level", "warning"]
         if policy:
@@ -69,8 +101,16 @@ class EnforcedProgram:
         self.cage = open_cage(caps or Caps())
         told = {events.EVENTS: str(self._events), SANDBOX: json.dumps(self.cage.describe())}
         self._gateway = subprocess.Popen(  # noqa: S603 - our own command
-            [sys.executable, "-m", "interlock.cli", *arguments],
-            env={**os.environ, **told},
+            [
+                sys.executable,
+                "-P",
+                "-c",
+                _BOOT,
+                os.pathsep.join(map(str, (project, *kept))),
+                *arguments,
+            ],
+            env={**os.environ, **told, "PYTHONPATH": os.pathsep.join(paths)},
+            cwd=home,  # not the project: libraries read settings from where they are started
             start_new_session=True,
         )
         try:
@@ -78,7 +118,7 @@ class EnforcedProgram:
             site = str(Path(events.__file__).parent / "hooks" / "site")
             self._program = Sandbox(
                 command=command,
-                project=project or Path.cwd(),
+                project=project,
                 socket=uds,
                 environment={
                     "PYTHONPATH": site,

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -24,7 +25,7 @@ from pathlib import Path
 from interlock.errors import SetupError, UsageError
 from interlock.gateway.caps import Cage, Caps, open_cage
 
-__all__ = ["SOCKET", "Sandbox", "bubblewrap"]
+__all__ = ["SOCKET", "Sandbox", "bubblewrap", "kept_from"]
 
 #: Where the program finds the gateway.
 SOCKET = "/run/interlock/gateway.sock"
@@ -49,6 +50,11 @@ _PROC_HIDDEN = (
     "/proc/driver",
 )  # fmt: skip
 _NAMESPACES = (0x00020000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000)
+#: Calls that set a file's mode, and the argument that has it.
+_MODES = (
+    ("chmod", 1), ("fchmod", 1), ("fchmodat", 2), ("fchmodat2", 2), ("creat", 1), ("open", 2),
+    ("openat", 3), ("mknod", 1), ("mknodat", 2),
+)  # fmt: skip
 _AF_UNIX = 1
 _NO_PROJECT = ("/", "/etc", "/usr", "/home", "/root", "/var", "/tmp")  # noqa: S108
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
@@ -89,8 +95,14 @@ def _filter() -> int:
             rules.add_rule(refuse, name)
     for flag in _NAMESPACES:
         rules.add_rule(refuse, "clone", sc.Arg(0, sc.MASKED_EQ, flag, flag))
-    # ENOSYS makes libc fall back to clone, whose flags a filter can see.
-    rules.add_rule(sc.ERRNO(errno.ENOSYS), "clone3")
+    # ENOSYS makes libc fall back to clone and openat, whose flags a filter can see.
+    for name in ("clone3", "openat2"):
+        rules.add_rule(sc.ERRNO(errno.ENOSYS), name)
+    # A file in the project that runs as its owner would be a way out for whoever finds it there.
+    for name, position in _MODES:
+        for bit in (stat.S_ISUID, stat.S_ISGID):
+            with contextlib.suppress(OSError, ValueError):  # not a call of this architecture
+                rules.add_rule(refuse, name, sc.Arg(position, sc.MASKED_EQ, bit, bit))
     for name in ("socket", "socketpair"):
         rules.add_rule(refuse, name, sc.Arg(0, sc.NE, _AF_UNIX))
     for request in (_TIOCSTI, _TIOCLINUX):
@@ -153,6 +165,7 @@ class Sandbox:
                 expected="a folder of its own, not the root or your home",
                 fix="run it from the project's folder",
             )
+        self._kept = kept_from(self.project)
 
     def _start(self) -> None:
         info_read, info_write = os.pipe()
@@ -215,11 +228,16 @@ class Sandbox:
             elif Path(name).exists():
                 out += ["--ro-bind", "/dev/null", name]
         for path in _python_paths():
-            out += ["--ro-bind", str(path), str(path)]
+            if path not in self._kept:
+                out += ["--ro-bind", str(path), str(path)]
         out += ["--bind", str(self.project), str(self.project)]
-        for folder in self.hidden:
-            if folder.resolve().is_relative_to(self.project):
-                out += ["--tmpfs", str(folder.resolve())]
+        hidden = [f.resolve() for f in self.hidden if f.resolve().is_relative_to(self.project)]
+        for folder in sorted({a for f in (*self._kept, *hidden) for a in self._above(f)}):
+            out += ["--bind", str(folder), str(folder)]
+        for path in self._kept:
+            out += ["--ro-bind", str(path), str(path)]
+        for folder in hidden:
+            out += ["--tmpfs", str(folder)]
         out += ["--ro-bind", str(self.socket), SOCKET, "--remount-ro", "/dev"]
         out += ["--chdir", str(self.project)]
         variables = {
@@ -231,6 +249,13 @@ class Sandbox:
         for key, value in variables.items():
             out += ["--setenv", key, value]
         return [*out, "--", *self.cage.wrap(self.command)]
+
+    def _above(self, folder: Path) -> list[Path]:
+        """Return the folders between the project and one in it.
+
+        As mount points they cannot be renamed, which would put another in the place of this one.
+        """
+        return [p for p in folder.parents if p != self.project and p.is_relative_to(self.project)]
 
     def _watch(self) -> None:
         """End the sandbox when it has run into a cap; remove its control groups at the end."""
@@ -283,14 +308,43 @@ def _count(space: Path) -> int:
     return found
 
 
-def _python_paths() -> list[Path]:
-    """Return the folders Python needs, outermost first, each once."""
-    packages = [
+def kept_from(project: Path) -> list[Path]:
+    """Return Python's folders that lie in a project: its program may read them, not change them.
+
+    What runs outside of the sandbox imports from them, and so would run what it wrote there.
+
+    Raises:
+        UsageError: they cannot be kept from it.
+    """
+    kept = [f for f in _python_paths() if f.is_relative_to(project) and f == f.resolve()]
+    loose = [
+        p
+        for p in (Path(sys.prefix), Path(sys.executable).parent, *_packages())
+        if (p.is_relative_to(project) and not any(p.is_relative_to(k) for k in kept))
+        or (p in _packages() and project.is_relative_to(p.resolve()))
+    ]
+    if project in kept or loose:
+        raise UsageError(
+            "Python cannot be kept from the program of this project",
+            code="sandbox-project",
+            got=f"{[*loose, project][0]}, which the program could change",
+            expected="an environment outside of the project, or in a folder of its own in it",
+            fix="make one with python -m venv .venv",
+        )
+    return kept
+
+
+def _packages() -> list[Path]:
+    return [
         p
         for p in map(Path, sys.path)
         if p.name in ("site-packages", "dist-packages") or (p / "interlock" / "confine").is_dir()
     ]
-    wanted = [Path(sys.prefix), Path(sys.base_prefix), *packages]
+
+
+def _python_paths() -> list[Path]:
+    """Return the folders Python needs, outermost first, each once."""
+    wanted = [Path(sys.prefix), Path(sys.base_prefix), *_packages()]
     folders = {p.resolve() for p in wanted if p.exists()}
     folders |= {Path(sys.prefix), Path(sys.executable).parent}
     home = Path.home().resolve()

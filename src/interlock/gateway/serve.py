@@ -147,6 +147,7 @@ def running(options: Options) -> Iterator[tuple[Gateway, DbosEngine | None]]:
             broker=broker,
             issuers=issuers_of(home),
             local=local_principal() if options.local else None,
+            sandboxed=SANDBOX in os.environ,
         )
         if options.workers:
             worker = Worker(guard, broker, store, exporting.traces if exporting else None)

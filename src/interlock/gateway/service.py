@@ -39,6 +39,8 @@ __all__ = ["Gateway"]
 LONG = 32_768
 _KEY = re.compile(r"[\x21-\x7e]{0,200}")
 APPROVAL_S = 7 * 86_400.0
+#: What a program in the sandbox may do.
+SANDBOXED = ("submit", "read", "cancel")
 
 
 class Gateway:
@@ -53,6 +55,7 @@ class Gateway:
         broker: the backends.
         issuers: identity providers.
         local: the principal of whoever may use the Unix socket, or None.
+        sandboxed: that is a program in the sandbox, which may submit, and see its own jobs.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Gateway:
         broker: Broker,
         issuers: Sequence[Issuer] = (),
         local: Principal | None = None,
+        sandboxed: bool = False,
     ) -> None:
         self.home = home
         self.policy = policy
@@ -74,6 +78,7 @@ class Gateway:
         self.access = access
         self.broker = broker
         self.local = local
+        self._submitted: set[str] | None = set() if sandboxed else None
         self.authenticator = Authenticator(access, tuple(issuers))
         self.keys = KeyStore(home / "keys")
         self.on_submit: list[Any] = []
@@ -92,7 +97,8 @@ class Gateway:
     def identify(self, credentials: Credentials, *, on_socket: bool) -> Identity:
         """Return who asks; on the Unix socket of an embedded gateway, its owner."""
         if on_socket and self.local is not None and not credentials.authorization:
-            return Identity(principal=self.local, method="socket")
+            scopes = () if self._submitted is None else SANDBOXED
+            return Identity(principal=self.local, method="socket", scopes=scopes)
         try:
             return self.authenticator.authenticate(credentials)
         except Exception:
@@ -273,6 +279,8 @@ class Gateway:
                 fix="use a new key",
             )
         if result == "new":
+            if self._submitted is not None:
+                self._submitted.add(str(value))
             self.count("submitted", principal.tenant)
             for notify in self.on_submit:
                 notify()
@@ -292,7 +300,9 @@ class Gateway:
             UnknownError: none, another tenant's, or not to be read: all alike.
         """
         row = self.store.job(job_id, who.principal.tenant)
-        if row is None or not self.allowed(who, action, owner=row.owner, tenant=row.tenant):
+        if row is None or not self._mine(row):
+            raise unknown("job", job_id)
+        if not self.allowed(who, action, owner=row.owner, tenant=row.tenant):
             raise unknown("job", job_id)
         return row
 
@@ -325,7 +335,11 @@ class Gateway:
             before=before,
             limit=limit,
         )
-        return [self.view(r) for r in rows]
+        return [self.view(r) for r in rows if self._mine(r)]
+
+    def _mine(self, row: JobRow) -> bool:
+        """Whether a job is of this run, where the gateway serves a program in the sandbox."""
+        return self._submitted is None or row.id in self._submitted
 
     def result(self, who: Identity, job_id: str) -> dict[str, Any] | None:
         """Return the whole outcome of a job that has ended, or None."""
@@ -345,7 +359,7 @@ class Gateway:
         """Return what waits for approval, for those who may approve or read everything."""
         if not (
             self.allowed(who, "approve", owner="(somebody)")
-            or self.allowed(who, "read", owner="(somebody)")
+            or (self._submitted is None and self.allowed(who, "read", owner="(somebody)"))
         ):
             self.require(who, "approve", owner="(somebody)")
         items = self.access.waiting(who.principal.tenant)

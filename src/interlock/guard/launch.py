@@ -19,7 +19,7 @@ from interlock.guard.events import read_event
 from interlock.guard.record import recorded, unfinished
 from interlock.types import Mode
 
-__all__ = ["Program", "Tally", "follow", "passing_on", "recorded_so_far", "writable"]
+__all__ = ["Program", "Tally", "follow", "passing_on", "recorded_so_far", "unmoved", "writable"]
 
 POLL_S = 0.05
 #: Characters kept of a line that does not end.
@@ -191,6 +191,23 @@ def writable(report: Path) -> None:
             got=f"{report}, {'a folder' if report.is_dir() else f'in {folder}'}",
             expected="a file in a folder that can be written",
             fix="choose another place with --report, or give --no-report",
+        )
+
+
+def unmoved(report: Path, place: Path) -> None:
+    """Refuse a report whose folder leads elsewhere than before the program ran.
+
+    Raises:
+        StorageError: the program has put a link there.
+    """
+    now = report.absolute().parent.resolve()
+    if now != place:
+        raise StorageError(
+            "the report's folder was changed by the program",
+            code="report-unwritable",
+            got=str(now),
+            expected=str(place),
+            fix="choose a place outside of the project with --report; the ledger has everything",
         )
 
 

@@ -247,3 +247,167 @@ def test_an_unchanged_script_runs_enforced_and_sees_no_credential(tmp_path: Path
     assert canary not in done.stdout + done.stderr
     seen = [p for p in project.rglob("*") if p.is_file() and canary.encode() in p.read_bytes()]
     assert seen == []
+
+
+def run_enforced(project: Path, home: Path, script: str, *options: str) -> Any:
+    project.mkdir(exist_ok=True)
+    (project / "program.py").write_text(script)
+    return subprocess.run(
+        [sys.executable, "-m", "interlock.cli", "run", "--enforced", "--json",
+         "--home", str(home), *options, "--", "python", "program.py"],
+        cwd=project, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+JOB = """
+import os, sys
+sys.path = [p for p in sys.path if p not in ("", os.getcwd())]
+from qiskit import QuantumCircuit
+from qiskit_aer.primitives import SamplerV2
+qc = QuantumCircuit(1)
+qc.h(0)
+qc.measure_all()
+SamplerV2().run([qc], shots=10).result()
+"""
+
+
+def test_nothing_that_the_program_wrote_is_imported_outside(tmp_path: Path) -> None:
+    """Neither by the gateway, which holds the credentials, nor by the command once it ended."""
+    project, marker = tmp_path / "project", tmp_path / "imported"
+    project.mkdir()
+    spy = f"open({str(marker)!r}, 'a').write(__name__)\nraise ImportError\n"
+    for name in ("dbos", "uvloop", "rustworkx", "sqlalchemy", "joserfc", "qiskit_aer", "jinja2"):
+        (project / f"{name}.py").write_text(spy)
+    late = JOB + f"open('html.py', 'w').write({spy!r})\n"
+    done = run_enforced(project, tmp_path / "home", late)
+    assert done.returncode == 0, done.stderr
+    assert '"RELEASE"' in done.stdout
+    assert not marker.exists()
+
+
+def test_the_environment_of_python_in_the_project_cannot_be_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packages = tmp_path / "project" / "tools" / "venv" / "site-packages"
+    packages.mkdir(parents=True)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(packages)])
+    script = (
+        "import os, pathlib\n"
+        "def attempt(work):\n"
+        "    try:\n        work()\n        print('did')\n"
+        "    except OSError:\n        print('refused')\n"
+        f"here = pathlib.Path({str(packages)!r})\n"
+        "attempt(lambda: (here / 'x.pth').write_text('import os'))\n"
+        "attempt(lambda: os.rename(here, 'elsewhere'))\n"
+        "attempt(lambda: os.rename('tools/venv', 'elsewhere'))\n"
+        "attempt(lambda: os.rename('tools', 'elsewhere'))\n"
+        "attempt(lambda: pathlib.Path('tools/mine').write_text('x'))\n"
+    )
+    made, out = sandbox(tmp_path, script)
+    assert made.wait(60) == 0
+    assert out.read_text().split() == ["refused"] * 4 + ["did"]
+
+
+@pytest.mark.parametrize("how", ["project", "link", "inside"])
+def test_an_environment_that_cannot_be_kept_from_the_program_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    (tmp_path / "real" / "site-packages").mkdir(parents=True)
+    (project / "env").symlink_to(tmp_path / "real")
+    packages = {"project": project / "site-packages", "link": project / "env" / "site-packages",
+                "inside": tmp_path / "real" / "site-packages"}[how]  # fmt: skip
+    packages.mkdir(exist_ok=True)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(packages)])
+    where = {"project": packages, "link": project, "inside": packages / "mine"}[how]
+    where.mkdir(exist_ok=True)
+    with pytest.raises(UsageError) as caught:
+        Sandbox(command=["true"], project=where, socket=tmp_path / "s", environment={})
+    assert caught.value.code == "sandbox-project"
+
+
+def test_the_home_in_the_project_cannot_be_replaced(tmp_path: Path) -> None:
+    home = tmp_path / "project" / "state" / "home"
+    home.mkdir(parents=True)
+    (home / "ledger").write_text("real")
+    script = (
+        "import os\n"
+        "for name in ('state/home', 'state'):\n"
+        "    try:\n        os.rename(name, 'elsewhere')\n        print('did')\n"
+        "    except OSError:\n        print('refused')\n"
+    )
+    made, out = sandbox(tmp_path, script, hidden=(home,))
+    assert made.wait(60) == 0
+    assert out.read_text().split() == ["refused", "refused"]
+    assert (home / "ledger").read_text() == "real"
+
+
+def test_no_file_that_runs_as_its_owner_is_left_behind(tmp_path: Path) -> None:
+    script = (
+        "import ctypes, os\n"
+        "libc = ctypes.CDLL(None, use_errno=True)\n"
+        "open('a', 'w').close()\n"
+        "fd = os.open('a', os.O_RDONLY)\n"
+        "how = (ctypes.c_uint64 * 3)(os.O_CREAT | os.O_WRONLY, 0o4755, 0)\n"
+        "for work in (lambda: os.chmod('a', 0o4755), lambda: os.fchmod(fd, 0o2755),\n"
+        "             lambda: os.open('b', os.O_CREAT | os.O_WRONLY, 0o4755),\n"
+        "             lambda: os.mknod('c', 0o104755), lambda: libc.creat(b'd', 0o4755),\n"
+        "             lambda: libc.syscall(437, -100, b'e', how, 24),\n"
+        "             lambda: libc.syscall(452, -100, b'a', 0o4755, 0)):\n"
+        "    try:\n        work()\n    except OSError:\n        pass\n"
+        "os.chmod('a', 0o755)\n"
+    )
+    made, _ = sandbox(tmp_path, script)
+    assert made.wait(60) == 0
+    modes = {p.name: p.stat().st_mode for p in (tmp_path / "project").iterdir()}
+    assert modes["a"] & 0o7777 == 0o755
+    assert [name for name, mode in modes.items() if mode & 0o6000] == []
+
+
+ASK = """
+import http.client, json, socket
+def ask(method, path, body=None):
+    c = http.client.HTTPConnection("localhost")
+    c.sock = socket.socket(socket.AF_UNIX)
+    c.sock.connect("/run/interlock/gateway.sock")
+    c.request(method, path, None if body is None else json.dumps(body))
+    reply = c.getresponse()
+    text = reply.read().decode()
+    print(reply.status, text[:40] if method == "GET" else "", flush=True)
+    return text
+"""
+
+
+def test_the_sandboxs_socket_is_good_for_its_own_jobs_alone(tmp_path: Path) -> None:
+    project, home = tmp_path / "project", tmp_path / "home"
+    first = run_enforced(project, home, JOB, "--no-report")
+    assert first.returncode == 0, first.stderr
+    with Ledger.open(home) as ledger:
+        job = next(e.header["job"] for e in ledger.entries("release"))
+    asked = (
+        f"ask('GET', '/v1/jobs')\nask('GET', '/v1/jobs/{job}')\n"
+        f"ask('GET', '/v1/jobs/{job}/result')\nask('POST', '/v1/jobs/{job}/cancel')\n"
+        "ask('GET', '/v1/policy')\nask('GET', '/v1/ledger')\nask('GET', '/v1/approvals')\n"
+        "ask('PUT', '/v1/tenants/local', {'rate': 0.001})\n"
+        "ask('POST', '/v1/revocations', {'kind': 'tenant', 'value': 'local'})\n"
+        "ask('POST', '/v1/stages/sign-off')\n"
+    )
+    done = run_enforced(project, home, JOB + ASK + asked, "--no-report")
+    assert done.returncode == 0, done.stderr
+    said = [line for line in done.stderr.splitlines() if line[:3].isdigit()]
+    assert said[0] != '200 {"jobs":[]}'  # its own job
+    assert job not in said[0]
+    assert [line[:3] for line in said] == ["200", *["404"] * 3, *["403"] * 6]
+
+
+def test_a_report_is_not_written_through_a_link_that_the_program_made(tmp_path: Path) -> None:
+    project, outside = tmp_path / "project", tmp_path / "outside"
+    outside.mkdir()
+    link = JOB + f"os.rename('out', 'old')\nos.symlink({str(outside)!r}, 'out')\n"
+    project.mkdir()
+    (project / "out").mkdir()
+    done = run_enforced(project, tmp_path / "home", link, "--report", "out/index.html")
+    assert "report-unwritable" in done.stderr
+    assert done.returncode == 6
+    assert list(outside.iterdir()) == []

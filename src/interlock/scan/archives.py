@@ -14,7 +14,9 @@ from typing import BinaryIO, Protocol, Self, cast
 
 from interlock.scan.finding import Report
 
-__all__ = ["ArchiveLimits", "Budget", "Reader", "kind_of", "members", "unreadable"]
+__all__ = ["ArchiveLimits", "Budget", "Reader", "kind_of", "members", "plain_name", "unreadable"]
+
+_CONTENT = "(content)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,7 @@ class Budget:
     packed: int
     unpacked: int = 0
     count: int = 0
+    broken: int = 0
 
     def spend(self, size: int) -> None:
         """Count unpacked bytes.
@@ -114,7 +117,27 @@ def kind_of(head: bytes, name: str) -> str | None:
     for magic, kind in ((b"\x1f\x8b", "gz"), (b"BZh", "bz2"), (b"\xfd7zXZ\0", "xz")):
         if head.startswith(magic):
             return "tar" if tarred else kind
+    if _lzma_alone(head):
+        return "tar" if tarred else "xz"
     return "other" if unreadable(head) else None
+
+
+def _lzma_alone(head: bytes) -> bool:
+    """The old format of LZMA has no mark: usual properties, a small dictionary, a likely size."""
+    size = head[5:13]
+    likely = size == b"\xff" * 8 or int.from_bytes(size, "little") < 1 << 40
+    return head.startswith(b"\x5d\0\0") and len(size) == 8 and likely
+
+
+def plain_name(shown: str) -> str:
+    """Return the name that decides what a member is: of a packed single file, the one it had.
+
+    Example:
+        >>> plain_name("a/n.ipynb.gz!(content)"), plain_name("a.zip!n.py")
+        ('a/n.ipynb', 'a.zip!n.py')
+    """
+    outer, mark, inner = shown.rpartition("!")
+    return outer.rpartition(".")[0] or outer if mark and inner == _CONTENT else shown
 
 
 def unreadable(head: bytes) -> str:
@@ -135,6 +158,7 @@ def members(
         handle.seek(0)
         detail = f"{unreadable(handle.read(16))}: nothing here unpacks it; unpack it and scan that"
         report.note(shown, "archive-format", detail)
+        budget.broken += 1
         return
     opened = {"zip": _zip, "tar": _tar}.get(kind, _single)
     try:
@@ -151,6 +175,7 @@ def members(
         report.note(shown, "archive-limit", str(error))
     except BROKEN as error:
         report.note(shown, "broken-archive", f"{type(error).__name__}: {error}"[:120])
+        budget.broken += 1
 
 
 def _zip(handle: BinaryIO, _kind: str, budget: Budget) -> Iterator[tuple[str, Reader | None]]:
@@ -189,7 +214,7 @@ def _tar(handle: BinaryIO, _kind: str, budget: Budget) -> Iterator[tuple[str, Re
         plain = gzip.GzipFile(fileobj=handle)
     elif head.startswith(b"BZh"):
         plain = bz2.BZ2File(handle)
-    elif head.startswith(b"\xfd7zXZ\0"):
+    elif head.startswith((b"\xfd7zXZ\0", b"\x5d\0\0")):
         plain = lzma.LZMAFile(handle)  # noqa: SIM115 - the handle is the caller's
     # the stream is charged beneath tarfile: headers and skipped members cost as much as files
     stream = cast(BinaryIO, _Metered(plain, budget))
@@ -203,10 +228,10 @@ def _tar(handle: BinaryIO, _kind: str, budget: Budget) -> Iterator[tuple[str, Re
 def _single(handle: BinaryIO, kind: str, budget: Budget) -> Iterator[tuple[str, Reader | None]]:
     if kind == "gz":
         with gzip.open(handle) as packed:
-            yield "(content)", _Metered(packed, budget)
+            yield _CONTENT, _Metered(packed, budget)
     elif kind == "bz2":
         with bz2.open(handle) as bzipped:
-            yield "(content)", _Metered(bzipped, budget)
+            yield _CONTENT, _Metered(bzipped, budget)
     else:
         with lzma.open(handle) as xzipped:
-            yield "(content)", _Metered(xzipped, budget)
+            yield _CONTENT, _Metered(xzipped, budget)

@@ -209,11 +209,16 @@ def remarks(report: Report) -> str:
 
 
 def ask(report: Report, url: str, model: str, log: Path) -> int:
-    """Triage the secret findings through an endpoint; if it fails, the report keeps the failure."""
+    """Triage the secret findings through an endpoint; if it fails, the report keeps the failure.
+
+    Ctrl-C ends the asking, not the report.
+    """
     from interlock.scan.triage import triage
 
     try:
         return triage(report, url, model=model, audit=log)
+    except KeyboardInterrupt:
+        report.interrupted = True
     except OSError as error:
         report.failure = report.failure or _unwritten(log, error)
     except InterlockError as error:

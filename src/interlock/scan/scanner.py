@@ -5,12 +5,13 @@ from __future__ import annotations
 import codecs
 import io
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, BinaryIO, cast
 
 from interlock.errors import InputError
 from interlock.scan import archives, notebook
@@ -26,6 +27,7 @@ __all__ = ["FAMILIES", "ScanOptions", "Scanner", "is_binary", "require_something
 
 FAMILIES = ("secrets", "code", "models")
 _HEAD = 8192
+_MARK = 8  # the longest mark of an archive
 _FIRST = 64 * 1024
 _CONTROLS = bytes(set(range(32)) - set(b"\b\t\n\f\r\x1b"))
 _UTF = (
@@ -127,10 +129,37 @@ class Scanner:
             size = handle.seek(0, 2)
             handle.seek(0)
             budget = archives.Budget(self.options.archive_limits, max(size, 1))
-            read = self._archive(handle, kind, shown, budget, 1)
+            read = self._packed(handle, kind, shown, budget, 1, where, suffix)
             return read > 0 or len(self.report.findings) > before
         self.text(handle, head, shown, where, suffix)
         return True
+
+    def _packed(
+        self,
+        handle: BinaryIO,
+        kind: str,
+        shown: str,
+        budget: archives.Budget,
+        depth: int,
+        where: str = "",
+        suffix: str = "",
+    ) -> int:
+        """Scan an archive; one that is broken or not ours to open is matched as it stands, too.
+
+        A few bytes in front would else hide a plain text.
+        """
+        broken = budget.broken
+        read = self._archive(handle, kind, shown, budget, depth)
+        if budget.broken > broken:
+            handle.seek(0)
+            head = handle.read(_HEAD)
+            handle.seek(0)
+            told = len(self.report.notes)
+            self.text(handle, head[_MARK:], shown, where, suffix)
+            self.report.notes[told:] = [
+                note for note in self.report.notes[told:] if note.reason != "invalid-utf8"
+            ]  # a broken archive is no text, and is named already
+        return read
 
     def _archive(
         self, handle: BinaryIO, kind: str, shown: str, budget: archives.Budget, depth: int
@@ -147,6 +176,7 @@ class Scanner:
             except archives.BROKEN as error:
                 detail = f"{type(error).__name__}: {error}"[:120]
                 self.report.note(f"{shown}!{name}", "broken-archive", detail)
+                budget.broken += 1
                 return read
         return read
 
@@ -154,16 +184,28 @@ class Scanner:
         self, reader: Reader, inner: str, name: str, budget: archives.Budget, depth: int
     ) -> int:
         head = reader.read(_HEAD)
+        plain = archives.plain_name(inner)
+        suffix = os.path.splitext(plain)[1].lower()  # noqa: PTH122 - a name, not a path
+        if "models" in self.options.families and formats.has_structure(suffix):
+            with tempfile.SpooledTemporaryFile(1 << 20) as copy:
+                shutil.copyfileobj(_Prefixed(head, reader), copy)
+                copy.seek(0)
+                found = formats.examine(cast(BinaryIO, copy), head, plain)
+                self.report.findings.extend(replace(item, path=inner) for item in found)
+                copy.seek(0)
+                self.text(copy, head, inner, "", suffix)
+            return 1
         if "models" in self.options.families:
-            self.report.findings.extend(formats.examine_head(head, inner))
+            found = formats.examine_head(head, plain)
+            self.report.findings.extend(replace(item, path=inner) for item in found)
         nested = archives.kind_of(head, name)
         if nested and depth >= budget.limits.max_depth:
             self.report.note(inner, "archive-limit", f"more than {depth} levels")
             return 0
         if nested:
             packed = io.BytesIO(head + _read_up_to(reader, 64 * 1024 * 1024))
-            return self._archive(packed, nested, inner, budget, depth + 1)
-        self.text(_Prefixed(head, reader), head, inner, "")
+            return self._packed(packed, nested, inner, budget, depth + 1)
+        self.text(_Prefixed(head, reader), head, inner, "", suffix)
         return 1
 
     def text(self, handle: Reader, head: bytes, shown: str, where: str, suffix: str = "") -> None:

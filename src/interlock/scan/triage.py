@@ -8,6 +8,7 @@ recorded.
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import time
@@ -32,6 +33,10 @@ _ASK = (
 )
 _SHIFT = {"real": 10, "unsure": 0, "harmless": -20}
 _PART = 7
+#: What an endpoint that is down, broken or hostile makes the client raise.
+_FAILED = (
+    OSError, http.client.HTTPException, ValueError, LookupError, TypeError, RecursionError,
+)  # fmt: skip
 _KINDS = {
     "digits": rb"\d",
     "lower": rb"[a-z]",
@@ -66,8 +71,7 @@ def request_for(finding: ScanFinding, model: str) -> dict[str, Any] | None:
             {"role": "user", "content": json.dumps(facts)},
         ],
     }
-    varying = json.dumps({k: facts[k] for k in ("path", "line")})
-    return None if _holds(varying, secret) else body
+    return None if _holds(f"{finding.path}\n{finding.excerpt}", secret) else body
 
 
 def _post(url: str, body: dict[str, Any], timeout_s: float) -> str:
@@ -83,12 +87,12 @@ def _verdict(text: str) -> tuple[str, str]:
     found = re.search(r"\{.*\}", text, re.DOTALL)
     try:
         data = json.loads(found[0]) if found else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         data = {}
     verdict = data.get("verdict") if isinstance(data, dict) else None
-    if verdict not in _SHIFT:
+    if not isinstance(verdict, str) or verdict not in _SHIFT:
         return "unsure", "no usable answer"
-    return str(verdict), str(data.get("reason", ""))[:200]
+    return verdict, str(data.get("reason", ""))[:200]
 
 
 def triage(
@@ -127,11 +131,11 @@ def triage(
             else:
                 try:
                     verdict, reason = _verdict(_post(url, body, timeout_s))
-                except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+                except _FAILED as error:
                     row["outcome"] = f"failed: {type(error).__name__}"
                     _write(log, [row])
                     raise SetupError(
-                        "the triage endpoint does not answer",
+                        "the triage endpoint gives no answer that can be read",
                         code="scan-triage",
                         got=type(error).__name__,
                         expected="an OpenAI-compatible chat completion",

@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import struct
+import time
 import zipfile
 import zlib
 from pathlib import Path
@@ -207,3 +208,65 @@ def test_fonts_plain_arrays_and_text_are_no_pickles(tmp_path: Path) -> None:
         (tmp_path / f"{number}.txt").write_text(text)
     (tmp_path / "z.zlib").write_bytes(zlib.compress(b"plain text " * 99))
     assert run.scan([tmp_path], families=("models",), base=tmp_path).findings == []
+
+
+def test_the_size_of_a_tensor_is_never_multiplied_out() -> None:
+    shape = ",".join(["4294967296"] * 400_000)
+    head = f'{{"a":{{"dtype":"F32","shape":[{shape}],"data_offsets":[0,8]}}}}'.encode()
+    before = time.process_time()
+    with pytest.raises(InputError):
+        formats.admit(io.BytesIO(struct.pack("<Q", len(head)) + head + bytes(8)), "a.safetensors")
+    assert time.process_time() - before < 10  # CPU time; minutes when multiplied out
+    empty = b'{"a":{"dtype":"F32","shape":[4294967296,4294967296,0],"data_offsets":[0,0]}}'
+    data = struct.pack("<Q", len(empty)) + empty
+    assert formats.admit(io.BytesIO(data), "a.safetensors") == "safetensors"
+
+
+def field(number: int, body: bytes) -> bytes:
+    """One length-delimited protobuf field."""
+    return varint(number << 3 | 2) + varint(len(body)) + body
+
+
+def varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def located(location: str) -> bytes:
+    """A TensorProto whose data are elsewhere."""
+    return field(13, field(1, b"location") + field(2, location.encode()))
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        field(20, field(1, field(5, located("/etc/passwd")))),  # training, initialization
+        field(20, field(2, field(1, field(7, b"evil.ops")))),  # training, algorithm
+        field(25, field(11, field(5, located("/etc/passwd")))),  # function, default attribute
+        field(7, field(1, field(5, field(22, field(1, located("../x")))))),  # sparse attribute
+        field(7, field(1, field(5, field(23, field(2, located("../x")))))),
+        field(7, field(5, located("a/" * 3000 + "../" * 4000 + "etc/passwd"))),  # a long name
+        varint(1 << 35 | 7 << 3 | 2) + varint(0),  # a number that another reader cuts
+    ],
+)
+def test_no_part_of_an_onnx_model_hides_a_path_or_an_operator(where: bytes) -> None:
+    with pytest.raises(InputError):
+        formats.admit(io.BytesIO(onnx() + where), "n.onnx")
+
+
+def test_a_model_that_is_a_zip_too_and_a_late_signature_are_seen(tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("archive/data.pkl", b"x")
+    data = packed.getvalue()
+    head = json.dumps({"a": {"dtype": "U8", "shape": [len(data)], "data_offsets": [0, len(data)]}})
+    (tmp_path / "w.safetensors").write_bytes(struct.pack("<Q", len(head)) + head.encode() + data)
+    (tmp_path / "w.dat").write_bytes(bytes(512) + b"\x89HDF\r\n\x1a\n" + bytes(90))
+    report = run.scan([tmp_path], families=("models",), base=tmp_path)
+    assert {(f.path, f.rule) for f in report.findings} == {
+        ("w.safetensors", "model.disguised"),
+        ("w.dat", "model.refused-format"),
+    }

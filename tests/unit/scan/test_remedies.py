@@ -8,6 +8,7 @@ import json
 import os
 import random
 import signal
+import socketserver
 import subprocess
 import sys
 import termios
@@ -379,6 +380,57 @@ def test_triage_never_sends_a_secret_and_is_recorded(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in log.read_text().splitlines()]
     assert len(rows) == count == len(report.findings)
     assert before - sum(f.risk for f in report.findings) == 20 * asked
+
+
+_BROKEN = {
+    "no HTTP": b"GARBAGE\r\n\r\n",
+    "cut": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "deep": b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + b"[" * 200_000,
+    "error": b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n",
+}
+
+
+@pytest.mark.enable_socket
+@pytest.mark.parametrize("answer", list(_BROKEN))
+def test_a_broken_triage_endpoint_loses_no_finding(tmp_path: Path, answer: str) -> None:
+    class Broken(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(1 << 20)
+            self.wfile.write(_BROKEN[answer])
+
+    (tmp_path / "a.txt").write_text(f"token={SECRET}\n")
+    report = run.scan([tmp_path], families=("secrets",), base=tmp_path)
+    with socketserver.TCPServer(("127.0.0.1", 0), Broken) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+        run.ask(report, url, "m", tmp_path / "audit.jsonl")
+        server.shutdown()
+    assert report.failure is not None
+    assert report.failure.code == "scan-triage"
+    assert len(report.findings) == 1
+    assert json.loads((tmp_path / "audit.jsonl").read_text())["outcome"].startswith("failed")
+
+
+def test_an_answer_of_the_wrong_kind_changes_nothing_and_ctrl_c_keeps_the_report(
+    tmp_path: Path, monkeypatch
+) -> None:
+    (tmp_path / "a.txt").write_text(f"token={SECRET}\n")
+    report = run.scan([tmp_path], families=("secrets",), base=tmp_path)
+    before = report.findings[0].risk
+    for text in ('{"verdict": ["harmless"]}', '{"a":' + "[" * 100_000 + "}", "no"):
+        monkeypatch.setattr("interlock.scan.triage._post", lambda *_, text=text: text)
+        assert run.ask(report, "http://127.0.0.1:9/", "m", tmp_path / "audit.jsonl") == 1
+        assert report.findings[0].risk == before
+        assert report.failure is None
+
+    def stop(*_: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("interlock.scan.triage._post", stop)
+    run.ask(report, "http://127.0.0.1:9/", "m", tmp_path / "audit.jsonl")
+    assert report.interrupted
+    assert len(report.findings) == 1
+    assert run.exit_code(report, "low") == 130
 
 
 def test_a_request_that_would_hold_the_secret_is_not_made(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from interlock.scan.finding import ScanFinding, Severity
 from interlock.scan.models import structure
 from interlock.scan.models.pickled import goes_on, is_object_array, is_pickle
 
-__all__ = ["ALLOWED", "admit", "examine", "examine_head"]
+__all__ = ["ALLOWED", "admit", "examine", "examine_head", "has_structure"]
 
 #: suffix -> structure reader
 ALLOWED = {
@@ -33,7 +33,7 @@ REFUSED = frozenset({
     ".mlmodel", ".skops", ".pt2", ".ptl", ".engine",
 })  # fmt: skip
 _MAGIC = (
-    (0, b"\x89HDF\r\n\x1a\n", "HDF5"),
+    *((at, b"\x89HDF\r\n\x1a\n", "HDF5") for at in (0, 512, 1024, 2048, 4096)),
     (0, b"GGUF", "GGUF"),
     (0, b"ggml", "GGML"),
     (4, b"TFL3", "TFLite"),
@@ -100,6 +100,11 @@ def admit(handle: BinaryIO, name: str) -> str:
     return PurePosixPath(name).suffix.lower().lstrip(".")
 
 
+def has_structure(suffix: str) -> bool:
+    """Return whether files of that suffix are models whose whole structure is checked."""
+    return suffix in ALLOWED and suffix != ".json"
+
+
 def examine_head(head: bytes, shown: str) -> Iterator[ScanFinding]:
     """Judge a file of which only the first bytes are at hand: a member of an archive."""
     suffix = PurePosixPath(shown).suffix.lower()
@@ -151,12 +156,14 @@ def examine(
             yield _finding("pickle", shown, f"zip that holds a pickle: {inside}", Severity.HIGH)
             return
     reader = ALLOWED.get(suffix)
-    if reader is not None and (strict or suffix != ".json"):
+    if reader is not None and (strict or has_structure(suffix)):
         try:
             remarks = reader(handle)
         except structure.StructureError as error:
             yield _finding("disguised", shown, f"not {suffix[1:]}: {error}", Severity.CRITICAL)
             return
+        if zipfile.is_zipfile(handle):
+            yield _finding("disguised", shown, f"{suffix[1:]} and a zip at once", Severity.CRITICAL)
         for rule, message in remarks:
             severity = Severity.HIGH if rule == "external-data" else Severity.MEDIUM
             yield _finding(rule, shown, message, severity)

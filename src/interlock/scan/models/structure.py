@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import struct
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -14,6 +13,8 @@ _MAX_HEADER = 100_000_000
 _MAX_JSON = 64 * 1024 * 1024
 _MAX_FIELDS = 4_000_000
 _MAX_NEST = 24
+_MAX_VALUES = 1 << 64
+_MAX_TEXT = 4096
 QPY_OLDEST, QPY_NEWEST = 13, 17
 
 Remark = tuple[str, str]
@@ -84,13 +85,29 @@ def _tensor_span(name: str, info: Any) -> tuple[int, int]:
     try:
         bits, shape, (begin, end) = _DTYPES[info["dtype"]], info["shape"], info["data_offsets"]
         whole = all(type(n) is int and n >= 0 for n in (*shape, begin, end))
-        if not whole or end - begin != (math.prod(shape) * bits + 7) // 8:
+        if not whole or end - begin != (_count(shape) * bits + 7) // 8:
             raise StructureError(f"tensor {name[:60]!r}: shape and offsets disagree")
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, StructureError):
             raise
         raise StructureError(f"tensor {name[:60]!r} is malformed") from error
     return begin, end
+
+
+def _count(shape: list[int]) -> int:
+    """Return the number of values.
+
+    Raises:
+        ValueError: more than any file holds; said before the number grows so long that it costs.
+    """
+    if 0 in shape:
+        return 0
+    count = 1
+    for size in shape:
+        count *= size
+        if count > _MAX_VALUES:
+            raise ValueError
+    return count
 
 
 def check_qpy(handle: BinaryIO) -> list[Remark]:
@@ -155,8 +172,8 @@ class _Wire:
                 raise StructureError(f"protobuf: over {_MAX_FIELDS} fields")
             tag = self._varint(end)
             number, kind = tag >> 3, tag & 7
-            if number == 0:
-                raise StructureError("protobuf: field 0")
+            if number == 0 or tag >= 1 << 32:
+                raise StructureError(f"protobuf: field {number}")
             if kind == 0:
                 value = self._varint(end)
                 position = self._handle.tell()
@@ -174,22 +191,29 @@ class _Wire:
 
     def text(self, begin: int, end: int) -> str:
         """Read a string field."""
+        if end - begin > _MAX_TEXT:
+            raise StructureError(f"a name of {end - begin} bytes")
         self._handle.seek(begin)
-        return self._handle.read(min(end - begin, 4096)).decode("utf-8", "replace")
+        return self._handle.read(end - begin).decode("utf-8", "replace")
 
 
 _STANDARD = {"", "ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training"}
 # ModelProto.graph=7; GraphProto.node=1, initializer=5; NodeProto.attribute=5, domain=7;
-# AttributeProto.t=5, g=6, tensors=10, graphs=11; TensorProto.external_data=13
+# AttributeProto.t=5, g=6, tensors=10, graphs=11, sparse_tensor=22, sparse_tensors=23;
+# TensorProto.external_data=13; ModelProto.training_info=20, functions=25;
+# TrainingInfoProto.initialization=1, algorithm=2; FunctionProto.node=7, attribute_proto=11
 _CHILDREN = {
     "graph": {1: "node", 5: "tensor", 15: "sparse"},
     "node": {5: "attribute"},
-    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph"},
+    "attribute": {
+        5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse",
+    },
+    "training": {1: "graph", 2: "graph"},
     "sparse": {1: "tensor", 2: "tensor"},
     "tensor": {13: "entry"},
-    "function": {7: "node"},
-    "model": {7: "graph", 25: "function"},
-}
+    "function": {7: "node", 11: "attribute"},
+    "model": {7: "graph", 20: "training", 25: "function"},
+}  # fmt: skip
 
 
 def check_onnx(handle: BinaryIO) -> list[Remark]:

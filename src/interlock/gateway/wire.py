@@ -178,7 +178,33 @@ def _program(wire: ProgramWire, kind: str, index: int) -> Program:
         shots=wire.shots,
         observables=wire.observables,
         precision=wire.precision,
+        **_measured(wire),
     )
+
+
+def _measured(wire: ProgramWire) -> dict[str, Any]:
+    """Return what an estimate runs and how large its values can be; nothing of unread text.
+
+    What cannot be read here is refused when it is run.
+    """
+    import ast
+
+    try:
+        terms = [
+            {str(k): float(v) for k, v in ast.literal_eval(text).items()}
+            for text in wire.observables
+        ]
+    except (ValueError, TypeError, SyntaxError, AttributeError, RecursionError, MemoryError):
+        return {}
+    if not terms:
+        return {}
+    rows = max(len(wire.values), 1)
+    bounds = tuple(sum(map(abs, t.values())) for t in terms)
+    try:
+        from interlock.guard.hooks.qiskit_bases import paired
+    except ImportError:  # no Qiskit: as if nothing commuted
+        return {"executions": rows * sum(map(len, terms)), "bounds": bounds}
+    return {"executions": paired(terms, rows), "bounds": bounds}
 
 
 def result_out(result: Result) -> dict[str, Any]:

@@ -239,3 +239,22 @@ def test_a_transpiled_circuit_fits_a_real_target_and_a_raw_one_does_not():
     assert rules(transpile(qc, backend, seed_transpiler=1), target) == []
     assert rules(qc, target_of(AerSimulator())) == []
     assert rules(qc, target_of(object())) == []
+
+
+@pytest.mark.parametrize("phase", [float("nan"), float("inf")])
+def test_a_global_phase_that_is_not_finite_is_an_error(phase):
+    qc = QuantumCircuit(1, global_phase=phase)
+    qc.h(0)
+    qc.measure_all()
+    assert rules(qc, target_of(object())) == ["not-finite"]
+    assert rules(QuantumCircuit(1, global_phase=0.5), target_of(object())) == ["empty"]
+
+
+def test_a_delay_that_is_no_number_is_named_as_such():
+    from interlock.circuits.qiskit_adapter import from_qiskit
+    from interlock.errors import InputError
+
+    qc = QuantumCircuit(1)
+    qc.delay(float("nan"), 0, unit="s")
+    with pytest.raises(InputError, match="not finite"):
+        from_qiskit(qc)

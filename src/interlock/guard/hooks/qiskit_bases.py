@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from qiskit.exceptions import QiskitError
 from qiskit.quantum_info import PauliList
 
-__all__ = ["executions"]
+__all__ = ["executions", "paired"]
 
 #: Up to this many pairs of parameter set and observable are looked at one by one.
 MAX_PAIRS = 100_000
@@ -42,6 +43,19 @@ def executions(pub: Any, estimator: Any) -> int:
                 known[found] = _bases(found, grouped)
         total = sum(known[frozenset(found)] for found in terms)
     return int(max(total, 1)) * _factors(inner)
+
+
+def paired(observables: Sequence[Mapping[str, float]], rows: int) -> int:
+    """Return the same for observables that stand beside their parameter sets, as at a gateway.
+
+    Example:
+        >>> paired([{"ZZ": 1.0, "XX": 1.0}], 3), paired([{"ZZ": 1.0}, {"XX": 1.0}], 2)
+        (6, 2)
+    """
+    terms = [frozenset(o) for o in observables]
+    if len(terms) == rows:
+        return sum(_bases(t, grouped=True) for t in terms)
+    return max(rows, 1) * _bases(frozenset().union(*terms), grouped=True)
 
 
 def _bases(terms: frozenset[str], grouped: bool) -> int:

@@ -20,6 +20,8 @@ __all__ = ["Calibration", "Gate", "Qubit", "Repair", "clean"]
 
 VERSION = 1
 _MAX_BYTES = 64 * 1024 * 1024
+_MAX_NAME = 200
+_KINDS = ("device", "twin", "snapshot", "model", "ideal")
 #: Names devices use for the same gate.
 _SAME: Mapping[str, tuple[str, ...]] = {
     "U": ("U", "u", "u3"), "u3": ("u3", "U", "u"), "u": ("u", "U", "u3"), "u2": ("u2", "u"),
@@ -187,7 +189,10 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return table.get(("1q", qubits)) if len(qubits) == 1 else None
 
     def restricted(self, qubits: Iterable[int]) -> Calibration:
-        """Return the calibration of these qubits alone, renumbered in the order given."""
+        """Return the calibration of these qubits alone, renumbered in the order given.
+
+        Repairs name the qubits of the whole device and are left out.
+        """
         order = list(qubits)
         place = {q: i for i, q in enumerate(order)}
         gates = tuple(
@@ -196,8 +201,9 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             if all(q in place for q in g.qubits)
         )
         return msgspec.structs.replace(
-            self, num_qubits=len(order), gates=gates, qubits=tuple(self.qubits[q] for q in order)
-        )
+            self, num_qubits=len(order), gates=gates, qubits=tuple(self.qubits[q] for q in order),
+            repairs=(),
+        )  # fmt: skip
 
     def to_json(self) -> bytes:
         """Return canonical JSON: the same bytes for the same calibration."""
@@ -213,9 +219,14 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         if len(data) > _MAX_BYTES:
             raise _invalid(f"{len(data)} bytes", f"at most {_MAX_BYTES} bytes")
         try:
-            return clean(msgspec.json.decode(data, type=cls))
+            raw = msgspec.json.decode(data, type=cls)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise _invalid(str(error), "a calibration in the generic JSON form") from error
+        for text in (raw.device, raw.source):
+            # it names the device's evidence, and is printed on terminals and in reports
+            if len(text) > _MAX_NAME or not text.isprintable():
+                raise _invalid(f"{text[:80]!r}", f"at most {_MAX_NAME} printable characters")
+        return clean(raw)
 
 
 def _rank(gate: Gate) -> float:
@@ -236,13 +247,19 @@ def clean(raw: Calibration) -> Calibration:
     """Return the calibration with broken values taken out or bounded, each listed as a repair.
 
     A gate error outside [0, 1), an assignment error outside [0, 1], a T1 or T2 that is not a
-    positive number become None. T2 above 2 T1 is not physics and becomes 2 T1.
+    positive number become None. T2 above 2 T1 is not physics and becomes 2 T1. Of a gate that is
+    listed twice the worse entry is kept.
 
     Raises:
-        InputError: qubit or gate indices do not fit the width (`calibration-invalid`).
+        InputError: qubit or gate indices do not fit the width, or no such kind
+            (`calibration-invalid`).
     """
     if raw.version != VERSION:
         raise _invalid(f"version {raw.version}", f"version {VERSION}")
+    if raw.kind not in _KINDS:
+        raise _invalid(f"kind {raw.kind!r}", f"one of {', '.join(_KINDS)}")
+    if raw.kind == "ideal" and (raw.qubits or raw.gates):
+        raise _invalid("kind 'ideal' with values of qubits or gates", "a noiseless simulator")
     if len(raw.qubits) != raw.num_qubits:
         raise _invalid(f"{len(raw.qubits)} qubits listed", f"{raw.num_qubits}")
     repairs = list(raw.repairs)
@@ -277,20 +294,29 @@ def clean(raw: Calibration) -> Calibration:
                 operational=qubit.operational,
             )
         )
-    gates = []
+    gates: dict[tuple[str, tuple[int, ...]], Gate] = {}
     for gate in raw.gates:
         if any(not 0 <= q < raw.num_qubits for q in gate.qubits):
             raise _invalid(f"{gate.name} on {gate.qubits}", f"qubits below {raw.num_qubits}")
+        if len({*gate.qubits}) < len(gate.qubits):
+            raise _invalid(f"{gate.name} on {gate.qubits}", "each qubit once")
         where = f"{gate.name}{list(gate.qubits)}"
-        gates.append(
-            Gate(
-                name=gate.name,
-                qubits=gate.qubits,
-                error=bounded(f"{where}.error", gate.error, 0, 1, "no gate error", top=False),
-                duration_us=bounded(f"{where}.duration_us", gate.duration_us, 0, 1e9, "no time"),
-                age_s=bounded(f"{where}.age_s", gate.age_s, -86400, 1e11, "not an age"),
-            )
+        made = Gate(
+            name=gate.name,
+            qubits=gate.qubits,
+            error=bounded(f"{where}.error", gate.error, 0, 1, "no gate error", top=False),
+            duration_us=bounded(f"{where}.duration_us", gate.duration_us, 0, 1e9, "no time"),
+            age_s=bounded(f"{where}.age_s", gate.age_s, -86400, 1e11, "not an age"),
         )
+        old = gates.get((made.name, made.qubits))
+        if old is not None:
+            better, made = sorted((old, made), key=_rank)
+            if better.error is not None and better.error != made.error:
+                repairs.append(
+                    Repair(where=f"{where}.error", got=better.error, used=made.error,
+                           why="listed twice")
+                )  # fmt: skip
+        gates[made.name, made.qubits] = made
     return msgspec.structs.replace(
-        raw, qubits=tuple(qubits), gates=tuple(gates), repairs=tuple(repairs)
+        raw, qubits=tuple(qubits), gates=tuple(gates.values()), repairs=tuple(repairs)
     )

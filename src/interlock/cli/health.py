@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from interlock.monitor.store import MonitorStore
 
 
+#: Repairs of a device that are printed one by one.
+MOST_REPAIRS = 4
+
+
 class _Group(click.Group):
     """`interlock health CIRCUIT ...` stands for `interlock health show CIRCUIT ...`."""
 
@@ -61,15 +65,17 @@ def show(
 ) -> int:
     """Say how fit devices are, and where CIRCUIT would run best.
 
-    Predictions are estimates from the calibration, not measurements. A snapshot counts as
-    observed when it was taken. With 27 or more recorded calibrations of a device, T1 is forecast:
-    the time until a qubit in use falls below the RED threshold, which also counts in the order.
+    Predictions are estimates from the calibration, not measurements. A snapshot counts as observed
+    when it was taken; a file is judged by its date, as a job is by default. With 27 or more
+    recorded calibrations of a device, T1 is forecast: the time until a qubit in use falls below the
+    RED threshold, which also counts in the order.
     Exit code 8 when no device is fit.
     """
     from interlock.backends import Twin, TwinSpec
 
     devices = [Twin(TwinSpec(reported=read_calibration(name))) for name in backends]
-    rows = [_device_row(d.calibration) for d in devices]
+    older = [_older_h(name, d.calibration) for name, d in zip(backends, devices, strict=True)]
+    rows = [_device_row(d.calibration, age) for d, age in zip(devices, older, strict=True)]
     store = _store(home, [d.calibration for d in devices] if record else [])
     fit = any(row["grade"] != "RED" for row in rows)
     used: tuple[int, ...] = ()
@@ -79,10 +85,15 @@ def show(
         from interlock.guard.health.layout import best_place, fits
 
         read = read_circuit(circuit)
-        for row, device in zip(rows, devices, strict=True):
-            place = (
-                best_place(read, device, seeds=seeds) if fits(read, device.calibration) else None
-            )
+        for row, device, age in zip(rows, devices, older, strict=True):
+            wide = not fits(read, device.calibration)
+            place = None if wide else best_place(read, device, seeds=seeds, older_h=age or 0.0)
+            if place is None:
+                row["why"] = (
+                    f"needs {len(read.used_qubits)} qubits, has {device.calibration.num_qubits}"
+                    if wide
+                    else "a gate it needs has no usable calibration anywhere it would fit"
+                )
             row["circuit"] = None if place is None else {
                 "qubits": list(place.qubits),
                 **place.prediction._asdict(),
@@ -96,7 +107,7 @@ def show(
         order = sorted(range(len(rows)), key=lambda i: -_score(rows[i]))
         rows, best = [rows[i] for i in order], devices[order[0]]
         chosen = rows[0]["circuit"]
-        fit = chosen is not None and chosen["grade"] != "RED"
+        fit = _fit(rows[0])
         used = tuple(chosen["qubits"]) if chosen else ()
     else:
         for row, device in zip(rows, devices, strict=True):
@@ -135,19 +146,50 @@ def read_calibration(name: str) -> Calibration:
     return Calibration.from_json(data)
 
 
-def _device_row(calibration: Calibration) -> dict[str, Any]:
+def _older_h(name: str, calibration: Calibration) -> float | None:
+    """Return hours since a file's calibration was observed; 0 for a snapshot, None if unknown."""
+    import time
+
+    from interlock.guard.health.grades import age_hours
+
+    return age_hours(calibration, time.time()) if Path(name).is_file() else 0.0
+
+
+def _device_row(calibration: Calibration, older_h: float | None) -> dict[str, Any]:
+    from interlock.guard.health.calibration import CalibrationSettings
     from interlock.guard.health.grades import Grade
     from interlock.guard.health.layout import device_grades, overall
 
-    grades = device_grades(calibration)
+    grades = device_grades(calibration, older_h or 0.0)
     counts = {g.name: sum(v[0] is g for v in grades.values()) for g in Grade}
-    level = overall(grades).name
+    level = overall(grades)
+    limits = CalibrationSettings()
+    age = None
+    if older_h is None:
+        level, age = max(level, Grade.AMBER), "AMBER: the calibration does not say how old it is"
+    elif older_h >= limits.max_age_h or older_h < -1:
+        level = Grade.RED
+        age = f"RED: the calibration is {older_h:.1f} h old (at most {limits.max_age_h:g} h)"
+    elif older_h >= limits.amber_age_h:
+        level = max(level, Grade.AMBER)
+        age = f"AMBER: the calibration is {older_h:.1f} h old (from {limits.amber_age_h:g} h)"
     reds = {name: why for name, (level, why) in grades.items() if level is Grade.RED}
     return {
         "device": calibration.device, "calibration": calibration.id,
-        "qubits": calibration.num_qubits, "grade": level, "counts": counts,
-        "repairs": len(calibration.repairs), "source": calibration.source, "red": reds,
+        "qubits": calibration.num_qubits, "grade": level.name, "counts": counts,
+        "age": age, "repairs": len(calibration.repairs), "source": calibration.source, "red": reds,
+        "repaired": [
+            f"{r.where}: {r.why}, got {r.got:g}, "
+            + ("taken out" if r.used is None else f"used {r.used:g}")
+            for r in calibration.repairs
+        ],
     }  # fmt: skip
+
+
+def _fit(row: dict[str, Any]) -> bool:
+    """Whether the device's calibration is in force and the chosen place is not RED."""
+    stale = (row["age"] or "").startswith("RED")
+    return not stale and row["circuit"] is not None and row["circuit"]["grade"] != "RED"
 
 
 def _store(home: str | None, record: list[Calibration]) -> MonitorStore:
@@ -180,11 +222,15 @@ def _outlook(
 
 
 def _score(row: dict[str, Any]) -> float:
-    """Return the estimated success, less the chance that a qubit fails before the job ends."""
+    """Return the estimated success, less the chance that a qubit fails before the job ends.
+
+    Devices that are not fit come after those that are.
+    """
     place, outlook = row["circuit"], row["outlook"]
     if place is None:
-        return -1.0
-    return float(place["success"]) * (1.0 - (outlook["p_cross"] if outlook else 0.0))
+        return -2.0
+    score = float(place["success"]) * (1.0 - (outlook["p_cross"] if outlook else 0.0))
+    return score if _fit(row) else score - 1.0
 
 
 def _write_map(path: Path, calibration: Calibration, used: tuple[int, ...]) -> None:
@@ -212,6 +258,7 @@ def _told(outlook: dict[str, Any] | None) -> str:
 
 def _print(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     colours = {"GREEN": "green", "AMBER": "yellow", "RED": "red"}
@@ -227,8 +274,8 @@ def _print(rows: list[dict[str, Any]]) -> None:
         counts = "/".join(str(n) for n in row["counts"].values())
         colour = colours[row["grade"]]
         cells = [
-            row["device"], f"[{colour}]{row['grade']}[/]", counts, str(row["repairs"]),
-            row["source"].removeprefix("ibm properties of "),
+            escape(row["device"]), f"[{colour}]{row['grade']}[/]", counts, str(row["repairs"]),
+            escape(row["source"].removeprefix("ibm properties of ")),
         ]  # fmt: skip
         if with_outlook:
             cells.append(_told(row["outlook"]))
@@ -246,6 +293,14 @@ def _print(rows: list[dict[str, Any]]) -> None:
         table.add_row(*cells)
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160)
     console.print(table)
+    for row in rows:
+        told = [row["age"], row.get("why") and f"does not fit: {row['why']}"]
+        if len(row["repaired"]) <= MOST_REPAIRS:
+            told += [f"repaired {text}" for text in row["repaired"]]
+        elif row["repaired"]:
+            told.append(f"{row['repairs']} values repaired; --json lists them")
+        for text in filter(None, told):
+            console.print(f"  {row['device']}: {text}", markup=False, highlight=False)
     if with_circuit and rows[0]["circuit"]:
         for reason in rows[0]["circuit"]["reasons"][:8]:
             console.print(f"  {reason}", markup=False)

@@ -1,5 +1,6 @@
 import json
 import sys
+import time
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -108,3 +109,60 @@ def test_the_prediction_of_a_place_is_that_of_the_circuit_there(circuit: Path) -
     assert place.prediction.success == pytest.approx(
         place.prediction.gates * place.prediction.idle * place.prediction.readout
     )
+
+
+def lab(tmp_path: Path, name: str, **changes: object) -> str:
+    """A file of a device of two good qubits; `q0` and `cx` in `changes` go to these."""
+    qubit = {"t1_us": 100, "t2_us": 80, "p01": 0.01, "p10": 0.01, "readout_us": 1, "age_s": 60}
+    ones = [
+        {"name": n, "qubits": [q], "error": 0.001, "duration_us": 0.03, "age_s": 60}
+        for n in ("sx", "x", "rz")
+        for q in (0, 1)
+    ]
+    cx = {"name": "cx", "qubits": [0, 1], "error": 0.01, "duration_us": 0.3, "age_s": 60}
+    made = {
+        "device": "lab", "kind": "device", "num_qubits": 2, "observed_at": time.time(),
+        "qubits": [{**qubit, **changes.pop("q0", {})}, qubit],  # type: ignore[dict-item]
+        "gates": [*ones, {**cx, **changes.pop("cx", {})}, *changes.pop("more", ())],  # type: ignore[dict-item,misc]
+        **changes,
+    }  # fmt: skip
+    path = tmp_path / f"{name}.json"
+    path.write_text(json.dumps(made))
+    return str(path)
+
+
+BELL = 'OPENQASM 2.0; include "qelib1.inc"; qreg q[2]; creg c[2]; cx q[0],q[1]; measure q -> c;'
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "said"),
+    [
+        ({}, 0, "GREEN"),
+        ({"observed_at": 0.0}, 8, "RED: the calibration is"),
+        ({"observed_at": 4e9}, 8, "RED: the calibration is -"),
+        ({"observed_at": None}, 0, "AMBER: the calibration does not say how old it is"),
+        ({"q0": {"t1_us": -5}}, 8, "repaired q0.t1_us: not a positive time, got -5, taken out"),
+        ({"q0": {"t2_us": 0}}, 8, "RED q0: no usable calibration"),
+        ({"cx": {"duration_us": -1}}, 8, "RED q0-q1: no usable calibration"),
+        ({"cx": {"error": 1.0}}, 8, "does not fit: a gate it needs has no usable calibration"),
+        ({"q0": {"t2_us": 500}}, 0, "repaired q0.t2_us: T2 above 2 T1, got 500, used 200"),
+        ({"device": "[/] [red]"}, 0, "[/] [red]"),
+    ],
+)
+def test_a_file_is_judged_by_its_date_and_what_was_repaired_is_said(
+    tmp_path: Path, changes: dict[str, object], code: int, said: str
+) -> None:
+    path = tmp_path / "bell.qasm"
+    path.write_text(BELL)
+    found, text = run(str(path), "--backend", lab(tmp_path, "lab", **changes))
+    assert (found, said in text) == (code, True), text
+
+
+def test_a_device_that_is_fit_comes_before_a_better_one_that_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "bell.qasm"
+    path.write_text(BELL)
+    stale = lab(tmp_path, "stale", device="stale", observed_at=0.0)
+    worse = lab(tmp_path, "worse", device="worse", cx={"error": 0.1})
+    code, text = run(str(path), "--backend", stale, "--backend", worse, "--json")
+    assert code == 0
+    assert [d["device"] for d in json.loads(text)["devices"]] == ["worse", "stale"]

@@ -64,6 +64,12 @@ def test_broken_values_are_taken_out_and_said() -> None:
      made(num_qubits=3).to_json(),
      made(gates=(Gate(name="cx", qubits=(0, 2)),)).to_json(),
      made(gates=(Gate(name="cx", qubits=(0, -1)),)).to_json(),
+     made(gates=(Gate(name="cx", qubits=(0, 0)),)).to_json(),
+     made(kind="perfect").to_json(),
+     made(kind="ideal").to_json(),
+     made(device="\x1b[31mlab").to_json(),
+     made(source="a\nb").to_json(),
+     made(device="d" * 201).to_json(),
      made(version=2).to_json()],
 )  # fmt: skip
 def test_a_hostile_or_inconsistent_file_is_refused(data: bytes) -> None:
@@ -93,6 +99,14 @@ def test_the_best_gate_of_a_pair_is_its_edge() -> None:
         Gate(name="cz", qubits=(0, 1), error=0.03),
     )
     assert made(gates=gates).edges[0, 1].name == "ecr"
+
+
+@pytest.mark.parametrize("errors", [(0.02, 0.0001), (0.0001, 0.02), (0.02, None), (None, 0.02)])
+def test_of_a_gate_listed_twice_the_worse_entry_holds(errors: tuple[float | None, ...]) -> None:
+    fixed = clean(made(gates=tuple(Gate(name="cx", qubits=(0, 1), error=e) for e in errors)))
+    (gate,) = fixed.gates
+    assert gate.error == (None if None in errors else 0.02)
+    assert fixed.repairs[-1].why == "listed twice"
 
 
 def test_restricting_renumbers() -> None:

@@ -1,6 +1,7 @@
 """Forecasts in the health stage and in `interlock health`: falling qubits are named in time."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def test_each_calibration_is_kept_once(tmp_path: Path) -> None:
 def test_the_command_shows_time_to_threshold_and_ranks_by_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first, second = healthy(device="steady"), healthy(device="falling")
+    first, second = (healthy(device=n, observed_at=time.time()) for n in ("steady", "falling"))
     for made in (first, second):
         (tmp_path / f"{made.device}.json").write_bytes(made.to_json())
     store = MonitorStore(tmp_path / "home")

@@ -62,6 +62,7 @@ def subjects(
     if calibration.kind in ("ideal", "model") and not calibration.gates:
         return found
     lenient = calibration.kind in ("ideal", "model")
+    lost = _lost_times(calibration)
     one: dict[int, list[float | None]] = {}
     for gate in calibration.gates:
         if len(gate.qubits) == 1:
@@ -82,7 +83,11 @@ def subjects(
                 "t2_us": qubit.t2_us,
                 "gate_1q": max(known, default=None),
                 "broken": not lenient
-                and (qubit.readout_error is None or (bool(one.get(index)) and not known)),
+                and (
+                    qubit.readout_error is None
+                    or (bool(one.get(index)) and not known)
+                    or (index,) in lost
+                ),
                 "age_h": None if qubit.age_s is None else qubit.age_s / 3600,
             }
         )
@@ -96,10 +101,28 @@ def subjects(
             {
                 "subject": f"q{low}-q{high}",
                 "gate_2q": edge.error,
-                "broken": edge.error is None,
+                "broken": edge.error is None or (low, high) in lost,
                 "age_h": None if edge.age_s is None else edge.age_s / 3600,
             }
         )
+    return found
+
+
+def _lost_times(calibration: Calibration) -> set[tuple[int, ...]]:
+    """Return qubits and couplings of which a time was taken out: their decay cannot be predicted.
+
+    A time that a device never gave is another matter: many do not publish all of them.
+    """
+    out = {r.where for r in calibration.repairs if r.used is None and r.where.endswith("_us")}
+    if not out:
+        return set()
+    names = ("t1_us", "t2_us", "readout_us")
+    found: set[tuple[int, ...]] = {
+        (i,) for i in range(calibration.num_qubits) if any(f"q{i}.{n}" in out for n in names)
+    }
+    for gate in calibration.gates:
+        if f"{gate.name}{list(gate.qubits)}.duration_us" in out:
+            found.add(tuple(sorted(gate.qubits)))
     return found
 
 

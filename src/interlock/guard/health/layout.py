@@ -41,13 +41,16 @@ def fits(circuit: Circuit, calibration: Calibration) -> bool:
     return len(circuit.used_qubits) <= calibration.num_qubits
 
 
-def best_place(circuit: Circuit, device: Any, *, seeds: int = 3) -> Place | None:
+def best_place(
+    circuit: Circuit, device: Any, *, seeds: int = 3, older_h: float = 0.0
+) -> Place | None:
     """Compile for a device and return the best place, or None when it cannot be compiled.
 
     Args:
         circuit: in any gates.
         device: a Qiskit backend with a `calibration`, for instance a `Twin`.
         seeds: compilations tried.
+        older_h: hours since the calibration was observed.
     """
     from qiskit import transpile
     from qiskit.transpiler.exceptions import TranspilerError
@@ -69,7 +72,7 @@ def best_place(circuit: Circuit, device: Any, *, seeds: int = 3) -> Place | None
     if best is None:
         return None
     _, placed, prediction = best
-    level, reasons = _grades(placed, calibration)
+    level, reasons = _grades(placed, calibration, older_h)
     return Place(
         device=calibration.device,
         calibration=calibration.id,
@@ -123,9 +126,11 @@ def _moved(circuit: Circuit, place: dict[int, int], calibration: Calibration) ->
     )
 
 
-def _grades(circuit: Circuit, calibration: Calibration) -> tuple[Grade, tuple[str, ...]]:
+def _grades(
+    circuit: Circuit, calibration: Calibration, older_h: float
+) -> tuple[Grade, tuple[str, ...]]:
     found = [
-        (s["subject"], *grade(s, Thresholds()))
+        (s["subject"], *grade(s, Thresholds(), older_h))
         for s in subjects(calibration, circuit.used_qubits, circuit.used_edges)
     ]
     reasons = [f"{level.name} {name}: {'; '.join(why)}" for name, level, why in found if level]

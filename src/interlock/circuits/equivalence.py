@@ -22,6 +22,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from interlock.circuits.canonical import Circuit, Operation
+from interlock.circuits.expression import symbols
 from interlock.confine import ForkServer, Level
 from interlock.confine import Limits as Bounds
 from interlock.errors import BackendError, InputError
@@ -151,7 +152,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     skip: tuple[str, ...] = ()
 
 
-_Key = tuple[str, str, Placement | None]
+_Key = tuple[str, str, Placement | None, bool]
 _known: OrderedDict[_Key, Comparison] = OrderedDict()
 _lock = threading.Lock()
 
@@ -186,7 +187,7 @@ def compare(
     started = time.perf_counter()
     if source.sha256 == compiled.sha256 and _trivial(placement, source.num_qubits):
         return Comparison(answer=Answer.EQUIVALENT, method="identity", strength="proven")
-    key = (source.sha256, compiled.sha256, placement)
+    key = (source.sha256, compiled.sha256, placement, recompile is not None)
     if seed is None:
         with _lock:
             if key in _known:
@@ -271,10 +272,12 @@ def _ask(
     extra = set(compiled.parameters) - set(source.parameters)
     if extra:
         return _differs("the compiled circuit has other parameters", {"parameters": sorted(extra)})
+    if any(isinstance(p, str) and not symbols(p) for op in compiled.walk() for p in op.params):
+        return _differs("a parameter is not a finite number", {"parameters": ["NaN or infinity"]})
     left, right = _flatten(source), _flatten(compiled)
     if left is None or right is None:
         return _unknown("mid-circuit operations are beyond the methods")
-    asked = _question(left, right, placement, source, seed)
+    asked = _question(left, right, placement, (source, compiled), seed)
     if isinstance(asked, Comparison):
         return asked
     limits = Bounds(wall_s=timeout_s, cpu_s=timeout_s + 1, memory_mb=4096)
@@ -327,8 +330,13 @@ def _flatten(circuit: Circuit) -> _Flat | None:
 
 
 def _question(
-    left: _Flat, right: _Flat, placement: Placement | None, source: Circuit, seed: int
+    left: _Flat,
+    right: _Flat,
+    placement: Placement | None,
+    circuits: tuple[Circuit, Circuit],
+    seed: int,
 ) -> Question | Comparison:
+    source, compiled = circuits
     width = max(left.num_qubits, right.num_qubits)
     same = tuple(range(width))
     initial, final = (placement.initial, placement.final) if placement else (same, same)
@@ -339,6 +347,9 @@ def _question(
     if left.measured.keys() != right.measured.keys():
         bits = sorted(left.measured.keys() ^ right.measured.keys())
         return _differs("other classical bits are written", {"clbits": bits})
+    if (named := _names(source, left.measured)) != (other := _names(compiled, right.measured)):
+        moved_bits = sorted(bit for bit in named if named[bit] != other[bit])
+        return _differs("the measured bits are in other registers", {"clbits": moved_bits[:32]})
     for bit, qubit in left.measured.items():
         output[qubit] = wire[right.measured[bit]]
     moved = [
@@ -369,6 +380,18 @@ def _question(
         symbols=source.parameters,
         seed=seed,
     )
+
+
+def _names(circuit: Circuit, measured: dict[int, int]) -> dict[int, tuple[str, int]]:
+    """Return the register and place of each measured bit; with one register its name is nothing."""
+    found = {
+        bit: (register.name, place)
+        for register in circuit.registers
+        for place, bit in enumerate(register.clbits)
+        if bit in measured
+    }
+    several = len({name for name, _ in found.values()}) > 1
+    return {bit: found.get(bit, ("", bit)) if several else ("", bit) for bit in measured}
 
 
 @cache

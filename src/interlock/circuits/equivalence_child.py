@@ -26,6 +26,8 @@ POINTS = 3
 TOLERANCE = 1e-7
 #: How far QCEC lets the trace of two diagrams be from that of equal ones.
 TRACE = 1e-12
+#: Parameters are drawn up to this, in rad; up to pi where they are not linear and could overflow.
+REACH = 64.0
 #: The smallest rotation of a qubit that is told from rounding: by matrices and states, by QCEC.
 FINEST, FINEST_QCEC = 1e-6, 1e-5
 
@@ -45,8 +47,10 @@ def _answer(asked: Question) -> Comparison:
     if not asked.symbols:
         return _bound(asked, {}, "proven")
     last = None
+    known = _known_terms(asked.left)
+    reach = REACH if all(_is_linear(term) for term in known) else math.pi
     for _ in range(POINTS):
-        values = {name: float(rng.uniform(-math.pi, math.pi)) for name in asked.symbols}
+        values = {name: float(rng.uniform(-reach, reach)) for name in asked.symbols}
         last = _bound(asked, values, "evidenced")
         if last.answer is Answer.NOT_EQUIVALENT:
             witness = {**(last.witness or {}), "parameters": dict(list(values.items())[:32])}
@@ -54,9 +58,42 @@ def _answer(asked: Question) -> Comparison:
         if last.answer is Answer.UNKNOWN:
             break
     assert last is not None
+    if last.answer is Answer.EQUIVALENT and (text := _foreign(asked, known)) is not None:
+        # 2*asin(sin(a/2)) is a between -pi and pi, and nowhere else
+        return Comparison(
+            answer=Answer.UNKNOWN,
+            method=last.method,
+            reason=f"the parameter expression {text!r:.80} is not linear in those of the reviewed "
+            "circuit; they are equal at the random parameter sets, and may differ at others",
+        )
     if last.answer is not Answer.UNKNOWN or "clifford-canary" in asked.skip or denied(last):
         return last
     return after(last, _canaries(asked, rng))
+
+
+_Term: TypeAlias = tuple[tuple[tuple[str, ...], int], ...]
+
+
+def _known_terms(ops: Sequence[Operation]) -> set[_Term]:
+    """Return the products of parameters, and of functions of them, that angles are made of."""
+    texts = {p for op in ops for p in op.params if isinstance(p, str)}
+    return {tuple(factors) for text in texts for _, factors in split(text) if factors}
+
+
+def _is_linear(term: _Term) -> bool:
+    return len(term) == 1 and term[0][1] == 1 and term[0][0][0] == "symbol"
+
+
+def _foreign(asked: Question, known: set[_Term]) -> str | None:
+    """Return an expression of the compiled circuit that no compiler makes of the reviewed one.
+
+    Compilers add and scale angles. Anything else may agree wherever it is looked at.
+    """
+    for text in {p for op in asked.right for p in op.params if isinstance(p, str)}:
+        for _, factors in split(text):
+            if factors and tuple(factors) not in known and not _is_linear(tuple(factors)):
+                return text
+    return None
 
 
 def _bound(asked: Question, values: dict[str, float], strength: str) -> Comparison:

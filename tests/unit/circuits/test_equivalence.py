@@ -9,7 +9,7 @@ from qiskit.circuit.library import real_amplitudes
 from qiskit.circuit.random import random_circuit
 from qiskit_ibm_runtime.fake_provider import FakeGuadalupeV2, FakeManilaV2, FakeSherbrooke
 
-from interlock.circuits.canonical import Circuit, Operation
+from interlock.circuits.canonical import Circuit, Operation, Register
 from interlock.circuits.equivalence import (
     Answer,
     Comparison,
@@ -352,3 +352,57 @@ def test_canaries_after_a_stopped_qcec_say_so():
 
 
 CANCEL = (Operation("h", (), (0,)), Operation("h", (), (0,)))
+
+
+@pytest.mark.parametrize(
+    "text", ["2*asin(sin(0.5*a))", "sqrt(a^2)", "a + 1e-25*a^30", "a + 1e-12*exp(2*a)", "abs(a)"]
+)
+def test_expressions_that_agree_only_where_they_are_looked_at_are_never_equivalent(text):
+    def made(angle):
+        ops = (Operation("h", (), (0,)), Operation("rz", (angle,), (0,)))
+        return Circuit(num_qubits=1, operations=ops)
+
+    for seed in range(4):
+        found = compare(made("a"), made(text), seed=seed)
+        assert found.answer is not Answer.EQUIVALENT, (seed, found)
+    for same in ("a", "a + 6.283185307179586"):
+        assert compare(made("a"), made(same)).answer is Answer.EQUIVALENT
+    reviewed = made("sin(a) + a*b")
+    halves = Operation("rz", ("0.5*sin(a) + 0.5*a*b",), (0,))
+    split_up = Circuit(num_qubits=1, operations=(Operation("h", (), (0,)), halves, halves))
+    assert compare(reviewed, split_up).answer is Answer.EQUIVALENT
+
+
+def test_a_slope_too_small_for_small_angles_is_found():
+    a = Circuit(num_qubits=1, operations=(Operation("rx", ("a",), (0,)),))
+    b = Circuit(num_qubits=1, operations=(Operation("rx", ("1.0000001*a",), (0,)),))
+    assert compare(a, b).answer is Answer.NOT_EQUIVALENT
+
+
+def test_bits_in_other_registers_are_not_the_same_bits():
+    def made(*names, extra=()):
+        return Circuit(
+            num_qubits=2,
+            num_clbits=2 + len(extra),
+            operations=(
+                Operation("x", (), (0,)),
+                *(Operation("measure", (), (q,), (q,)) for q in (0, 1)),
+            ),
+            registers=(*(Register(n, (i,)) for i, n in enumerate(names)), *extra),
+        )
+
+    found = compare(made("a", "b"), made("b", "a"))
+    assert (found.answer, found.method) == (Answer.NOT_EQUIVALENT, "structure")
+    assert found.witness == {"clbits": [0, 1]}
+    one = msgspec.structs.replace(made(), registers=(Register("c", (0, 1)),))
+    assert compare(made("a", "b"), one).answer is Answer.NOT_EQUIVALENT
+    other = msgspec.structs.replace(made(), registers=(Register("meas", (0, 1)),))
+    assert compare(one, other).answer is Answer.EQUIVALENT
+    unused = made("a", "b", extra=(Register("scratch", (2,)),))
+    assert compare(made("a", "b"), unused).answer is Answer.EQUIVALENT
+
+
+def test_a_parameter_that_is_no_number_is_a_difference():
+    a = Circuit(num_qubits=1, operations=(Operation("h", (), (0,)),))
+    b = Circuit(num_qubits=1, operations=(*a.operations, Operation("rx", ("NaN",), (0,))))
+    assert compare(a, b).answer is Answer.NOT_EQUIVALENT

@@ -72,6 +72,14 @@ def _bad(message: str, got: object, expected: str) -> InputError:
     )
 
 
+def _level(given: Any) -> Sensitivity:
+    try:
+        return Sensitivity(given)
+    except ValueError as error:
+        known = ", ".join(level.name for level in Sensitivity)
+        raise _bad("there is no such sensitivity or clearance", given, known) from error
+
+
 def _qubits(size: int) -> int:
     qubits = size.bit_length() - 1
     if size < 1 or size != 1 << qubits or qubits > MAX_QUBITS:
@@ -96,9 +104,10 @@ def _array(values: Any, dtype: type[np.generic]) -> NDArray[Any]:
     return out
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Amplitudes:
-    """A normalised state vector. Its `repr` shows no value, so that none gets into a log.
+    """A normalised state vector, whose numbers only `export_amplitudes` and `to_tensor` hand out.
+
+    Its `repr` shows no value, so that none gets into a log, and it is not pickled.
 
     Raises:
         InputError: `data-invalid`; wrong length, dtype, norm, or not finite.
@@ -108,26 +117,52 @@ class Amplitudes:
         Amplitudes(1 qubits, little, INTERNAL)
     """
 
-    values: NDArray[np.complex128]
-    order: Order
-    sensitivity: Sensitivity = Sensitivity.INTERNAL
+    __slots__ = ("_held", "_order", "_sensitivity")
 
-    def __post_init__(self) -> None:
-        array = _array(self.values, np.complex128)
+    def __init__(
+        self, values: Any, order: Order, sensitivity: Sensitivity = Sensitivity.INTERNAL
+    ) -> None:
+        array = _array(values, np.complex128)
         _qubits(len(array))
         norm = float(np.vdot(array, array).real)
         if abs(norm - 1) > TOLERANCE:
             raise _bad("the amplitudes are not normalised", f"norm^2 {norm:.9g}", "1")
-        object.__setattr__(self, "values", array)
-        object.__setattr__(self, "order", Order(self.order))
+        self._held: NDArray[np.complex128] = array
+        self._order = Order(order)
+        self._sensitivity = _level(sensitivity)
+
+    @property
+    def order(self) -> Order:
+        """Which qubit comes first."""
+        return self._order
+
+    @property
+    def sensitivity(self) -> Sensitivity:
+        """How far the values may go."""
+        return self._sensitivity
 
     @property
     def num_qubits(self) -> int:
         """Number of qubits."""
-        return _qubits(len(self.values))
+        return _qubits(len(self._held))
 
     def __repr__(self) -> str:
         return f"Amplitudes({self.num_qubits} qubits, {self.order}, {self.sensitivity.name})"
+
+    def __copy__(self) -> Amplitudes:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Amplitudes:
+        return self
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise DeniedError(
+            "amplitudes are not pickled",
+            code="data-clearance",
+            got=repr(self),
+            expected="values handed out to a reader with a clearance",
+            fix="export_amplitudes(state, clearance)",
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -208,14 +243,14 @@ def ordered(value: _Value, order: Order) -> _Value:
         turned = {bits[::-1]: count for bits, count in value.counts.items()}
         return Counts(turned, value.num_qubits, Order(order))
     if isinstance(value, Amplitudes):
-        return Amplitudes(_reversed(value.values), Order(order), value.sensitivity)
+        return Amplitudes(_reversed(value._held), Order(order), value.sensitivity)
     return Probabilities(_reversed(value.values), Order(order))
 
 
 def probabilities_of(value: Amplitudes | Counts) -> Probabilities:
     """Return the probabilities of a state, or the shares of counts, in the same order."""
     if isinstance(value, Amplitudes):
-        weights: NDArray[np.float64] = np.abs(value.values) ** 2
+        weights: NDArray[np.float64] = np.abs(value._held) ** 2
         return Probabilities(weights / weights.sum(), value.order)
     if value.num_qubits > MAX_QUBITS:
         raise _bad("the counts are too wide for a vector", value.num_qubits, f"<= {MAX_QUBITS}")
@@ -343,11 +378,12 @@ def check_clearance(sensitivity: Sensitivity, clearance: Sensitivity) -> None:
     Raises:
         DeniedError: `data-clearance`.
     """
+    clearance = _level(clearance)
     if clearance < sensitivity:
         raise DeniedError(
             "amplitudes may not leave with this clearance",
             code="data-clearance",
-            got=Sensitivity(clearance).name,
+            got=clearance.name,
             expected=f"at least {sensitivity.name}",
             fix="export probabilities_of(state) instead, or ask for a clearance",
         )
@@ -360,4 +396,4 @@ def export_amplitudes(value: Amplitudes, clearance: Sensitivity) -> NDArray[np.c
         DeniedError: `data-clearance`; the state is more sensitive than the reader may see.
     """
     check_clearance(value.sensitivity, clearance)
-    return value.values.copy()
+    return value._held.copy()

@@ -20,6 +20,8 @@ __all__ = ["gate_matrix", "same_gate", "unitary", "written"]
 
 Matrix: TypeAlias = NDArray[np.complex128]
 
+#: Largest difference of two matrices of one gate: what rounding leaves.
+_CLOSE = 1e-9
 _R = 1 / math.sqrt(2)
 _X = np.array([[0, 1], [1, 0]], complex)
 _Y = np.array([[0, -1j], [1j, 0]], complex)
@@ -185,8 +187,9 @@ def same_gate(body: Sequence[Operation], wanted: Operation) -> bool:
     left, right = unitary(body, size), unitary([wanted], size)
     if left is None or right is None:
         return False
-    overlap = np.vdot(left, right) / len(left)
-    return bool(abs(abs(overlap) - 1) < 1e-9)
+    overlap = np.vdot(left, right)
+    phase = overlap / abs(overlap) if abs(overlap) > _CLOSE else 1.0
+    return bool(np.all(np.abs(right - phase * left) < _CLOSE))  # NaN is not close either
 
 
 def written(ops: Sequence[Operation]) -> list[Operation]:

@@ -155,6 +155,8 @@ def _hold_name(
         except (TypeError, ValueError):
             wanted = None
         agree(name, steps, wires, wanted, values)
+        if values and not _from_library(op):
+            raise disagree(name, "a definition with free parameters, compared at one value of them")
     elif _from_library(op) and str(type(op).__module__).startswith("qiskit.circuit.library."):
         return
     elif name in ("mcx", "mcx_gray") and len(wires) <= FACE_QUBITS:

@@ -80,8 +80,10 @@ def _format_of(data: bytes) -> Format:
         if not MIN_QPY <= version <= MAX_QPY:
             raise _refuse(
                 f"QPY version {version}",
-                "old QPY can run code when read (CVE-2025-2000): write it again with a current "
-                "Qiskit, or as OpenQASM 3",
+                "write it as OpenQASM 3"
+                if version > MAX_QPY
+                else "old QPY can run code when read (CVE-2025-2000): write it again with a "
+                "current Qiskit, or as OpenQASM 3",
             )
         return "qpy"
     for magic, what in _KNOWN:

@@ -244,3 +244,24 @@ def test_amplitudes_stay_where_the_label_of_the_job_keeps_them(policy: Any, home
         assert error.value.code == "data-clearance"
     assert node(lambda: qml.probs(wires=0), label).shape == (2,)
     assert abs(float(node(lambda: qml.expval(qml.Z(0)), label))) < 1e-9
+
+
+def test_states_do_not_come_out_as_snapshots_or_round_the_guard(guarded: Any) -> None:
+    device = guarded()
+
+    @qml.qnode(device)
+    def node() -> Any:
+        qml.Hadamard(0)
+        qml.Snapshot("here")
+        return qml.expval(qml.X(0))
+
+    assert np.isclose(node(), 1.0)
+    with pytest.raises(InputError) as error:
+        qml.snapshots(node)()
+    assert error.value.code == "circuit-unsupported"
+    assert error.value.receipt.outcome == "DENY"
+    assert np.isclose(node(), 1.0)
+    lightning = guarded(qml.device("lightning.qubit", wires=2))
+    for name in ("simulate", "jacobian", "LightningStateVector"):
+        with pytest.raises(AttributeError, match="round the guard"):
+            getattr(lightning, name)

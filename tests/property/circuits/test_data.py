@@ -1,3 +1,7 @@
+import copy
+import dataclasses
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -32,12 +36,16 @@ def state(n, seed):
     return Amplitudes(values / np.linalg.norm(values), Order.LITTLE)
 
 
+def numbers(value):
+    return export_amplitudes(value, Sensitivity.RESTRICTED)
+
+
 @given(widths, seeds)
 @settings(deadline=None, max_examples=60)
 def test_round_trips(n, seed):
     value = state(n, seed)
     there = ordered(value, Order.BIG)
-    assert np.array_equal(ordered(there, Order.LITTLE).values, value.values)
+    assert np.array_equal(numbers(ordered(there, Order.LITTLE)), numbers(value))
     shares = probabilities_of(value)
     assert np.allclose(ordered(probabilities_of(there), Order.LITTLE).values, shares.values)
     counts = counts_of(shares, 1000, rng=seed)
@@ -54,7 +62,7 @@ def test_the_order_means_what_qiskit_means(n, seed):
     from qiskit.quantum_info import Statevector
 
     value = state(n, seed)
-    vector = Statevector(value.values)
+    vector = Statevector(numbers(value))
     shares = probabilities_of(value)
     for bits, share in vector.probabilities_dict().items():
         assert np.isclose(shares.values[int(bits, 2)], share)
@@ -116,6 +124,29 @@ def test_amplitudes_stay_out_of_logs_and_leave_only_with_a_clearance():
     assert ordered(secret, Order.BIG).sensitivity is Sensitivity.RESTRICTED
 
 
+def test_amplitudes_have_no_side_door():
+    secret = Amplitudes([0.6, 0.8], Order.LITTLE, Sensitivity.RESTRICTED)
+    assert not hasattr(secret, "values")
+    for lower in (
+        lambda: setattr(secret, "sensitivity", Sensitivity.PUBLIC),
+        lambda: dataclasses.replace(secret, sensitivity=Sensitivity.PUBLIC),
+        lambda: dataclasses.asdict(secret),
+        lambda: np.asarray(secret, dtype=complex),
+        lambda: vars(secret),
+    ):
+        with pytest.raises((AttributeError, TypeError)):
+            lower()
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        with pytest.raises(DeniedError):
+            pickle.dumps(secret, protocol)
+    assert copy.copy(secret) is copy.deepcopy(secret) is secret
+    for wrong in (99, "RESTRICTED", None):
+        with pytest.raises(InputError):
+            export_amplitudes(secret, wrong)
+        with pytest.raises(InputError):
+            Amplitudes([1, 0], Order.LITTLE, wrong)
+
+
 def test_tensors_keep_their_digits():
     import torch
 
@@ -137,9 +168,9 @@ def test_amplitudes_go_round_by_tensors_with_a_clearance_only(n, seed):
     assert error.value.code == "data-clearance"
     tensor = to_tensor(value, clearance=Sensitivity.INTERNAL)
     back = amplitudes_from_tensor(tensor, Order.LITTLE)
-    assert np.array_equal(back.values, value.values)
+    assert np.array_equal(numbers(back), numbers(value))
     turned = amplitudes_from_tensor(tensor.conj(), Order.LITTLE)
-    assert np.array_equal(turned.values, value.values.conj())
+    assert np.array_equal(numbers(turned), numbers(value).conj())
     assert np.isclose(float(tensor.abs().square().sum()), 1.0)
 
 
@@ -148,12 +179,12 @@ def test_amplitudes_go_round_by_tensors_with_a_clearance_only(n, seed):
 def test_a_wrong_norm_is_refused_and_never_mended(n, seed, factor):
     import torch
 
-    value = state(n, seed)
+    value = numbers(state(n, seed))
     for make in (
-        lambda: Amplitudes(value.values * factor, Order.BIG),
-        lambda: amplitudes_from_tensor(torch.tensor(value.values * factor), Order.BIG),
-        lambda: Probabilities(np.abs(value.values) ** 2 * factor, Order.BIG),
-        lambda: from_tensor(torch.tensor(np.abs(value.values) ** 2 * factor), Order.BIG),
+        lambda: Amplitudes(value * factor, Order.BIG),
+        lambda: amplitudes_from_tensor(torch.tensor(value * factor), Order.BIG),
+        lambda: Probabilities(np.abs(value) ** 2 * factor, Order.BIG),
+        lambda: from_tensor(torch.tensor(np.abs(value) ** 2 * factor), Order.BIG),
     ):
         with pytest.raises(InputError) as error:
             make()

@@ -11,7 +11,7 @@ from braket.circuits import Instruction as BraketInstruction
 from pennylane.tape import QuantumScript
 from qiskit import QuantumCircuit
 from qiskit.circuit import Barrier, Gate, Parameter
-from qiskit.circuit.library import HGate, MCXGate, QFTGate, XGate
+from qiskit.circuit.library import HGate, MCXGate, QFTGate, RXGate, XGate
 
 from interlock.circuits.braket_adapter import from_braket
 from interlock.circuits.canonical import Operation
@@ -221,3 +221,21 @@ def test_what_cannot_be_compared_is_refused():
     refused(agree, "free", [Operation("rx", ("a",), (0,))], [0], np.eye(2))
     refused(agree, "out", [Operation("x", (), (1,))], [0], X)
     refused(agree, "text", [step], [0], "no matrix")
+
+
+def test_qiskit_templates_with_the_name_of_a_gate():
+    """Aer runs the gate of the name with the value that comes later."""
+    t = Parameter("t")
+    for definition in (0.371, 2 * (t / 2).sin().arcsin()):
+        gate = Gate("rx", 1, [t])
+        gate.definition = QuantumCircuit(1)
+        gate.definition.rx(definition, 0)
+        circuit = QuantumCircuit(1)
+        circuit.append(gate, [0])
+        with pytest.raises(InputError) as error:
+            from_qiskit(circuit)
+        assert error.value.code == "circuit-two-faces"
+    circuit = QuantumCircuit(2)
+    circuit.append(RXGate(t), [0])
+    circuit.append(RXGate(t).control(1), [0, 1])
+    assert from_qiskit(circuit).parameters == ("t",)

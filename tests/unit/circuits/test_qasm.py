@@ -272,3 +272,15 @@ def test_plain_calls_are_read_as_all_others_are(calls, head):
             except InputError as error:
                 results.append((error.code, error.message, error.got))
     assert results[0] == results[1]
+
+
+@pytest.mark.parametrize(
+    "angle", ["2*arcsin(sin(a/2))", "a + 1e-4", "abs(a)", "a + 1e-5*(a-0.3)*(a+1.3)*(a-2.9)"]
+)
+def test_a_definition_that_is_the_gate_of_its_name_at_some_angles_only_is_another(angle):
+    head = "OPENQASM 3.0; gate rx(a) q { U(%s, -pi/2, pi/2) q; } qubit q; rx(5.0) q;"
+    same = parse(head % "a")
+    assert [op.name for op in same.operations] == ["rx"]
+    other = parse(head % angle)
+    assert [op.name for op in other.operations] == ["U"]
+    assert parse("OPENQASM 3.0; gate x q { U(6e-5,0,0) q; U(pi,0,pi) q; } qubit q; x q;").size == 2

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import random
 import re
+from collections.abc import Sequence
 
 from interlock.circuits.canonical import Operation, finite_or_text
-from interlock.circuits.expression import Param
+from interlock.circuits.expression import Param, evaluate, split, symbols
 from interlock.circuits.gates import ALIASES, GATES
 from interlock.circuits.qasm.expressions import Expressions
 from interlock.circuits.qasm.lexer import Token
@@ -53,13 +55,12 @@ class Operations(Expressions):
         body = self.i
         self.gates[name] = Gate(tuple(params), tuple(qubits), body)
         gate = self.gates.pop(name)
-        self._try_body(gate, title)
-        gate.native = self._recognise(name, gate)
+        gate.native = _recognise(name, gate, self._try_body(gate, title))
         self.gates[name] = gate
 
-    def _try_body(self, gate: Gate, title: Token) -> None:
+    def _try_body(self, gate: Gate, title: Token) -> list[Operation]:
         """Run the body once with symbols, to find its errors and its end."""
-        self._run_body(
+        return self._run_body(
             gate, {p: Symbol.named(p) for p in gate.params}, list(range(len(gate.qubits))), title
         )
 
@@ -84,26 +85,6 @@ class Operations(Expressions):
                 self._call(inner)
         self.frames.pop()
         return self.scopes.pop().operations
-
-    def _recognise(self, name: str, gate: Gate) -> str | None:
-        """Return the gate of the vocabulary that a definition is, going by its matrix."""
-        native = ALIASES.get(name, name)
-        if GATES.get(native) != (len(gate.params), len(gate.qubits)):
-            return None
-        from interlock.circuits.matrices import same_gate
-
-        end = self.i
-        points = ((0.3, 0.7, 1.1, 1.9), (-1.3, 2.2, 0.4, 0.9), (2.9, -0.6, -2.1, 0.2))
-        good = True
-        for point in points if gate.params else points[:1]:
-            values: dict[str, Value] = dict(zip(gate.params, point, strict=False))
-            body = self._run_body(gate, values, list(range(len(gate.qubits))), self.tokens[end])
-            wanted = Operation(
-                native, tuple(point[: len(gate.params)]), tuple(range(len(gate.qubits)))
-            )
-            good = good and same_gate(body, wanted)
-        self.i = end
-        return native if good else None
 
     def _plain_call(self, token: Token) -> bool:
         """Read `name(numbers) q[1], q[2];` of a known gate at once, by far the most common call.
@@ -357,3 +338,45 @@ def _param(value: Value) -> Param:
         return str(value)
     assert not isinstance(value, Bits)
     return finite_or_text(float(value))
+
+
+#: Draws the angles that a definition is compared at; nobody can prepare for them.
+_RANDOM = random.SystemRandom()
+
+
+def _recognise(name: str, gate: Gate, body: Sequence[Operation]) -> str | None:
+    """Return the gate of the vocabulary that a definition is, going by its matrix.
+
+    Angles have to be linear in the parameters: anything else may agree only where it is looked at.
+    """
+    native = ALIASES.get(name, name)
+    if GATES.get(native) != (len(gate.params), len(gate.qubits)):
+        return None
+    from interlock.circuits.matrices import same_gate
+
+    texts = {p for op in body for p in op.params if isinstance(p, str)}
+    if not all(map(_is_linear, texts)):
+        return None
+    for _ in range(3 if gate.params else 1):
+        point = tuple(_RANDOM.uniform(-8, 8) for _ in gate.params)
+        values = dict(zip(gate.params, point, strict=True))
+        bound = [
+            Operation(
+                op.name,
+                tuple(evaluate(p, values) if isinstance(p, str) else p for p in op.params),
+                op.qubits,
+                op.clbits,
+                op.control,
+            )
+            for op in body
+        ]
+        if not same_gate(bound, Operation(native, point, tuple(range(len(gate.qubits))))):
+            return None
+    return native
+
+
+def _is_linear(text: str) -> bool:
+    return symbols(text) != frozenset() and all(
+        not factors or (len(factors) == 1 and factors[0][1] == 1 and factors[0][0][0] == "symbol")
+        for _, factors in split(text)
+    )

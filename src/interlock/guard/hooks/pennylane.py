@@ -93,7 +93,10 @@ class GuardedDevice(Guarded, Device):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or "_inner" not in self.__dict__:
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
-        return getattr(self._inner, name)
+        value = getattr(self._inner, name)
+        if callable(value):  # such as `simulate` of lightning
+            raise AttributeError(f"{name!r} would go round the guard: use a QNode, or execute")
+        return value
 
     def __repr__(self) -> str:
         return f"<guarded {self._inner!r}>"
@@ -177,6 +180,7 @@ class GuardedDevice(Guarded, Device):
             native = self._call(method, (circuits,), single, config)
             return native[0] if method == "execute" else tuple(part[0] for part in native)
         tapes = [tape.copy() for tape in circuits]  # what is checked is what runs
+        _no_snapshots(self._inner, tapes)
         if not tapes:
             return _Call(method, arguments, config).on(self._inner, tapes)
         kinds = ["sample" if r.samples else "estimate" for r in self._read(tapes)]
@@ -253,6 +257,19 @@ class GuardedDevice(Guarded, Device):
             wrong.receipt = released.receipt
             raise wrong
         return to_native(released.result, tapes) if native is None else native
+
+
+def _no_snapshots(device: Any, tapes: Sequence[Any]) -> None:
+    """Refuse snapshots that a debugger takes: states that would come past the path."""
+    active = getattr(getattr(device, "_debugger", None), "active", False)
+    if active and any(isinstance(op, qml.Snapshot) for t in tapes for op in t.operations):
+        raise InputError(
+            "a snapshot hands out values that nothing has checked",
+            code="circuit-unsupported",
+            got="qml.snapshots of a circuit with qml.Snapshot",
+            expected="values that the circuit measures",
+            fix="measure what you need, or take snapshots on a simulator that is not guarded",
+        )
 
 
 def _program(reading: Tape, tape: Any) -> Program:

@@ -94,9 +94,10 @@ class GuardedDevice(Guarded, Device):
         if name.startswith("_") or "_inner" not in self.__dict__:
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
         value = getattr(self._inner, name)
-        if callable(value):  # such as `simulate` of lightning
-            raise AttributeError(f"{name!r} would go round the guard: use a QNode, or execute")
-        return value
+        if not callable(value):
+            return value
+        # such as `simulate` of lightning
+        raise AttributeError(f"{name!r} would go round the guard: use a QNode, or execute")
 
     def __repr__(self) -> str:
         return f"<guarded {self._inner!r}>"

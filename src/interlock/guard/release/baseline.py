@@ -31,7 +31,7 @@ class BaselineControl(Control):
             "needed": True,
             "available": True,
             "name": str(result.extra.get("baseline", "user")),
-            "faults": faults(result, request.programs),
+            "faults": faults(result, request.programs, drawn=True),
             "items": [describe(item) for item in result.items],
         }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
+from interlock.circuits.faces import of_sdk
 from interlock.guard.control import Control, Program, Request, Settings, verdict
 from interlock.guard.result import Estimates, Result, Samples
 from interlock.types import Decision, Evidence, Finding, Job, Verdict
@@ -37,7 +38,8 @@ class CountsControl(Control):
         """Look for anything that cannot be right."""
         if request.result is None:
             return {"faults": [{"rule": "no-result", "got": "nothing", "expected": "a result"}]}
-        return {"faults": faults(request.result, request.programs)}
+        drawn = _draws(request.backend)
+        return {"faults": faults(request.result, request.programs, drawn=drawn)}
 
     def decide(self, job: Job, settings: CountsSettings, evidence: Evidence) -> Verdict:
         """Any fault means that the result is not used."""
@@ -55,14 +57,33 @@ class CountsControl(Control):
         return verdict(evidence, findings, Decision[settings.on_fault.upper()])
 
 
-def faults(result: Result, programs: tuple[Program, ...]) -> list[dict[str, str]]:
-    """Return what cannot be right, one entry a circuit at most."""
+def _draws(backend: Any) -> bool:
+    """Whether it is Qiskit's exact estimator: it adds noise of the asked precision, reports 0."""
+    return any(
+        kind.__name__ == "StatevectorEstimator" and of_sdk(kind, "qiskit")
+        for kind in type(backend).__mro__
+    )
+
+
+def faults(
+    result: Result, programs: tuple[Program, ...], *, drawn: bool = False
+) -> list[dict[str, str]]:
+    """Return what cannot be right, one entry a circuit at most.
+
+    Args:
+        result: what came back.
+        programs: what was asked for.
+        drawn: whether estimates carry noise of the asked precision that their errors do not say.
+    """
     if len(result.items) != len(programs):
         got = f"{len(result.items)} results"
         return [{"rule": "items", "got": got, "expected": f"{len(programs)} results"}]
     found = []
     for index, (item, program) in enumerate(zip(result.items, programs, strict=True)):
-        fault = _samples(item, program) if isinstance(item, Samples) else _estimates(item, program)
+        if isinstance(item, Samples):
+            fault = _samples(item, program)
+        else:
+            fault = _estimates(item, program, (program.precision or 0.0) if drawn else 0.0)
         if fault is not None:
             found.append(fault | {"where": f"circuit {index}"})
     return found
@@ -95,7 +116,7 @@ def _samples(item: Samples, program: Program) -> dict[str, str] | None:
     return None
 
 
-def _estimates(item: Estimates, program: Program) -> dict[str, str] | None:
+def _estimates(item: Estimates, program: Program, noise: float) -> dict[str, str] | None:
     if len(item.values) != math.prod(item.shape) or len(item.values) != len(item.errors):
         got = f"{len(item.values)} values, {len(item.errors)} errors, shape {item.shape}"
         return _fault("shape", got, "one error a value, as the shape says")
@@ -109,6 +130,6 @@ def _estimates(item: Estimates, program: Program) -> dict[str, str] | None:
     for value, error, bound in zip(item.values, item.errors, bounds, strict=True):
         if not math.isfinite(value) or not math.isfinite(error) or error < 0:
             return _fault("finite", f"{value!r} +- {error!r}", "finite numbers")
-        if abs(value) > bound * (1 + 1e-9) + SIGMAS * error:
+        if abs(value) > bound * (1 + 1e-9) + SIGMAS * max(error, noise):
             return _fault("bound", f"{value:.6g}", f"between {-bound:.6g} and {bound:.6g}")
     return None

@@ -30,7 +30,7 @@ class Shots:
     Args:
         budget: probability of any false failure in the whole run.
         miss: probability of passing a program that is wrong by the effect asked for.
-        largest: assertions the budget is planned for when shots are computed.
+        largest: assertions of a run that shots are computed for.
     """
 
     def __init__(self, budget: float, *, miss: float = _DEFAULT_MISS, largest: int = 1000) -> None:
@@ -53,21 +53,31 @@ class Shots:
     def for_distribution(self, effect: float, *, outcomes: int) -> int:
         """Return the shots needed to see a distribution off by `effect`."""
         return statistics.shots_for_distribution(
-            effect, outcomes=outcomes, flake=self._planned, miss=self.miss
+            effect,
+            outcomes=outcomes + 1,  # with a tolerance, what is not expected counts as one
+            flake=self._planned,
+            miss=self.miss,
         )
 
     def for_expectation(self, effect: float, *, span: float = 2.0) -> int:
         """Return the shots needed to see an expectation off by `effect`."""
         return statistics.shots_for_mean(effect, flake=self._planned, miss=self.miss, span=span)
 
-    def for_fairness(self, effect: float) -> int:
-        """Return the samples needed in each group to see a gap of `effect` over the bound."""
-        return statistics.shots_for_rates(effect, flake=self._planned, miss=self.miss)
+    def for_noise(self, effect: float, *, levels: int = 2) -> int:
+        """Return the shots needed at each of `levels` to see a change `effect` over the bound."""
+        flake = self._planned / max(levels - 1, 1)
+        return statistics.shots_for_rates(effect, flake=flake, miss=self.miss, span=2.0)
+
+    def for_fairness(self, effect: float, *, groups: int = 2) -> int:
+        """Return the samples needed in each of `groups` to see a gap `effect` over the bound."""
+        flake = self._planned / max(math.comb(groups, 2), 1)
+        return statistics.shots_for_rates(effect, flake=flake, miss=self.miss)
 
     def assert_distribution_close(
         self, counts: Mapping[str, int], expected: Mapping[str, float], *, tolerance: float = 0.0
     ) -> Bound:
         """Assert that counts come from a distribution within `tolerance` of the expected one."""
+        statistics.not_negative("tolerance", tolerance)
         number, flake = statistics.total(counts), self._next()
         # outcomes outside the expected support count as one: their distance is their total
         outcomes = len(expected) + (tolerance > 0)
@@ -91,6 +101,7 @@ class Shots:
         qubits: Sequence[int] | None = None,
     ) -> Bound:
         """Assert that the expectation of Z on `qubits` is within `tolerance` of `target`."""
+        statistics.not_negative("tolerance", tolerance)
         number, flake = statistics.total(counts), self._next()
         margin = statistics.mean_margin(number, flake)
         off = abs(statistics.expectation_of(counts, qubits) - target)
@@ -118,6 +129,7 @@ class Shots:
                 expected="a reference level and at least one other",
                 fix="pass for instance levels=[0.0, 0.01]",
             )
+        statistics.not_negative("most_per_unit", most_per_unit)
         flake = self._next() / (len(levels) - 1)
         reference = run(levels[0])
         base = statistics.expectation_of(reference, qubits)
@@ -125,9 +137,10 @@ class Shots:
         for level in levels[1:]:
             counts = run(level)
             moved = abs(statistics.expectation_of(counts, qubits) - base)
-            few = min(statistics.total(counts), statistics.total(reference))
+            first, second = statistics.total(reference), statistics.total(counts)
             limit = most_per_unit * abs(level - levels[0])
-            limit += 2 * statistics.mean_margin(few, flake / 2)
+            limit += statistics.rate_margin(first, second, flake, span=2.0)
+            few = min(first, second)
             bound = Bound(value=moved, limit=limit, shots=few, flake=flake).able_to_fail(2.0)
             if bound.value - bound.limit > worst.value - worst.limit:
                 worst = bound
@@ -138,6 +151,7 @@ class Shots:
 
         `groups` maps a name to (favourable, total).
         """
+        statistics.not_negative("most", most)
         names = sorted(groups)
         if len(names) < 2 or any(not 0 <= a <= n for a, n in groups.values()):
             raise UsageError(

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from interlock.errors import UsageError
 
 __all__ = [
-    "Bound", "distance", "distribution_margin", "expectation_of", "mean_margin", "rate_margin",
-    "shots_for_distribution", "shots_for_mean", "shots_for_rates", "total",
+    "Bound", "distance", "distribution_margin", "expectation_of", "mean_margin", "not_negative",
+    "rate_margin", "shots_for_distribution", "shots_for_mean", "shots_for_rates", "total",
 ]  # fmt: skip
 
 
@@ -68,6 +68,22 @@ def _checked(name: str, value: float, *, low: float = 0.0, high: float = 1.0) ->
             fix=f"pass {name} within that range",
         )
     return float(value)
+
+
+def not_negative(name: str, value: float) -> None:
+    """Refuse a bound below zero: a correct program would fail it more often than is promised.
+
+    Example:
+        >>> not_negative("tolerance", 0.02)
+    """
+    if value < 0:
+        raise UsageError(
+            f"{name} is negative",
+            code="shots-argument",
+            got=repr(value),
+            expected="zero or more",
+            fix=f"pass {name} >= 0",
+        )
 
 
 def _positive(shots: int) -> int:
@@ -153,8 +169,10 @@ def shots_for_mean(effect: float, *, flake: float, miss: float, span: float = 2.
     return math.ceil((span * tail / effect) ** 2)
 
 
-def rate_margin(first: int, second: int, flake: float) -> float:
-    """Return how far the difference of two rates strays, from samples of these sizes.
+def rate_margin(first: int, second: int, flake: float, *, span: float = 1.0) -> float:
+    """Return how far the difference of two means strays, from samples of these sizes.
+
+    Values lie in a range of width `span`: 1 for rates, 2 for expectations.
 
     Example:
         >>> round(rate_margin(5000, 5000, 1e-4), 4)
@@ -162,20 +180,22 @@ def rate_margin(first: int, second: int, flake: float) -> float:
     """
     _checked("flake", flake)
     width = 1 / _positive(first) + 1 / _positive(second)
-    return math.sqrt(math.log(2 / flake) * width / 2)
+    return span * math.sqrt(math.log(2 / flake) * width / 2)
 
 
-def shots_for_rates(effect: float, *, flake: float, miss: float) -> int:
+def shots_for_rates(effect: float, *, flake: float, miss: float, span: float = 1.0) -> int:
     """Return the size of each group at which a gap of `effect` over the bound is seen.
+
+    `span` is as for `rate_margin`.
 
     Example:
         >>> shots_for_rates(0.05, flake=1e-4, miss=1e-2)
         11207
     """
-    effect = _checked("effect", effect)
+    effect = _checked("effect", effect, high=span)
     tail = math.sqrt(math.log(2 / _checked("flake", flake)))
     tail += math.sqrt(math.log(1 / _checked("miss", miss)))
-    return math.ceil((tail / effect) ** 2)
+    return math.ceil((span * tail / effect) ** 2)
 
 
 def distance(counts: Mapping[str, int], expected: Mapping[str, float]) -> float:
@@ -208,9 +228,33 @@ def expectation_of(counts: Mapping[str, int], qubits: Sequence[int] | None = Non
         -0.5
     """
     shots = total(counts)
+    width = _width(counts)
+    chosen = range(width) if qubits is None else qubits
+    if not chosen or len(set(chosen)) != len(chosen) or not all(0 <= q < width for q in chosen):
+        raise UsageError(
+            "these qubits have no expectation",
+            code="shots-argument",
+            got=str(list(chosen))[:80],
+            expected=f"one qubit or more, each once, from 0 to {width - 1}",
+            fix="correct `qubits`, or leave it out for all of them",
+        )
     value = 0
     for key, count in counts.items():
         bits = key.replace(" ", "")[::-1]
-        chosen = bits if qubits is None else "".join(bits[q] for q in qubits)
-        value += count * (-1 if chosen.count("1") % 2 else 1)
+        value += count * (-1 if sum(bits[q] == "1" for q in chosen) % 2 else 1)
     return value / shots
+
+
+def _width(counts: Mapping[str, int]) -> int:
+    """The bits of every outcome; hexadecimal or numbered outcomes would be counted wrong."""
+    plain = [key.replace(" ", "") if isinstance(key, str) else "?" for key in counts]
+    wrong = [key for key in plain if not key or set(key) - set("01") or len(key) != len(plain[0])]
+    if wrong:
+        raise UsageError(
+            "an outcome is no bit string",
+            code="shots-argument",
+            got=str(list(counts))[:80],
+            expected="keys of 0 and 1, all of one length",
+            fix="convert hexadecimal or numbered outcomes, as in format(3, '04b')",
+        )
+    return len(plain[0])

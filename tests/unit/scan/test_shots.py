@@ -151,7 +151,7 @@ VACUOUS = {
     "expectation 2": lambda p: p.assert_expectation_within(ONE, 1.0, tolerance=2.0),
     "one shot": lambda p: p.assert_expectation_within({"0": 1}, 0.0),
     "steep": lambda p: p.assert_noise_sensitivity(lambda _: ONE, [0, 0.01, 1], most_per_unit=2),
-    "noise, few": lambda p: p.assert_noise_sensitivity(lambda _: {"0": 9}, [0, 1], most_per_unit=0),
+    "noise, few": lambda p: p.assert_noise_sensitivity(lambda _: {"0": 4}, [0, 1], most_per_unit=0),
     "any gap": lambda p: p.assert_fairness_bound({"a": (1, 900), "b": (2, 900)}, most=1.0),
     "a tiny group": lambda p: p.assert_fairness_bound(
         {"a": (9, 9000), "b": (9, 9000), "c": (1, 2)}, most=0.0
@@ -186,3 +186,55 @@ def test_wide_but_failing_assertions_stay() -> None:
     assert fails(lambda: plan.assert_distribution_close({"1": 2000}, {"0": 1.0}, tolerance=0.9))
     assert fails(lambda: plan.assert_expectation_within({"1": 2000}, 1.0, tolerance=1.5))
     assert fails(lambda: plan.assert_fairness_bound({"a": (0, 999), "b": (999, 999)}, most=0.8))
+
+
+def test_shots_are_enough_for_many_levels_groups_and_a_tolerance_late_in_a_run() -> None:
+    rng = np.random.default_rng(22)
+    missed = dict.fromkeys(("distribution", "noise", "fairness"), 0)
+    for _ in range(100):
+        plan = Shots(0.01)
+        plan.made = 996
+        expected = {format(i, "03b"): 1 / 7 for i in range(7)}
+        off = {k: v * 0.88 for k, v in expected.items()} | {"111": 0.12}
+        n = plan.for_distribution(0.1, outcomes=7)
+        check = partial(plan.assert_distribution_close, sample(rng, off, n), expected)
+        missed["distribution"] += not fails(partial(check, tolerance=0.02))
+        n = plan.for_noise(0.2, levels=5)
+        runs = {x: sample(rng, {"0": 1 - x / 2, "1": x / 2}, n) for x in (0, 0.1, 0.2, 0.3, 0.5)}
+        check = partial(plan.assert_noise_sensitivity, runs.__getitem__, list(runs))
+        missed["noise"] += not fails(partial(check, most_per_unit=0.6))
+        n = plan.for_fairness(0.1, groups=6)
+        groups = {name: (int(rng.binomial(n, 0.5)), n) for name in "abcde"}
+        groups["f"] = (int(rng.binomial(n, 0.65)), n)
+        check = partial(plan.assert_fairness_bound, groups)
+        missed["fairness"] += not fails(partial(check, most=0.05))
+    assert max(missed.values()) <= 3, missed
+
+
+def test_more_levels_and_groups_ask_for_more_shots() -> None:
+    plan = Shots(0.01)
+    assert plan.for_noise(0.1) < plan.for_noise(0.1, levels=9)
+    assert plan.for_fairness(0.1) < plan.for_fairness(0.1, groups=9)
+
+
+EIGHT = {"000": 5000, "011": 5000}
+WRONG = {
+    "no qubit": lambda p: p.assert_expectation_within(EIGHT, 1.0, qubits=[]),
+    "one twice": lambda p: p.assert_expectation_within(EIGHT, 1.0, qubits=[0, 0]),
+    "past the end": lambda p: p.assert_expectation_within(EIGHT, 1.0, qubits=[3]),
+    "from the end": lambda p: p.assert_expectation_within(EIGHT, 1.0, qubits=[-1]),
+    "hexadecimal": lambda p: p.assert_expectation_within({"0x0": 5000, "0x2": 5000}, 1.0),
+    "numbers": lambda p: p.assert_expectation_within({0: 5000, 2: 5000}, 1.0),
+    "two lengths": lambda p: p.assert_expectation_within({"0": 5000, "11": 5000}, 1.0),
+    "empty": lambda p: p.assert_expectation_within({"": 5000}, 1.0),
+    "tolerance": lambda p: p.assert_distribution_close(ONE, HALF, tolerance=-0.1),
+    "gap": lambda p: p.assert_fairness_bound({"a": (1, 900), "b": (2, 900)}, most=-0.1),
+    "steep": lambda p: p.assert_noise_sensitivity(lambda _: ONE, [0, 1], most_per_unit=-0.1),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_an_assertion_that_would_judge_something_else_is_refused(case: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        WRONG[case](Shots(0.01))
+    assert caught.value.code == "shots-argument"

@@ -48,6 +48,13 @@ def _record(home: str | None, event: str, payload: dict[str, Any]) -> None:
 )
 @click.option("--on-behalf-of", help="The person an agent acts for.")
 @click.option("--days", type=click.FloatRange(min=0.001, max=365), default=30.0, help="Lifetime.")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    metavar="ACTION",
+    help="Limit it to an action of the rules, or to `metrics`; may be repeated.",
+)
 @TENANT
 @HOME
 @DATABASE
@@ -56,17 +63,24 @@ def key(
     kind: str,
     on_behalf_of: str | None,
     days: float,
+    scopes: tuple[str, ...],
     tenant: str,
     home: str | None,
     database: str | None,
 ) -> None:
     """Issue an API key for the principal NAME; it is shown this once."""
     from interlock.access import keys
+    from interlock.access.cedar import ACTIONS
     from interlock.types import Principal
 
+    known = [*sorted(ACTIONS), "metrics"]
+    if wrong := sorted(set(scopes) - set(known)):
+        raise click.UsageError(f"--scope {wrong[0]!r} is none of {', '.join(known)}")
     who = Principal(id=name, kind=kind, tenant=tenant, on_behalf_of=on_behalf_of)
-    key_id, value = keys.issue(_store(home, database), who, lifetime_s=days * 86_400)
-    _record(home, "access", {"issued": key_id, "to": name, "tenant": tenant})
+    key_id, value = keys.issue(_store(home, database), who, lifetime_s=days * 86_400, scopes=scopes)
+    _record(
+        home, "access", {"issued": key_id, "to": name, "tenant": tenant, "scopes": list(scopes)}
+    )
     click.echo(f"id  {key_id}\nkey {value}")
 
 

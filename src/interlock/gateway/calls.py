@@ -14,6 +14,8 @@ import msgspec
 
 from interlock.access.identity import Credentials, Identity, UnauthenticatedError
 from interlock.errors import InputError, InterlockError
+from interlock.gateway import metrics
+from interlock.gateway.apart import EVERY, may_give, may_measure, own_policy
 from interlock.gateway.service import Gateway
 from interlock.gateway.store import FINAL, Tenant
 
@@ -270,10 +272,21 @@ class Calls:
         return {"stage": asked.stage, "principal": who.principal.id}
 
     async def policy(self, who: Identity) -> dict[str, Any]:
-        """Show the policy in force."""
+        """Show the policy in force, without people and backends of other tenants."""
         await asyncio.to_thread(self.gateway.require, who, "read-policy")
         policy = self.gateway.policy
-        return {"sha256": policy.sha256, "document": policy.document}
+        every = await asyncio.to_thread(self.gateway.allowed, who, "administer", tenant=EVERY)
+        document = policy.document if every else own_policy(policy.document, who.principal.tenant)
+        return {"sha256": policy.sha256, "document": document}
+
+    async def metrics(self, who: Identity) -> str:
+        """Return the metrics, of all tenants together."""
+
+        def read() -> str:
+            may_measure(self.gateway, who)
+            return metrics.render(self.gateway)
+
+        return await asyncio.to_thread(read)
 
     async def tenant(self, who: Identity) -> dict[str, Any]:
         """Show the caller's tenant: its settings and its queue."""
@@ -291,7 +304,9 @@ class Calls:
         def write() -> dict[str, Any]:
             self.gateway.require(who, "administer", tenant=name)
             fields = {f: getattr(asked, f) for f in TenantSettings.__struct_fields__}
-            self.gateway.store.set_tenant(Tenant(name=name, **fields))
+            after = Tenant(name=name, **fields)
+            may_give(self.gateway, who, self.gateway.store.tenant(name), after)
+            self.gateway.store.set_tenant(after)
             self.gateway.record("tenant", who, {"name": name, "outcome": "ALLOW"})
             return {"name": name}
 

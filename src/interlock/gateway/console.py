@@ -19,8 +19,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from interlock.access.identity import Credentials, Identity
 from interlock.errors import InterlockError
+from interlock.gateway.apart import EVERY
 from interlock.gateway.console_events import add_events
-from interlock.gateway.console_views import EVERY, add_views
+from interlock.gateway.console_views import add_views
 from interlock.gateway.errors import ForbiddenError, status_of
 from interlock.gateway.service import Gateway
 from interlock.gateway.telemetry import add_telemetry

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request, Response
 
 from interlock.access.identity import Identity
 from interlock.backends.calibration import Calibration
+from interlock.gateway.apart import EVERY
 from interlock.gateway.service import Gateway
 from interlock.guard.admit.budget import DAY_S, RESERVED, BudgetSettings
 from interlock.guard.health.calibration import CalibrationSettings
@@ -20,10 +21,8 @@ from interlock.guard.health.layout import device_grades, overall
 from interlock.guard.health.pictures import device_map
 from interlock.monitor.store import monitor_store
 
-__all__ = ["EVERY", "add_views"]
+__all__ = ["add_views"]
 
-#: Asked about instead of a tenant: who may administer this may administer any.
-EVERY = "(every tenant)"
 _UNITS = (
     ("jobs", "max_jobs_per_day"),
     ("shots", "max_shots_per_day"),

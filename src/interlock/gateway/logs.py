@@ -112,6 +112,8 @@ def install(home: Path, level: str = "info", stream: TextIO | None = None) -> lo
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate, logger.disabled = [], True, False
         logger.setLevel(logging.NOTSET)
+    # Each pass over each circuit is a line at level info, and none says whose.
+    logging.getLogger("qiskit").setLevel(max(logging.WARNING, root.level))
     quiet_dbos()
     logging.captureWarnings(True)
 

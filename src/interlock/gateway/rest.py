@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
@@ -254,9 +253,9 @@ def build_app(gateway: Gateway, *, title: str = "Interlock gateway") -> ASGIApp:
         )
 
     @app.get("/metrics", response_class=PlainTextResponse)
-    async def show_metrics() -> Response:
-        """Counters in Prometheus' text format; no tenant and no principal in any label."""
-        text = await asyncio.to_thread(metrics.render, gateway)
+    async def show_metrics(request: Request) -> Response:
+        """Counters in Prometheus' text format, for the operator or a key of scope `metrics`."""
+        text = await calls.metrics(await who(request))
         return Response(text, headers={"content-type": metrics.CONTENT_TYPE})
 
     @app.post(

@@ -9,7 +9,9 @@ import time
 import urllib.request
 from pathlib import Path
 
+from interlock.access import keys
 from interlock.gateway.metrics import METRICS
+from interlock.types import Principal
 from tests.integration.gateway.kit import bell, kit, policy
 from tests.integration.gateway.test_serve import free_port
 
@@ -30,7 +32,13 @@ def test_what_happened_is_counted_and_nobody_is_named(tmp_path: Path) -> None:
         assert made.call("", "GET", "/v1/jobs").status_code == 401
         made.gateway.count("tls", 'X"\n')
         made.gateway.ready = False
-        reply = made.call("", "GET", "/metrics")
+        assert made.call("adm", "GET", "/metrics").status_code == 403
+        scraper = Principal(id="prometheus", kind="service", tenant="ops")
+        made.tokens["prometheus"] = keys.issue(
+            made.gateway.access, scraper, lifetime_s=60, scopes=("metrics",)
+        )[1]
+        assert made.call("prometheus", "GET", "/v1/jobs").status_code == 403
+        reply = made.call("prometheus", "GET", "/metrics")
     assert reply.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     text = reply.text
     shown = [x for x in text.splitlines() if not x.startswith("#")]

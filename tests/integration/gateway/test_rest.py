@@ -5,12 +5,13 @@ import random
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from interlock.gateway.store import Tenant
-from tests.integration.gateway.kit import Kit, bell, kit, policy
+from tests.integration.gateway.kit import MEMBERS, RULES, Kit, bell, kit, policy
 
 
 @pytest.fixture(scope="module")
@@ -95,9 +96,9 @@ def test_a_wrong_body_is_a_problem_with_a_code(shared: Kit, body: bytes, code: s
 
 
 def test_without_a_credential_nothing_but_health_answers(shared: Kit) -> None:
-    for path in ("/healthz", "/readyz", "/metrics"):
+    for path in ("/healthz", "/readyz"):
         assert shared.call("", "GET", path).status_code == 200
-    paths = ["/v1/jobs", "/v1/jobs/x", "/v1/jobs/x/result", "/v1/policy", "/v1/ledger",
+    paths = ["/metrics", "/v1/jobs", "/v1/jobs/x", "/v1/jobs/x/result", "/v1/policy", "/v1/ledger",
              "/v1/tenant", "/v1/approvals", "/v1/backends", "/v1/receipts/1-x"]  # fmt: skip
     for path in paths:
         reply = shared.call("", "GET", path)
@@ -333,3 +334,42 @@ def test_the_policys_isolation_is_the_one_a_simulator_runs_at(tmp_path: Any) -> 
         (counts,) = next(iter(outcome["result"]["items"][0]["registers"].values()))
         assert sum(counts.values()) == 60
         assert set(counts) <= {"00", "11"}
+
+
+def test_the_policy_is_shown_without_the_people_of_other_tenants(tmp_path: Path) -> None:
+    people = [{"id": "ann", "tenant": "south", "groups": ["ethics"]}, {"id": "lou"}]
+    document = policy(approvals={"gates": {}, "approvers": people})
+    with kit(tmp_path / "home", document=document) as made:
+        shown = made.call("adm", "GET", "/v1/policy")
+        assert shown.json()["sha256"] == made.gateway.policy.sha256
+        assert [m["id"] for m in shown.json()["document"]["admit"]["authorisation"]["members"]] == [
+            "ada", "ben", "lea", "adm"]  # fmt: skip
+        for name in ("sol", "south", "ann", "lou"):
+            assert f'"{name}"' not in shown.text
+        assert '"ada"' not in made.call("sol", "GET", "/v1/policy").text
+
+
+def test_a_tenant_gives_itself_no_larger_share(tmp_path: Path) -> None:
+    def ask(made: Kit, **settings: Any) -> tuple[int, str]:
+        reply = made.call("adm", "PUT", "/v1/tenants/north", settings)
+        return reply.status_code, reply.json().get("code", "")
+
+    with kit(tmp_path / "home") as made:
+        store, soon = made.gateway.store, 4e9
+        store.set_tenant(Tenant(name="north", rate=5.0, windows=((soon, soon + 1),)))
+        less = {"rate": 5.0, "windows": [[soon, soon + 1], [soon + 5, soon + 6]]}
+        for more in ({"weight": 1000.0}, {"max_running": 101}, {"max_queued": 10_001},
+                     {"rate": 5.1}, {"burst": 101.0}, {"windows": []}):  # fmt: skip
+            assert ask(made, **{**less, **more}) == (403, "tenant-share")
+        assert store.tenant("north").weight == 1.0
+        assert ask(made, **less, weight=0.5) == (200, "")
+        assert ask(made, **less) == (403, "tenant-share")  # it took less; the operator gives more
+        denied = [e.payload for e in made.gateway.guard.ledger.entries("access")]
+        assert {(d["action"], d["outcome"]) for d in denied} == {("administer", "DENY")}
+
+
+def test_who_is_alone_on_a_gateway_shares_out_itself(tmp_path: Path) -> None:
+    rules = {"rules": RULES, "members": [m for m in MEMBERS if m["tenant"] == "north"]}
+    with kit(tmp_path / "home", document=policy(authorisation=rules)) as made:
+        settings = {"weight": 9.0, "rate": 1000.0}
+        assert made.call("adm", "PUT", "/v1/tenants/north", settings).status_code == 200

@@ -51,3 +51,14 @@ def test_the_approval_of_the_command_line_is_one_the_policy_can_check(
     approver = Approver(id=me, groups=("ethics",), public=shown["public"])
     (body,) = store_of(home).approvals(subject, "local")
     assert check(body, (approver,), subject=subject, job=job, at=now.timestamp()) == me
+
+
+def test_a_key_is_limited_to_its_scopes_and_a_scope_that_is_none_is_refused(tmp_path: Path) -> None:
+    home = ("--home", str(tmp_path / "home"))
+    made = run("key", "bot", "--scope", "submit", "--scope", "metrics", *home).split()
+    row = keys.lookup(store_of(tmp_path / "home"), made[3])
+    assert row is not None
+    assert row.scopes == ("submit", "metrics")
+    done = CliRunner().invoke(command, ["key", "bot", "--scope", "everything", *home])
+    assert done.exit_code == 2
+    assert "submit" in done.output

@@ -16,6 +16,23 @@ from pathlib import Path
 import pytest
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_home_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what has no home of its own, and fixtures of wider scope, out of `~/.interlock`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("INTERLOCK_HOME", str(tmp_path_factory.mktemp("home") / "shared"))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _home_of_its_own(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Give each test a default home that nobody else uses; it is made when it is used."""
+    home = tmp_path_factory.getbasetemp() / f"home-{uuid.uuid4().hex[:12]}"
+    monkeypatch.setenv("INTERLOCK_HOME", str(home))
+
+
 def _binaries() -> Path:
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     on_path = shutil.which("initdb")

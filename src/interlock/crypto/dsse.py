@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from interlock.crypto import signing, suites
+from interlock.crypto import files, signing, suites
 from interlock.crypto.keys import KeyStore
 from interlock.crypto.suites import chosen
 from interlock.errors import InputError, IntegrityError
@@ -186,7 +186,7 @@ def parse_keys(text: str) -> dict[str, bytes]:
 def read_keys(path: Path) -> dict[str, bytes]:
     """Read a public key file."""
     try:
-        return parse_keys(path.read_text())
+        return parse_keys(files.read_plain(path).decode())
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             "the public keys cannot be read",

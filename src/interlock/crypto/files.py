@@ -19,11 +19,14 @@ __all__ = [
     "no_room",
     "own_dir",
     "private_dir",
+    "read_plain",
     "read_private",
     "sync_dir",
     "write_private",
 ]
 
+#: Of a file of keys, a signed head, a proof, a policy: they have some kilobytes.
+MAX_SMALL = 1 << 20
 #: Bytes free below which a disk counts as full.
 _LITTLE = 64 << 10
 #: A lock file's lock belongs to the open file, not to the thread: what this process holds is kept
@@ -135,11 +138,38 @@ def read_private(path: Path) -> bytes | None:
         return None
     check_private(path)
     try:
-        return path.read_bytes()
+        return read_plain(path, max_bytes=None)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise storage_error(path, error) from error
+
+
+def read_plain(path: Path, *, max_bytes: int | None = MAX_SMALL, follow: bool = True) -> bytes:
+    """Return the bytes of a file that may come from a stranger.
+
+    A pipe or a device would be waited for, or read, for ever: it is refused before it is read, a
+    file that is too large as well.
+
+    Args:
+        path: the file.
+        max_bytes: the most it may hold; None for any size.
+        follow: whether it may be a symbolic link.
+
+    Raises:
+        OSError: it cannot be read, is no plain file, or is larger.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW))
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "not a plain file")
+        with open(fd, "rb", closefd=False) as handle:
+            data = handle.read(-1 if max_bytes is None else max_bytes + 1)
+    finally:
+        os.close(fd)
+    if max_bytes is not None and len(data) > max_bytes:
+        raise OSError(errno.EFBIG, f"larger than {max_bytes} bytes")
+    return data
 
 
 def write_private(path: Path, data: bytes, *, mode: int = 0o600) -> None:

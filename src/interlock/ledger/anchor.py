@@ -9,6 +9,7 @@ from typing import Any
 
 from cryptography import x509
 
+from interlock.crypto import files
 from interlock.errors import BackendError, InputError, IntegrityError, InterlockError, SetupError
 from interlock.ledger.note import Checkpoint, parse_note
 from interlock.ledger.post import is_http, post
@@ -47,7 +48,7 @@ def _client() -> Any:
 def roots_from(path: Path) -> list[x509.Certificate]:
     """Read trusted certificates in PEM."""
     try:
-        return x509.load_pem_x509_certificates(path.read_bytes())
+        return x509.load_pem_x509_certificates(files.read_plain(path))
     except (OSError, ValueError) as error:
         raise InputError(
             "the certificates of the time-stamping authority cannot be read",
@@ -135,9 +136,9 @@ def check_kept(home: Path, roots: list[x509.Certificate], report: Report) -> Non
     for path in kept:
         where = f"anchors/{path.name}"
         try:
-            note = path.with_suffix(".note").read_bytes().decode()
+            note = files.read_plain(path.with_suffix(".note")).decode()
             size = Checkpoint.parse(parse_note(note)[0]).size
-            stamped = check(path.read_bytes(), note, roots)
+            stamped = check(files.read_plain(path), note, roots)
         except (OSError, ValueError) as error:
             report.add("stamp-forged", where, str(error), "a time-stamp and its head")
         except InterlockError as error:
@@ -160,4 +161,4 @@ def copy_kept(home: Path, folder: Path) -> None:
     for path in kept:
         (folder / "anchors").mkdir(exist_ok=True)
         for one in (path, path.with_suffix(".note")):
-            (folder / "anchors" / one.name).write_bytes(one.read_bytes())
+            (folder / "anchors" / one.name).write_bytes(files.read_plain(one))

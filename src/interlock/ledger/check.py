@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from interlock.crypto import files
 from interlock.errors import InputError, InterlockError
 from interlock.ledger.identity import read_vkeys
 from interlock.ledger.note import Checkpoint, NoteKey, parse_note
@@ -22,15 +23,13 @@ _ANY_SIZE = 1 << 63
 def read_text(path: Path) -> str:
     """Read a small text file from outside."""
     try:
-        if path.stat().st_size > 1 << 20:
-            raise ValueError("larger than 1 MiB")
-        return path.read_text(encoding="utf-8")
+        return files.read_plain(path).decode()
     except (OSError, ValueError) as error:
         raise InputError(
             "the file cannot be read",
             code="file-unreadable",
             got=f"{path}: {error}",
-            expected="a text file of at most 1 MiB",
+            expected="a plain text file of at most 1 MiB",
             fix="check the path",
         ) from error
 

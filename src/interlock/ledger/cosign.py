@@ -10,7 +10,7 @@ from interlock.ledger.note import Checkpoint, NoteKey, parse_note, verify_checkp
 from interlock.ledger.post import is_http, post
 from interlock.ledger.witness import request_body
 
-__all__ = ["ask"]
+__all__ = ["ask", "merged"]
 
 _SIZE = re.compile(r"[0-9]{1,19}")
 
@@ -70,8 +70,26 @@ def _accepted(url: str, note: str, text: str, keys: Sequence[NoteKey]) -> str:
             expected="a line by each of the witness's keys",
             fix="check the witness's keys; do not count this witness",
         ) from error
-    known = {(key.name, key.id) for key in keys}
-    return "".join(s.line() for s in signatures if (s.name, s.key_id) in known)
+    # The first of each key is the one that was verified; a witness that sends more is not heeded.
+    by_key = {(s.name, s.key_id): s.line() for s in reversed(signatures)}
+    return "".join(by_key[key.name, key.id] for key in keys)
+
+
+def merged(note: str, lines: str) -> str:
+    """Return a note with new signature lines, each in place of the one before by the same key.
+
+    Asked again and again about the same head, a witness would fill it beyond what a note holds.
+
+    Raises:
+        InputError: with them the note holds more than a reader takes.
+    """
+    text, old = parse_note(note)
+    new = parse_note(f"{text}\n{lines}")[1]
+    fresh = {(s.name, s.key_id) for s in new}
+    kept = [s for s in old if (s.name, s.key_id) not in fresh]
+    note = f"{text}\n" + "".join(s.line() for s in (*kept, *new))
+    parse_note(note)
+    return note
 
 
 def _post(url: str, body: str, timeout_s: float) -> tuple[int, str]:

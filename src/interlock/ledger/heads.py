@@ -43,8 +43,12 @@ class Heads:
         """Return the kept heads, oldest first."""
         found = []
         for path in self._files():
-            with contextlib.suppress(FileNotFoundError):
-                found.append((path, path.read_bytes().decode("utf-8", "replace")))
+            try:
+                found.append((path, files.read_plain(path).decode("utf-8", "replace")))
+            except FileNotFoundError:
+                continue  # a writer keeps the newest alone
+            except OSError as error:
+                found.append((path, f"({error.strerror})"))  # no note: an audit names it
         return found
 
     def newest(self) -> tuple[Checkpoint, str] | None:

@@ -87,7 +87,7 @@ def missing_keys(got: str) -> SetupError:
 def read_vkeys(path: Path) -> list[NoteKey]:
     """Read a file of verifier keys, one a line."""
     try:
-        lines = path.read_text().split("\n")
+        lines = files.read_plain(path).decode().split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise IntegrityError(
             "the public keys cannot be read",

@@ -209,8 +209,18 @@ class Ledger(Rotating):
                 expected="an event that does not begin with `ledger.`",
                 fix="choose another name",
             )
-        scope = Scope(subject, label, self._month() if label else "")
-        return self._append(event, header, payload, scope)
+        return self._append(event, header, payload, self._scope(subject, label))
+
+    def _scope(self, subject: str, label: str) -> Scope:
+        if not isinstance(subject, str) or not isinstance(label, str):
+            raise InputError(
+                "a subject or a label is no text",
+                code="ledger-entry",
+                got=f"subject {subject!r}, label {label!r}",
+                expected="texts; an empty label for none",
+                fix="pass label='' where there is none",
+            )
+        return Scope(subject, label, self._month() if label else "")
 
     def _month(self) -> str:
         return entries.format_time(self._clock())[:7]
@@ -321,7 +331,7 @@ class Ledger(Rotating):
             IntegrityError: the witness knows another history of this ledger, or another time; the
                 cosigned head is kept then.
         """
-        from interlock.ledger.cosign import ask
+        from interlock.ledger.cosign import ask, merged
 
         note = self.checkpoint()
         head = self.check_note(note)
@@ -329,8 +339,7 @@ class Ledger(Rotating):
         lines = ask(
             url, note, keys, lambda old: tree.consistency(old, head.size), timeout_s=timeout_s
         )
-        present = set(note.splitlines())
-        note += "".join(f"{line}\n" for line in lines.splitlines() if line not in present)
+        note = merged(note, lines)
         row = self._store.last_checkpoint()
         if row is not None and row.size == head.size:
             frontier = Frontier.from_bytes(row.size, row.frontier)
@@ -343,7 +352,7 @@ class Ledger(Rotating):
 
     def encrypt(self, data: bytes, *, subject: str, label: str = "") -> bytes:
         """Encrypt what is kept elsewhere as `append` would: `erase` and `expire` reach it there."""
-        scope = Scope(subject, label, self._month() if label else "")
+        scope = self._scope(subject, label)
         key_id, stored = self._subjects.encrypt(scope, data)
         return key_id.encode() + stored
 

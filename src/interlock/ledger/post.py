@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import http.client
-import threading
 import urllib.error
 import urllib.parse
 import urllib.request
+
+from interlock.crypto.patience import within
 
 __all__ = ["MAX_ANSWER", "is_http", "post"]
 
@@ -35,25 +36,10 @@ def post(url: str, data: bytes, content_type: str, timeout_s: float) -> tuple[in
         OSError: no connection, or no whole answer in time (`TimeoutError`).
         ValueError: an answer that is not HTTP, or of more than `MAX_ANSWER` bytes.
     """
-    done: list[tuple[int, bytes] | Exception] = []
-
-    def ask() -> None:
-        try:
-            done.append(_exchange(url, data, content_type, timeout_s))
-        except (OSError, ValueError) as error:
-            done.append(error)
-        except http.client.HTTPException as error:
-            done.append(ValueError(f"not HTTP: {type(error).__name__}: {error}"))
-
-    # A socket's own time-out starts anew with every byte: a thread that is left behind does not.
-    worker = threading.Thread(target=ask, name="interlock-post", daemon=True)
-    worker.start()
-    worker.join(timeout_s)
-    if not done:
-        raise TimeoutError(f"no whole answer after {timeout_s} s")
-    if isinstance(done[0], Exception):
-        raise done[0]
-    return done[0]
+    try:
+        return within(timeout_s, lambda: _exchange(url, data, content_type, timeout_s))
+    except http.client.HTTPException as error:
+        raise ValueError(f"not HTTP: {type(error).__name__}: {error}") from error
 
 
 def _exchange(url: str, data: bytes, content_type: str, timeout_s: float) -> tuple[int, bytes]:

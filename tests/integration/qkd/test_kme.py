@@ -1,6 +1,10 @@
+import contextlib
 import json
+import socket
+import ssl
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -172,3 +176,50 @@ def test_the_combiner_needs_every_part() -> None:
         made(b"1" * 32 + b"2", b"2" * 31, b"3" * 32),
     ]
     assert len({one, *others}) == 7
+
+
+@pytest.mark.parametrize("part", ["head", "body"])
+def test_a_kme_that_drips_is_given_up(kme: Kme, part: str) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    path = kme.authority.member("localhost")
+    context.load_cert_chain(path, path.with_suffix(".key"))
+    stop = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def drip() -> None:
+            raw, _ = listener.accept()
+            with contextlib.suppress(OSError), context.wrap_socket(raw, server_side=True) as one:
+                one.recv(4096)
+                one.sendall(b"HTTP/1.1 200 OK\r\n")
+                if part == "body":
+                    one.sendall(b"Content-Length: 100000\r\n\r\n")
+                while not stop.wait(0.05):
+                    one.sendall(b"X")
+
+        server = threading.Thread(target=drip)
+        server.start()
+        slow = QkdClient(
+            f"https://127.0.0.1:{listener.getsockname()[1]}",
+            certificate=path,
+            private_key=path.with_suffix(".key"),
+            authority=kme.authority.path,
+            timeout_s=0.5,
+        )
+        try:
+            with pytest.raises(BackendError, match="reached") as caught:
+                slow.status("sae-bob")
+            assert caught.value.code == "qkd-unreachable"
+            assert "no whole answer" in (caught.value.got or "")
+        finally:
+            stop.set()
+            server.join()
+
+
+def test_an_answer_nested_without_end_is_no_answer(
+    kme: Kme, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = b"[" * 200_000
+    monkeypatch.setattr(QkdClient, "_exchange", lambda *_: (200, deep))
+    with pytest.raises(BackendError) as caught:
+        kme.client("sae-alice").status("sae-bob")
+    assert caught.value.code == "qkd-answer"

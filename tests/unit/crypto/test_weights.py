@@ -115,6 +115,7 @@ ATTACKS: dict[str, Callable[[Path], object]] = {
     "payload type changed": lambda f: rewrite(
         f / SIGNATURE_FILE, lambda d: d.replace(b"vnd.in-toto", b"vnd.out-oto")
     ),
+    "signature file endless": lambda f: os.truncate(f / SIGNATURE_FILE, 1 << 42),
     "signature file not JSON": lambda f: (f / SIGNATURE_FILE).write_text("{"),
 }
 

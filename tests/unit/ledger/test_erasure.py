@@ -1,9 +1,11 @@
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from interlock.cli import main
+from interlock.errors import InputError
 from interlock.ledger import Ledger, audit
 from interlock.ledger.export import export
 from interlock.ledger.ledger import ERASED
@@ -110,3 +112,13 @@ def test_wrapped_keys_left_in_free_space_are_overwritten(home: Path) -> None:
         os.close(fd)
     assert len(before) == len(after)
     assert before != after
+
+
+@pytest.mark.parametrize(("subject", "label"), [("ada", None), (None, ""), (b"ada", ""), ("a", 1)])
+def test_a_subject_or_label_that_is_no_text_is_refused(
+    ledger: Ledger, subject: Any, label: Any
+) -> None:
+    with pytest.raises(InputError, match="no text"):
+        ledger.append("a", {}, {}, subject=subject, label=label)
+    with pytest.raises(InputError, match="no text"):
+        ledger.encrypt(b"x", subject=subject, label=label)

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,11 @@ def recorded(home: Path) -> Path:
 def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-I", str(folder / "verify.py"), str(folder), *options]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
 
 
 def everything(folder: Path) -> bytes:
@@ -68,6 +74,9 @@ def test_each_change_to_a_bundle_is_found(recorded: Path, tmp_path: Path) -> Non
         "summary": lambda f: (f / "summary.json").write_text("{}"),
         "readme": lambda f: (f / "README.txt").write_text("all is well"),
         "extra file": lambda f: (f / "note.txt").write_text("x"),
+        "pipe in place of entries": lambda f: pipe(f / "entries.ndjson"),
+        "pipe in place of a head": lambda f: pipe(next((f / "heads").iterdir())),
+        "pipe in place of the list": lambda f: pipe(f / "manifest.dsse.json"),
         "extra folder link": lambda f: (f / "more").symlink_to("/etc"),
         "extra link": lambda f: (f / "link").symlink_to("/etc/passwd"),
         "missing file": lambda f: (f / "summary.json").unlink(),

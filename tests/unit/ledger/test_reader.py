@@ -184,3 +184,41 @@ def test_nothing_is_opened_for_writing(filled: Path, monkeypatch: pytest.MonkeyP
     with Ledger.read(filled) as reader:
         assert len(list(reader.entries())) == 20
         assert reader.verify().ok
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link to a device", "endless"])
+@pytest.mark.parametrize("name", ["checkpoints/00000000000000000099.note", "anchors/1.note"])
+def test_what_is_no_file_among_the_heads_of_a_home_from_elsewhere_is_a_fault(
+    filled: Path, kind: str, name: str
+) -> None:
+    path = filled / name
+    path.parent.mkdir(exist_ok=True)
+    strange(path, kind)
+    (fault,) = audit(filled).faults
+    assert (fault.kind, fault.where) == ("checkpoint-forged", name)
+    assert "not a plain file" in fault.got or "larger than" in fault.got
+    with Reader(filled) as reader:
+        assert sum(1 for _ in reader.entries()) == 20
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link to a device", "endless"])
+def test_keys_that_are_no_file_are_refused(filled: Path, tmp_path: Path, kind: str) -> None:
+    (filled / "ledger.vkeys").unlink()
+    strange(filled / "ledger.vkeys", kind)
+    assert main(["verify", "--home", str(filled)]) == 7
+    strange(tmp_path / "given", kind)
+    for option in ("--keys", "--policy", "--tsa-roots"):
+        assert main(["verify", "--home", str(filled), option, str(tmp_path / "given")]) in (2, 4, 7)
+
+
+def strange(path: Path, kind: str) -> None:
+    """Put something where a small file is expected, for which a careless reader waits for ever."""
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "endless":
+        path.touch()
+        os.truncate(path, 1 << 42)
+    else:
+        path.symlink_to("/dev/zero")

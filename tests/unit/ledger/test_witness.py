@@ -1,3 +1,4 @@
+import base64
 import contextlib
 import shutil
 import socket
@@ -15,7 +16,7 @@ from interlock.ledger.identity import read_vkeys
 from interlock.ledger.note import Checkpoint, NoteKey, verify_checkpoint
 from interlock.ledger.policy import WitnessPolicy
 from interlock.ledger.tree import Tree, leaf_hash
-from interlock.ledger.witness import Witness, request_body, serve, start
+from interlock.ledger.witness import Answer, Witness, request_body, serve, start
 
 pytestmark = pytest.mark.enable_socket
 
@@ -57,6 +58,35 @@ def test_a_growing_ledger_is_cosigned_each_time(ledger: Ledger, witness: Witness
     fill(ledger, 1)
     ledger.checkpoint()
     assert [f.kind for f in audit(ledger.home, policy=policy).faults] == ["unwitnessed"]
+
+
+def test_a_head_cosigned_again_and_again_holds_one_line_of_each_key(
+    ledger: Ledger, witness: Witness, url: str
+) -> None:
+    fill(ledger)
+    first = ledger.cosign(url, keys_of(witness))
+    for _ in range(40):
+        note = ledger.cosign(url, keys_of(witness))
+    assert note.count("\n") == first.count("\n")
+    assert audit(ledger.home).ok
+
+
+def test_of_a_witness_that_sends_more_than_its_lines_they_alone_are_kept(
+    ledger: Ledger, witness: Witness, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(ledger)
+    honest = Witness.add_checkpoint
+
+    def talkative(self: Witness, body: str) -> Answer:
+        answer = honest(self, body)
+        more = [key.id + bytes([n]) * 80 for key in keys_of(self) for n in range(25)]
+        text = "".join(f"— witness.test/w1 {base64.b64encode(raw).decode()}\n" for raw in more)
+        return Answer(answer.status, answer.body + text) if answer.status == 200 else answer
+
+    monkeypatch.setattr(Witness, "add_checkpoint", talkative)
+    note = ledger.cosign(url, keys_of(witness))
+    assert note.count("— witness.test/w1 ") == 2
+    assert audit(ledger.home).ok
 
 
 def test_a_rewritten_ledger_is_not_cosigned(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from interlock.crypto import files
+from interlock.crypto.patience import within
 from interlock.errors import BackendError, InputError
 
 __all__ = ["QkdClient", "QkdKey"]
@@ -39,7 +40,7 @@ class QkdClient:
         certificate: client certificate, PEM.
         private_key: its key, PEM, readable by its owner alone.
         authority: certificates that the KME's certificate must lead to, PEM.
-        timeout_s: for each request.
+        timeout_s: for each request, from the connection to the last byte of the answer.
 
     Raises:
         InputError: not https, or files that are no certificates.
@@ -101,14 +102,8 @@ class QkdClient:
         return keys
 
     def _ask(self, method: str, path: str, body: object = None) -> dict[str, Any]:
-        connection = http.client.HTTPSConnection(
-            self._host, self._port, timeout=self._timeout_s, context=self._context
-        )
         try:
-            data = None if body is None else json.dumps(body).encode()
-            connection.request(method, path, data, {"Content-Type": "application/json"})
-            response = connection.getresponse()
-            raw = response.read(_MAX_ANSWER)
+            status, raw = within(self._timeout_s, lambda: self._exchange(method, path, body))
         except (OSError, http.client.HTTPException) as error:
             raise BackendError(
                 "the KME cannot be reached",
@@ -117,22 +112,32 @@ class QkdClient:
                 expected=f"an answer within {self._timeout_s} s over mutual TLS",
                 fix="check the KME; a policy that requires QKD stays unmet until it is back",
             ) from error
-        finally:
-            connection.close()
         try:
             document = json.loads(raw)
-        except ValueError as error:
-            raise _answer(f"{response.status}, not JSON", "JSON") from error
-        if response.status != 200 or not isinstance(document, dict):
+        except (ValueError, RecursionError) as error:
+            raise _answer(f"{status}, not JSON", "JSON") from error
+        if status != 200 or not isinstance(document, dict):
             message = document.get("message") if isinstance(document, dict) else document
             raise BackendError(
                 "the KME refused",
                 code="qkd-refused",
-                got=f"{response.status}: {str(message)[:200]}",
+                got=f"{status}: {str(message)[:200]}",
                 expected="200 and keys",
                 fix="check the SAE ids and the client certificate; wait when keys have run out",
             )
         return document
+
+    def _exchange(self, method: str, path: str, body: object) -> tuple[int, bytes]:
+        connection = http.client.HTTPSConnection(
+            self._host, self._port, timeout=self._timeout_s, context=self._context
+        )
+        try:
+            data = None if body is None else json.dumps(body).encode()
+            connection.request(method, path, data, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            return response.status, response.read(_MAX_ANSWER)
+        finally:
+            connection.close()
 
     @staticmethod
     def _keys(document: dict[str, Any], number: int, size: int | None) -> list[QkdKey]:

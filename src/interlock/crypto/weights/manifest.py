@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +27,8 @@ _KIND = "application/vnd.in-toto+json"
 _STATEMENT = "https://in-toto.io/Statement/v1"
 _PREDICATE = "https://model_signing/signature/v1.0"
 _MAX_FILES = 10_000
+#: Of a signature: room for the digests of that many files, with long names.
+_MAX_SIGNATURE = 16 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +167,7 @@ def read_signature(
     folder: Path, public: Mapping[str, bytes], *, name: str | None = None, min_version: int = 0
 ) -> Signed:
     """Check everything but the contents of the files: signatures, version, names, formats."""
-    raw = read_plain(folder / SIGNATURE_FILE)
+    raw = read_plain(folder / SIGNATURE_FILE, _MAX_SIGNATURE)
     signed = read_statement(dsse.verify(raw, public, _KIND))
     if name is not None and signed.name != name:
         raise _changed("these are the weights of another model", signed.name, name)
@@ -200,14 +201,10 @@ def read_verified(folder: Path, signed: Signed, path_name: str) -> bytes:
     return data
 
 
-def read_plain(path: Path) -> bytes:
-    """Read a plain file; links, devices and pipes are refused before they are opened."""
+def read_plain(path: Path, max_bytes: int | None = None) -> bytes:
+    """Read a plain file; links, devices and pipes are refused before they are read."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(fd, "rb") as handle:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise _bad(path.name, "not a plain file", "a plain file")
-            return handle.read()
+        return files.read_plain(path, max_bytes=max_bytes, follow=False)
     except OSError as error:
         raise _bad(
             path.name, f"{type(error).__name__}: {error.strerror}", "a plain file"

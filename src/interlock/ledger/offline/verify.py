@@ -170,8 +170,7 @@ class Generations:
 def open_payload(key: bytes, key_id: str, stored: bytes) -> Any:
     """Decrypt one payload with its own key, which the stored bytes commit to."""
     commitment = sha256(b"interlock/ledger/commit/v1" + key)
-    fits = stored[:1] + stored[25:57] == b"\x01" + commitment
-    need(fits, "a disclosed key is not that of its entry")
+    need(stored[:1] + stored[25:57] == b"\x01" + commitment, "a key shown is not of its entry")
     return json.loads(AESGCM(key).decrypt(bytes(12), stored[57:], key_id.encode()))
 
 
@@ -220,7 +219,7 @@ def check_files(folder: Path, trusted: list[str] | None) -> str:
     return f"{len(listed)} files as signed"
 
 
-def check_folder(folder: Path, keys: Generations, witnesses: list[Key], quorum: int) -> list[str]:
+def check_folder(folder: Path, keys: Generations, witnesses: list[str], quorum: int) -> list[str]:
     """Check entries against heads, taking up each change of keys; return what to tell."""
     origin, tree = keys.all[0][1][0].name, Tree()
     notes = [Note(path.read_text()) for path in sorted((folder / "heads").glob("*.note"))]
@@ -242,7 +241,7 @@ def check_folder(folder: Path, keys: Generations, witnesses: list[Key], quorum: 
         held = [key.text for key in keys.all[int(path.suffix[1:])][1]]
         need(path.read_text().split() == held, f"{path.name} are not the keys of that rotation")
     newest = next(note for note in notes if note.size == tree.size)
-    seen = {key.name for key in witnesses if newest.signed_by(key)}
+    seen = {key.name for key in map(Key, witnesses) if newest.signed_by(key)}
     need(len(seen) >= quorum, f"{len(seen)} of the witnesses have cosigned, {quorum} are needed")
     counts = ", ".join(f"{count} {how}" for how, count in sorted(shown.items())) or "none"
     return [
@@ -278,13 +277,14 @@ def main() -> int:
     parser.add_argument("--proof", type=Path, help="a tlog-proof; entries of FOLDER give its keys")
     options = parser.parse_args()
     try:
+        found = (path for depth in ("*", "*/*") for path in options.folder.glob(depth))
+        need(not any(path.is_fifo() for path in found), "a pipe lies among the files")
         source = options.keys or options.folder / "ledger.vkeys"
         keys = Generations([*map(Key, source.read_text().split())])
         trusted = options.bundle_keys and options.bundle_keys.read_text().split()
         lines = [check_files(options.folder, trusted)]
         if not options.proof or (options.folder / "entries.ndjson").exists():
-            witnesses = [*map(Key, options.witness)]
-            lines += check_folder(options.folder, keys, witnesses, options.quorum)
+            lines += check_folder(options.folder, keys, options.witness, options.quorum)
         if options.proof:
             lines.append(check_proof(options.proof, keys))
     except ERRORS as error:

@@ -13,9 +13,9 @@ import collections
 import contextlib
 import socket
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
-__all__ = ["HANDSHAKE_S", "Door", "end_surplus", "surplus"]
+__all__ = ["HANDSHAKE_S", "Door", "doored", "end_surplus", "surplus"]
 
 HANDSHAKE_S = 10.0
 #: Handshakes at a time: of one address, and of all.
@@ -54,6 +54,33 @@ def end_surplus(open_: dict[asyncio.Task[None], str], *, share: int, most: int) 
         task.cancel()
 
 
+def doored(base: Any, listener: socket.socket, context: Any, **shares: int) -> Any:
+    """Return uvicorn's server class `base` with a door before its own listener.
+
+    It is served with `sockets=[]`, and `listener` is the caller's to close.
+    """
+
+    class Doored(base):  # type: ignore[misc]
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+
+            def make() -> asyncio.Protocol:
+                kind: Any = self.config.http_protocol_class
+                state = self.lifespan.state
+                made = kind(config=self.config, server_state=self.server_state, app_state=state)
+                return cast(asyncio.Protocol, made)
+
+            door = Door(listener, make, context=context, **shares)
+            self.door = asyncio.create_task(door.run())
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            self.door.cancel()
+            await asyncio.gather(self.door, return_exceptions=True)
+            await super().shutdown(sockets)
+
+    return Doored
+
+
 class Door:
     """Takes connections of a listening socket and hands them to protocols.
 
@@ -61,6 +88,8 @@ class Door:
         listener: bound and listening.
         make: makes the protocol of a connection; it is connected once the handshake is done.
         context: TLS; None for none, then nothing is waited for.
+        share: handshakes an address may have under way.
+        most: handshakes all together may have.
     """
 
     def __init__(
@@ -69,8 +98,11 @@ class Door:
         make: Callable[[], asyncio.Protocol],
         *,
         context: Any = None,
+        share: int = PER_ADDRESS,
+        most: int = ALL,
     ) -> None:
         self._listener, self._make, self._context = listener, make, context
+        self._share, self._most = share, most
         self._opening: dict[asyncio.Task[None], str] = {}
 
     async def run(self) -> None:
@@ -88,7 +120,7 @@ class Door:
                 self._opening[task] = str(address[0])
                 task.add_done_callback(lambda done: self._opening.pop(done, None))
                 await asyncio.sleep(0)  # a task that never ran could not close its connection
-                end_surplus(self._opening, share=PER_ADDRESS, most=ALL)
+                end_surplus(self._opening, share=self._share, most=self._most)
         finally:
             for task in tuple(self._opening):
                 task.cancel()

@@ -15,6 +15,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from interlock.crypto.door import Door
 from interlock.crypto.tls import HybridContext
 
 __all__ = ["Front"]
@@ -28,33 +29,36 @@ class Front:
     Args:
         inner: the server's Unix socket.
         context: TLS; None for plain loopback.
+        shares: bounds on handshakes under way, as `crypto.door.Door` has them.
     """
 
-    def __init__(self, inner: Path, context: HybridContext | None) -> None:
+    def __init__(self, inner: Path, context: HybridContext | None, **shares: int) -> None:
         self._inner = str(inner)
-        self._context = context
+        self._context, self._shares = context, shares
         #: name of a connection -> SPIFFE id and digest of its client certificate.
         self.peers: dict[str, tuple[str, str]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
+        self._door: asyncio.Task[None] | None = None
 
     async def listen(self, listener: socket.socket) -> None:
         """Begin to take connections."""
-        self._server = await asyncio.start_server(
-            self._connected,
-            sock=listener,
-            ssl=self._context,
-            limit=_CHUNK,
-            ssl_handshake_timeout=10.0 if self._context else None,
-        )
+        self._listener = listener
+        door = Door(listener, self._protocol, context=self._context, **self._shares)
+        self._door = asyncio.create_task(door.run())
+
+    def _protocol(self) -> asyncio.Protocol:
+        reader = asyncio.StreamReader(limit=_CHUNK)
+        return asyncio.StreamReaderProtocol(reader, self._connected)
 
     async def close(self) -> None:
         """Take no more connections and end those that are open."""
-        if self._server is not None:
-            self._server.close()
-        for task in tuple(self._tasks):
+        ending = (*self._tasks, self._door) if self._door is not None else tuple(self._tasks)
+        for task in ending:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*ending, return_exceptions=True)
+        if self._listener is not None:
+            self._listener.close()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

@@ -20,6 +20,7 @@ from interlock.access.identity import Issuer
 from interlock.access.store import kept_in, open_database
 from interlock.crypto import files
 from interlock.crypto.certs import Authority, hosts
+from interlock.crypto.door import doored
 from interlock.crypto.tls import Files, HybridContext
 from interlock.errors import InterlockError, PolicyError, SetupError, UsageError
 from interlock.gateway import otlp
@@ -40,6 +41,10 @@ __all__ = ["Options", "running", "serve"]
 
 #: How often certificates are looked at.
 RENEW_S = 60.0
+#: TLS handshakes under way: of one address (a proxy is one), and of all.
+SHARES = {"share": 256, "most": 512}
+#: Seconds a connection may take to send the headers of its first request.
+HEAD_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,12 +191,18 @@ def _protocol(on_socket: bool) -> type:
             if shown is not None and hasattr(shown, "workload"):
                 state |= {"tls": shown.workload(), "group": shown.group}
             self.app_state = state
+            self.begin = self.loop.call_later(HEAD_S, self.late)
+
+        def late(self) -> None:
+            cycle: Any = self.cycle
+            if cycle is None:  # no request yet: what says nothing holds no place
+                self.transport.abort()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self.begin.cancel()
+            super().connection_lost(exc)
 
     return Protocol
-
-
-def _always(context: HybridContext) -> Any:
-    return lambda _config, _default: context
 
 
 def _check(options: Options) -> None:
@@ -255,8 +266,8 @@ def _renew(options: Options, context: HybridContext) -> None:
         time.sleep(RENEW_S)
 
 
-def _server(config: Any) -> Any:
-    """Return an HTTP server that leaves signals alone.
+def _server(config: Any, listener: socket.socket, context: HybridContext | None) -> Any:
+    """Return an HTTP server that leaves signals alone, and bounds TLS handshakes.
 
     uvicorn's own raises the signal again once it has stopped, which would end the process before
     the running jobs have ended and the ledger has signed its head.
@@ -268,13 +279,13 @@ def _server(config: Any) -> Any:
         def capture_signals(self) -> Iterator[None]:
             yield
 
-    return Server(config)
+    return doored(Server, listener, context, **SHARES)(config) if context else Server(config)
 
 
 def _rest(
     options: Options, gateway: Gateway, listeners: list[tuple[socket.socket, bool]]
-) -> list[tuple[Any, socket.socket]]:
-    """Return the HTTP servers with their listeners."""
+) -> list[tuple[Any, list[socket.socket]]]:
+    """Return the HTTP servers, each with the listeners that it takes connections from itself."""
     import uvicorn
 
     from interlock.gateway.rest import build_app
@@ -294,9 +305,9 @@ def _rest(
             proxy_headers=False,
             timeout_graceful_shutdown=20,
             limit_concurrency=2000,
-            ssl_context_factory=_always(context) if context else None,
         )
-        servers.append((_server(config), listener))
+        server = _server(config, listener, context)
+        servers.append((server, [] if context else [listener]))
     return servers
 
 
@@ -318,7 +329,7 @@ async def _grpc(options: Options, gateway: Gateway) -> AsyncIterator[None]:
             stack.callback(options.grpc_uds.unlink, missing_ok=True)
         if options.grpc_port:
             inner = files.private_dir(options.home / "run") / f"grpc-{os.getpid()}.sock"
-            front = Front(inner, _context(options, gateway, alpn="h2"))
+            front = Front(inner, _context(options, gateway, alpn="h2"), **SHARES)
             # What the certificates say we are called; without TLS that is loopback.
             found = [name for pair in options.certificates for name in hosts(pair)]
             names = frozenset(found or ("localhost", "127.0.0.1", "::1"))
@@ -373,7 +384,7 @@ def serve(options: Options, started: threading.Event | None = None) -> None:
                 for number in (signal.SIGTERM, signal.SIGINT):
                     asyncio.get_running_loop().add_signal_handler(number, stop.set)
             async with _grpc(options, gateway):
-                tasks = [asyncio.create_task(s.serve(sockets=[at])) for s, at in servers]
+                tasks = [asyncio.create_task(s.serve(sockets=at)) for s, at in servers]
                 while not any(t.done() for t in tasks) and not all(s.started for s, _ in servers):
                     await asyncio.sleep(0.01)
                 if started is not None:
@@ -390,5 +401,7 @@ def serve(options: Options, started: threading.Event | None = None) -> None:
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(main())
+    for listener, _ in listeners:
+        listener.close()
     if options.uds is not None:
         options.uds.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """`interlock serve` as its own process: REST and gRPC over TLS, seen from outside."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -8,6 +9,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,11 +22,16 @@ import pytest
 from interlock.access import keys
 from interlock.access.store import store_of
 from interlock.crypto.certs import Authority
+from interlock.gateway import serve
+from interlock.gateway.serve import SHARES
 from interlock.guard.remote import RemoteGuard
 from interlock.ledger import Ledger
 from interlock.types import Principal
 from tests.integration.gateway.kit import bell, policy
 from tests.integration.gateway.rpc import Rpc, submission
+
+
+REQUEST = b"GET / HTTP/1.1\r\nhost: gw\r\n\r\n"
 
 
 def free_port() -> int:
@@ -116,6 +123,53 @@ def test_a_classical_grpc_client_is_refused(gateway: Served) -> None:
     with contextlib.suppress(OSError), contextlib.closing(context.wrap_socket(raw)) as sock:
         sock.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
         assert sock.recv(16) == b""
+
+
+def test_handshakes_that_never_begin_shut_out_nobody(gateway: Served) -> None:
+    for port in (gateway.rest, gateway.grpc):
+        with contextlib.ExitStack() as stack:
+            half = [
+                stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+                for _ in range(SHARES["share"] + 20)
+            ]
+            assert all(ended(sock) for sock in half[:20])
+            if port == gateway.rest:
+                gateway.remote().request("GET", "/v1/tenant")
+            else:
+                gateway.rpc()("Health")
+
+
+def ended(sock: socket.socket) -> bool:
+    with contextlib.suppress(ConnectionError):
+        return sock.recv(1) == b""
+    return True
+
+
+def test_a_connection_without_a_request_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    import uvicorn
+
+    monkeypatch.setattr(serve, "HEAD_S", 0.2)
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await asyncio.sleep(0.5)  # an answer may take longer than that
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    config = uvicorn.Config(app, http=serve._protocol(False), lifespan="off", log_config=None)
+    server = serve._server(config, socket.socket(), None)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            address = listener.getsockname()
+            for sent, answer in ((b"", b""), (b"GET / HT", b""), (REQUEST, b"HTTP/1.1 204")):
+                with socket.create_connection(address, timeout=20) as sock:
+                    sock.sendall(sent)
+                    with contextlib.suppress(ConnectionError):
+                        assert sock.recv(12) == answer
+        finally:
+            server.should_exit = True
+            thread.join(20)
 
 
 def test_the_inner_socket_of_grpc_takes_nobody_by_itself(gateway: Served) -> None:

@@ -53,6 +53,59 @@ def test_a_gap_and_a_frozen_channel_are_named():
     assert not any(channel == 0 for _, channel in found)
 
 
+WHOLE = {
+    "coarse": lambda rng: np.round(rng.normal(0, 1, ROWS)),
+    "coarse, autocorrelated": lambda rng: np.round(4 * regime("autocorrelated", ROWS, rng=rng)) / 4,
+    "counts": lambda rng: rng.poisson(2, ROWS),
+    "seldom": lambda rng: rng.random(ROWS) < 0.05,
+}
+
+
+@pytest.mark.parametrize("name", sorted(WHOLE))
+def test_whole_numbers_keep_the_budget(name):
+    rows = WHOLE[name](np.random.default_rng(5)).astype(float)[:, None]
+    # 0.2 million rows at 10 a million allow 2 on average; 7 has chance under 1 % at the bound.
+    assert len(incidents(AlarmBank(1, seed=1).update(rows))) <= 6
+
+
+def test_a_shift_below_one_step_of_a_coarse_sensor_is_found():
+    rng = np.random.default_rng(2)
+    level = np.where(np.arange(12_000) < 8000, 0.0, 0.6)
+    found = AlarmBank(1, seed=1).update(np.round(rng.normal(level, 1))[:, None])
+    assert [a.kind for a in found][:1] == [AlarmKind.SHIFT]
+    assert 8000 <= found[0].row < 9500
+
+
+def test_a_setting_that_moves_once_alarms_once():
+    rows = np.random.default_rng(0).standard_normal((40_000, 2))
+    rows[:, 0] = 5.0 * (np.arange(40_000) >= 20_000)
+    found = AlarmBank(2, seed=1).update(rows)
+    assert sum(a.kind is AlarmKind.SHIFT for a in found) <= 1
+
+
+def test_skewed_noise_is_not_alarmed_again_by_its_own_baseline():
+    rows = np.random.default_rng(4).exponential(1.0, (12_000, 1))
+    rows[4000:] += 3.0
+    assert len(incidents(AlarmBank(1, seed=1).update(rows))) == 1
+
+
+def test_a_channel_in_the_habit_of_gaps_has_to_surprise():
+    rows = np.random.default_rng(0).standard_normal((40_000, 2))
+    rows[np.arange(40_000) % 60 != 0, 0] = np.nan
+    rows[30_000:31_000, 0] = np.nan
+    gaps = [a.row for a in AlarmBank(2, seed=1).update(rows) if a.kind is AlarmKind.GAP]
+    assert len(gaps) <= 5
+    assert 30_000 < gaps[-1] < 31_000
+
+
+def test_a_channel_that_was_whole_for_long_has_every_gap_told():
+    rows = np.random.default_rng(0).standard_normal((30_000, 1))
+    for start in (5000, 12_000, 19_000, 26_000):
+        rows[start : start + 9] = np.nan
+    found = [a.row for a in AlarmBank(1, seed=1).update(rows) if a.kind is AlarmKind.GAP]
+    assert found == [5007, 12_007, 19_007, 26_007]
+
+
 def test_a_coarse_sensor_is_not_called_frozen():
     rows = np.round(np.random.default_rng(0).normal(0, 0.4, (20_000, 1)))
     assert not any(a.kind is AlarmKind.STALE for a in AlarmBank(1, seed=1).update(rows))

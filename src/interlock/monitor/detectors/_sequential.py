@@ -17,6 +17,8 @@ CALM, WATCH = 0, 1
 SHIFT, SPIKE, STALE, GAP = 1, 2, 3, 4
 #: rows whose residuals are not kept, because the whitening has not settled yet
 SETTLE = 512
+#: rows without a long gap after which a short one alarms again
+CALM_GAP = 4096
 BETS = np.array([0.15, 0.5, 0.85])
 
 
@@ -165,9 +167,11 @@ def run_rows(
     ints: 0 ring position, 1 ring size, 2 window size, 3 pending, 4 state, 5 rows watched,
     6 equal run, 7 repeats seen, 8 rows seen, 9 exceedance position, 10 exceedances, 11 hold now,
     12 rows since the last spike, 13 rows calm, 14 stale flag, 15 lags filled, 16 gap run,
-    17 repeats after a repeat, 18 rows after a repeat.
+    17 repeats after a repeat, 18 rows after a repeat, 19 missing rows that a gap alarm needs now
+    (0: `stale_rows`), 20 rows here since the last gap of `stale_rows`.
     floats: 0 last value, 1 tail threshold, 2 tail shape, 3 tail scale, 4 tail share, 5 spike
-    wealth, 6 mean of the detector, 7 residual scale, 8 origin of the whitening.
+    wealth, 6 mean of the detector, 7 residual scale, 8 origin of the whitening, 9 least step of the
+    values (0: none seen).
     """
     n, channels = x.shape
     found = 0
@@ -186,7 +190,9 @@ def run_rows(
             if not np.isfinite(v):
                 it[16] += 1
                 it[15] = 0
-                if it[16] == stale_rows and found < limit:
+                if it[16] == stale_rows:
+                    it[20] = 0
+                if it[16] == max(it[19], stale_rows) and found < limit:
                     out_row[found] = first_row + i
                     out_channel[found] = c
                     out_kind[found] = GAP
@@ -194,7 +200,12 @@ def run_rows(
                     found += 1
                 asset += fl[6]
                 continue
+            if it[16] >= max(it[19], stale_rows):  # in the habit of gaps: the next has to surprise
+                it[19] = 2 * max(it[19], stale_rows)
             it[16] = 0
+            it[20] += 1
+            if it[20] >= CALM_GAP:
+                it[19] = 0
             it[8] += 1
             after_repeat = it[6] >= 1
             if it[8] > 1 and v == fl[0]:
@@ -202,6 +213,9 @@ def run_rows(
                 it[7] += 1
                 it[17] += after_repeat
             else:
+                step = abs(v - fl[0])
+                if it[8] > 1 and (fl[9] == 0.0 or step < fl[9]):
+                    fl[9] = step
                 it[6] = 0
                 it[14] = 0
             it[18] += after_repeat
@@ -228,6 +242,11 @@ def run_rows(
                 continue
             if it[8] == 1:
                 fl[8] = v
+            # Whole numbers and coarse converters: with ties the residuals' order would turn on
+            # each refit of the whitening, and p-values would bunch. Spread over their own step
+            # they are continuous; to continuous values this adds next to nothing.
+            # (The low bits: those of the p-value must not depend on the place within the step.)
+            v += fl[9] * ((random[i, c] * 16777216.0) % 1.0 - 0.5)
             if it[15] < ORDER:
                 lags[c, it[15]] = v
                 it[15] += 1
@@ -249,7 +268,7 @@ def run_rows(
                 it[5] += 1
                 asset += fl[6]
                 if it[5] >= it[11]:
-                    rebase(c, it, fl, phi, watch, gram, moment, hold)
+                    rebase(c, it, fl, phi, window, watch, gram, moment, hold)
                 continue
 
             clear = True
@@ -328,7 +347,15 @@ def run_rows(
 
 @njit(cache=True)  # type: ignore[untyped-decorator, unused-ignore]
 def rebase(
-    c: int, it: Any, fl: Any, phi: Any, watch: Any, gram: Any, moment: Any, hold: int
+    c: int,
+    it: Any,
+    fl: Any,
+    phi: Any,
+    window: Any,
+    watch: Any,
+    gram: Any,
+    moment: Any,
+    hold: int,
 ) -> None:
     """Take the new level once two halves of the watched rows agree; else watch on.
 
@@ -363,7 +390,16 @@ def rebase(
         it[9] = 0
         it[10] = 0
         fl[1] = 0.0
-    fl[8] = centre / gain
+    # The residuals' mean is nought where least squares put it; skewed ones have another median.
+    if it[2] > 0:
+        usual = window[c, it[2] // 2]
+    else:
+        rest.sort()
+        cut = len(rest) // 200
+        rest[:cut] = rest[cut]
+        rest[len(rest) - cut :] = rest[len(rest) - 1 - cut]
+        usual = centre - rest.mean()
+    fl[8] = (centre - usual) / gain
     fl[5] = 0.0
     phi[c, 0] = 0.0
     weight = min(gram[c, 0, 0], 1.0 * count)

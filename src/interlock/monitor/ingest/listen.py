@@ -14,9 +14,9 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from interlock.crypto.door import Door
+from interlock.crypto.door import doored
 from interlock.crypto.tls import Files, HybridContext
 from interlock.errors import InputError, InterlockError, SetupError, StorageError, UsageError
 from interlock.monitor.ingest.connections import BODY_S, HEAD_S, bounded_protocol
@@ -141,30 +141,6 @@ def _bound(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def _server(listener: socket.socket, context: HybridContext | None) -> Any:
-    """Return uvicorn's server, with a door that bounds handshakes before its own listener."""
-    import uvicorn
-
-    class Doored(uvicorn.Server):
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-
-            def make() -> asyncio.Protocol:
-                kind: Any = self.config.http_protocol_class
-                state = self.lifespan.state
-                made = kind(config=self.config, server_state=self.server_state, app_state=state)
-                return cast(asyncio.Protocol, made)
-
-            self.door = asyncio.create_task(Door(listener, make, context=context).run())
-
-        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            self.door.cancel()
-            await asyncio.gather(self.door, return_exceptions=True)
-            await super().shutdown(sockets)
-
-    return Doored
-
-
 @contextlib.contextmanager
 def http_listener(
     receiver: Receiver,
@@ -187,7 +163,7 @@ def http_listener(
     receiver.warm()
     listener = _bound(host, port)
     context = HybridContext(certificates) if certificates else None
-    server = _server(listener, context)(
+    server = doored(uvicorn.Server, listener, context)(
         uvicorn.Config(
             _app(receiver),
             http=bounded_protocol(),

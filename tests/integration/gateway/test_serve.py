@@ -30,7 +30,6 @@ from interlock.types import Principal
 from tests.integration.gateway.kit import bell, policy
 from tests.integration.gateway.rpc import Rpc, submission
 
-
 REQUEST = b"GET / HTTP/1.1\r\nhost: gw\r\n\r\n"
 
 

@@ -75,6 +75,7 @@ def open_database(url: str) -> Engine:
         engine = create_engine(
             url,
             poolclass=QueuePool,
+            pool_use_lifo=True,  # the connection used last knows the pages
             connect_args={"timeout": 15.0, "check_same_thread": False},
         )
     except (ImportError, ValueError) as error:

@@ -159,10 +159,10 @@ def _tell(state: str) -> None:
 
 
 def _read(path: Path) -> bytes:
-    from interlock.crypto.files import storage_error
+    from interlock.crypto.files import read_plain, storage_error
 
     try:
-        return path.read_bytes()
+        return read_plain(path, max_bytes=None)
     except OSError as error:
         raise storage_error(path, error) from error
 

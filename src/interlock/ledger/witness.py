@@ -8,15 +8,19 @@ roots; run it under another administrator than the ledger, or it adds nothing.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import re
+import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 from interlock.crypto import files
 from interlock.crypto.keys import KeyStore
@@ -39,6 +43,8 @@ _OLD = re.compile(r"old (0|[1-9][0-9]{0,18})")
 _LENGTH = re.compile(r"[0-9]{1,9}")
 _MAX_BODY = 1 << 18
 _TIMEOUT_S = 10.0
+_WHOLE_S = 30.0
+_MAX_CONNECTIONS = 64
 _STATE = struct.Struct(">Q32s")
 
 
@@ -160,6 +166,46 @@ class Witness:
         return Answer(200, "".join(signature.line() for signature in signatures))
 
 
+class _Server(ThreadingHTTPServer):
+    """Answers so many at a time, each within a time as a whole: anybody may connect."""
+
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._places = threading.BoundedSemaphore(_MAX_CONNECTIONS)
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if not self._places.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # no thread for it
+            self._places.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        # The handler's time-out starts anew with every byte; this one does not.
+        late = threading.Timer(_WHOLE_S, _hang_up, (request,))
+        late.daemon = True
+        late.start()
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            late.cancel()
+            self._places.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), OSError):  # whoever asked is gone: nothing to tell
+            super().handle_error(request, client_address)
+
+
+def _hang_up(request: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        request.shutdown(socket.SHUT_RDWR)
+
+
 def serve(witness: Witness, host: str, port: int) -> ThreadingHTTPServer:
     """Return an HTTP server for a witness, bound and not yet running."""
 
@@ -199,7 +245,7 @@ def serve(witness: Witness, host: str, port: int) -> ThreadingHTTPServer:
             """Say nothing: requests carry nothing worth a line."""
 
     try:
-        server = ThreadingHTTPServer((host, port), Handler)
+        server = _Server((host, port), Handler)
     except (OSError, OverflowError) as error:
         raise SetupError(
             "the witness cannot listen there",
@@ -208,7 +254,6 @@ def serve(witness: Witness, host: str, port: int) -> ThreadingHTTPServer:
             expected="an address of this machine and a free port",
             fix="give --host and --port",
         ) from error
-    server.daemon_threads = True
     return server
 
 

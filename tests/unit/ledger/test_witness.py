@@ -274,6 +274,57 @@ def test_a_client_that_goes_away_is_no_fault(url: str, capfd: pytest.CaptureFixt
     assert "Traceback" not in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("start_of_it", [b"POST /add-ch", b"POST /add-checkpoint HTTP/1.1\r\n"])
+def test_who_drips_is_hung_up_on_and_others_are_answered(
+    ledger: Ledger,
+    witness: Witness,
+    url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    start_of_it: bytes,
+) -> None:
+    fill(ledger)
+    monkeypatch.setattr("interlock.ledger.witness._WHOLE_S", 0.5)
+    address = ("127.0.0.1", int(url.rpartition(":")[2]))
+    with socket.create_connection(address, timeout=30) as slow:
+        slow.sendall(start_of_it)
+        slow.settimeout(0.05)
+        ended = False
+        while not ended:  # the test's own time-out is the suite's
+            try:
+                slow.sendall(b"x")
+                ended = slow.recv(1) == b""
+            except TimeoutError:
+                continue
+            except OSError:
+                ended = True
+    assert ledger.cosign(url, keys_of(witness))
+
+
+def test_more_than_it_has_places_for_are_turned_away_until_one_is_free(
+    ledger: Ledger, witness: Witness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(ledger)
+    monkeypatch.setattr("interlock.ledger.witness._MAX_CONNECTIONS", 2)
+    server = serve(witness, "127.0.0.1", 0)
+    start(server)
+    address = server.server_address[:2]
+    try:
+        with contextlib.ExitStack() as held:
+            for _ in range(2):
+                held.enter_context(socket.create_connection(address, timeout=30)).sendall(b"P")
+            third = held.enter_context(socket.create_connection(address, timeout=30))
+            with contextlib.suppress(ConnectionError):
+                assert third.recv(1) == b""
+        url = f"http://127.0.0.1:{address[1]}"
+        answer = None
+        while answer is None:
+            with contextlib.suppress(BackendError):
+                answer = ledger.cosign(url, keys_of(witness))
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 def test_a_damaged_state_cosigns_nothing(
     tmp_path: Path, ledger: Ledger, witness: Witness, url: str
 ) -> None:

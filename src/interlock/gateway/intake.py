@@ -130,7 +130,7 @@ class Intake:
         return out
 
 
-def _settle(future: asyncio.Future[Answer], answer: Any) -> None:
+def _settle(future: asyncio.Future[Any], answer: Any) -> None:
     """Answer a waiter on its own event loop."""
 
     def settle() -> None:

@@ -289,10 +289,11 @@ def run_ci(options: CiOptions) -> tuple[list[StepResult], Report]:
         try:
             result = _RUN[name](options, report)
         except (InterlockError, subprocess.TimeoutExpired, OSError) as error:
+            got = getattr(error, "got", None)
+            text = f"{error}: {got}" if got else str(error)
             result = StepResult(
-                name=name, outcome=Outcome.FAILED, detail=str(error)[:200],
-                cases=[(name, str(error)[:800])],
-            )  # fmt: skip
+                name=name, outcome=Outcome.FAILED, detail=text[:200], cases=[(name, text[:800])]
+            )
         if result.outcome is Outcome.NOTHING and name in options.require:
             result = replace(
                 result, outcome=Outcome.FAILED, detail=f"required, but {result.detail}",

@@ -13,6 +13,7 @@ from pathlib import Path
 from interlock.errors import InputError, SetupError, StorageError
 from interlock.scan.finding import ScanFinding
 from interlock.scan.notebook import strip_outputs
+from interlock.scan.secrets.ruleset import builtin_rules
 
 __all__ = ["HISTORY_ADVICE", "run_revoke_hook", "strip_notebook", "write_private"]
 
@@ -81,7 +82,7 @@ def run_revoke_hook(command: str, finding: ScanFinding, *, timeout_s: float = 30
     Raises:
         SetupError: it cannot be started or does not end in time.
     """
-    provider = finding.rule.split(".", 1)[1]
+    provider = next((r.provider for r in builtin_rules() if f"secret.{r.id}" == finding.rule), "")
     payload = {
         "version": 1,
         "rule": finding.rule,

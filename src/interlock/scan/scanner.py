@@ -18,6 +18,7 @@ from interlock.scan import archives, notebook
 from interlock.scan.archives import Reader
 from interlock.scan.finding import Report, ScanFinding
 from interlock.scan.models import formats
+from interlock.scan.pysource import declared_text, is_script
 from interlock.scan.seal import Names, seal
 from interlock.scan.secrets.engine import BLOCK_BYTES, Engine, default_engine
 from interlock.scan.secrets.mask import finding_of
@@ -29,6 +30,8 @@ FAMILIES = ("secrets", "code", "models")
 _HEAD = 8192
 _MARK = 8  # the longest mark of an archive
 _FIRST = 64 * 1024
+_PYTHON = (".py", ".pyw", ".pyi")
+_DOCUMENTS = (".ipynb", ".qasm", ".qasm3", ".inc", *_PYTHON)
 _CONTROLS = bytes(set(range(32)) - set(b"\b\t\n\f\r\x1b"))
 _UTF = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -211,7 +214,9 @@ class Scanner:
     def text(self, handle: Reader, head: bytes, shown: str, where: str, suffix: str = "") -> None:
         """Scan what is not an archive: a notebook, code, or any bytes."""
         suffix = suffix or os.path.splitext(shown)[1].lower()  # noqa: PTH122 - a name, not a path
-        if suffix in (".ipynb", ".py", ".pyw", ".pyi", ".qasm", ".qasm3", ".inc"):
+        if suffix not in _DOCUMENTS and is_script(head) and not is_binary(head):
+            suffix = ".py"
+        if suffix in _DOCUMENTS:
             limit = self.options.max_document_bytes
             raw = _read_up_to(handle, limit + 1)
             if len(raw) <= limit:
@@ -245,10 +250,13 @@ class Scanner:
         if not _valid_utf8(raw):
             self.report.note(shown, "invalid-utf8")
         self.blocks([raw], shown, where, binary=is_binary(raw[:_HEAD]))
+        declared = declared_text(raw) if suffix in _PYTHON else ""
+        if declared:
+            self.blocks([declared.encode("utf-8", "replace")], shown, where, binary=False)
         if "code" in self.options.families:
             from interlock.scan.code import modules as code_modules
 
-            text = raw.decode("utf-8", "replace")
+            text = declared or raw.decode("utf-8", "replace")
             check = code_modules.check_qasm if "qasm" in suffix else code_modules.check_python
             if suffix != ".inc":
                 self.report.findings.extend(check(text, shown, self.report))

@@ -153,3 +153,10 @@ def test_a_scan_that_fails_says_what_to_do_next(tmp_path: Path, capsys, monkeypa
     for quiet in (["--fail-on", "never"], ["--fail-on", "critical"], ["--format", "json"]):
         main(["scan", "a.py", *quiet])
         assert "next:" not in capsys.readouterr().err
+
+
+def test_a_step_that_cannot_run_says_what_it_met(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    results, _ = ci.run_ci(ci.CiOptions(paths=(Path("no-such"),)))
+    assert "no-such: missing" in results[0].detail
+    assert "no-such: missing" in ci.junit(results)

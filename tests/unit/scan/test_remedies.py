@@ -310,6 +310,7 @@ def test_the_revoke_hook_gets_the_secret_on_standard_input_only(tmp_path: Path) 
     assert told is False
     assert data["secret"] == SECRET
     assert data["rule"] == "secret.dwave-token"
+    assert data["provider"] == "dwave"
     assert lines == ["revoke hook: secret.dwave-token at a.env:1: exit 0"]
     with pytest.raises(SetupError):
         remedy.run_revoke_hook("/no/such/program", report.findings[0])

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import textwrap
 import warnings
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 
 from interlock import plugins
@@ -17,6 +21,7 @@ __all__ = ["GROUP", "check_python", "check_qasm", "code_rules"]
 GROUP = "interlock.scan"
 #: Parsed, a literal takes five hundred times its size in memory.
 _MAX_PARSED = 1024 * 1024
+_RUNS_TEXT = {"exec", "eval", "compile"}
 _QUOTED = re.compile(r"""(["'])([^"']{4,})\1""")
 _SECRETIVE = re.compile(
     r"(?i)(?:token|key|secret|passw|pwd|credential|auth|login|account)[\w\-]*\s?"
@@ -57,7 +62,24 @@ def check_python(text: str, shown: str, report: Report) -> list[ScanFinding]:
             report.note(shown, "python-syntax", f"nested too deep for {rule.id}")
             continue
         found.extend(_finding(rule, hit, shown, lines) for hit in hits)
+    for node, inner in _run_texts(module):
+        for item in check_python(inner, shown, Report()):
+            message = f"in a text that is run: {item.message}"
+            place = replace(item, line=node.lineno, column=node.col_offset + 1, message=message)
+            found.append(place)
     return found
+
+
+def _run_texts(module: Module) -> Iterator[tuple[ast.Call, str]]:
+    """Yield the calls of `exec`, `eval` and `compile` on a text written out, and the text."""
+    for call in module.calls:
+        named = isinstance(call.func, ast.Name) or module.name(call.func).startswith("builtins.")
+        if named and call.args and module.name(call.func).rpartition(".")[2] in _RUNS_TEXT:
+            text = call.args[0].value if isinstance(call.args[0], ast.Constant) else None
+            if isinstance(text, bytes):
+                text = text.decode("utf-8", "replace")
+            if isinstance(text, str):
+                yield call, textwrap.dedent(text).strip()
 
 
 def check_qasm(text: str, shown: str, report: Report) -> list[ScanFinding]:

@@ -56,6 +56,9 @@ def from_braket(circuit: BraketCircuit, *, measured: bool = False) -> Circuit:
         ['h q[0]', 'cx q[0], q[1]']
     """
     module = sdk()
+    for thing in (circuit, *circuit.instructions):
+        if type(thing) not in (module.Circuit, module.Instruction):
+            raise disagree(type(thing).__name__, "a class that may say one thing and run another")
     labels = [int(q) for q in circuit.qubits]
     if max(labels, default=0) >= MAX_QUBITS or len(circuit.instructions) > MAX_OPERATIONS:
         raise too_large(f"qubit {max(labels, default=0)}, {len(circuit.instructions)} operations")

@@ -197,11 +197,11 @@ class _Reader:
     def gate(self, op: Any, tags: Sequence[Any], wires: list[int], level: int) -> None:
         from interlock.circuits.cirq_writer import Exact
 
+        refuse_patched(op)
         for tag in tags:
-            if isinstance(tag, Exact) and tag.holds(self.cirq, op):
+            if type(tag) is Exact and tag.holds(self.cirq, op):
                 self.out.append(Operation(tag.name, tag.params, tuple(wires[:: tag.direction])))
                 return
-        refuse_patched(op)
         steps = self.steps(op, wires)
         if steps is not None:
             if not of_sdk(type(op), "cirq"):

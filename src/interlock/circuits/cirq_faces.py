@@ -14,8 +14,10 @@ import numpy as np
 from interlock.circuits.canonical import Operation
 from interlock.circuits.faces import FACE_QUBITS, agree, disagree, of_sdk, patched
 
-__all__ = ["hold", "refuse_patched"]
+__all__ = ["custom", "hold", "refuse_patched"]
 
+#: Packages whose gates their devices know by class.
+VENDORS = ("cirq_aqt", "cirq_google", "cirq_ionq", "cirq_pasqal")
 #: Compared with what was read.
 _COMPARED = ("_unitary_", "_apply_unitary_")
 #: Code of its own, or noise: never compared, so a gate that is no class of Cirq's has none.
@@ -38,7 +40,7 @@ def hold(cirq: Any, op: Any, wires: Sequence[int], steps: Sequence[Operation]) -
         InputError: `circuit-two-faces`.
     """
     for thing in (op, op.gate):
-        if thing is None or not _custom(thing):
+        if thing is None or not custom(thing, ()):
             continue
         name = type(thing).__name__
         for method in _REFUSED:
@@ -54,10 +56,10 @@ def hold(cirq: Any, op: Any, wires: Sequence[int], steps: Sequence[Operation]) -
             agree(name, steps, wires[::-1], matrix, values)
 
 
-def _custom(thing: Any) -> bool:
-    """Whether an operation or gate is, or controls or inverts, one that is none of Cirq's."""
+def custom(thing: Any, vendors: Sequence[str] = VENDORS) -> bool:
+    """Whether an operation or gate is, or controls or inverts, one that is no package's."""
     while thing is not None:
-        if not of_sdk(type(thing), "cirq"):
+        if not of_sdk(type(thing), "cirq", *vendors):
             return True
         inner = (getattr(thing, name, None) for name in ("sub_gate", "sub_operation", "_original"))
         thing = next((i for i in inner if i is not None), None)

@@ -42,7 +42,8 @@ class Exact:
             made = _gate(module, self.name, self.params)
         except (InputError, TypeError, ValueError, KeyError):
             return False
-        return bool(made == op.gate)
+        own = type(op) is module.GateOperation and type(op.gate) is type(made)
+        return own and bool(made == op.gate)
 
 
 def write(module: Any, circuit: Circuit) -> Any:

@@ -82,6 +82,8 @@ def from_pennylane(tape: QuantumScript, wires: Sequence[Any] | None = None) -> C
 def read(tape: QuantumScript, wires: Sequence[Any] | None = None) -> Tape:
     """Return the canonical form with what a guard needs besides."""
     module = sdk()
+    if not of_sdk(type(tape), "pennylane"):
+        raise disagree(type(tape).__name__, "a class of tapes that may say one thing and run another")
     reader = _Reader(module, _numbers(tape, wires), tape.batch_size)
     if len(tape.operations) > MAX_OPERATIONS:
         raise too_large(f"{len(tape.operations)} operations")
@@ -250,9 +252,9 @@ class _Reader:
     def steps(self, op: Any, wires: list[int]) -> list[Operation] | None:
         """Return an operation in gates of the vocabulary, or None when it has to be written out."""
         kind = type(op)
+        refuse_patched(op)
         if kind.__name__ == "VocabularyGate" and kind is vocabulary_gate():
             return [Operation(op.canonical, tuple(op.angles), tuple(wires))]
-        refuse_patched(op)
         if not of_sdk(kind, "pennylane"):
             return None
         if kind.__name__ in ("ControlledOp", "MultiControlledX"):

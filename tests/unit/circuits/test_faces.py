@@ -14,10 +14,10 @@ from qiskit.circuit import Barrier, Gate, Parameter
 from qiskit.circuit.library import HGate, MCXGate, QFTGate, RXGate, XGate
 
 from interlock.circuits.braket_adapter import from_braket
-from interlock.circuits.canonical import Operation
+from interlock.circuits.canonical import Circuit, Operation
 from interlock.circuits.cirq_adapter import from_cirq
 from interlock.circuits.faces import agree
-from interlock.circuits.pennylane_adapter import from_pennylane
+from interlock.circuits.pennylane_adapter import from_pennylane, to_pennylane
 from interlock.circuits.qiskit_adapter import from_qiskit
 from interlock.errors import InputError
 
@@ -239,3 +239,26 @@ def test_qiskit_templates_with_the_name_of_a_gate():
     circuit.append(RXGate(t), [0])
     circuit.append(RXGate(t).control(1), [0, 1])
     assert from_qiskit(circuit).parameters == ("t",)
+
+
+def test_classes_of_circuits_that_may_run_something_else():
+    class Tape(QuantumScript):
+        pass
+
+    class Braket(BraketCircuit):
+        pass
+
+    class Step(BraketInstruction):
+        pass
+
+    refused(from_pennylane, Tape([qml.X(0)]))
+    refused(from_braket, Braket().x(0))
+    refused(from_braket, BraketCircuit([Step(braket_gates.X(), [0])]))
+    assert from_pennylane(QuantumScript([qml.X(0)])).size == 1
+
+
+def test_a_pennylane_gate_of_the_vocabulary_with_a_matrix_of_its_own():
+    tape = to_pennylane(Circuit(num_qubits=2, operations=(Operation("dcx", (), (0, 1)),)))
+    assert from_pennylane(tape).operations[0].name == "dcx"
+    tape.operations[0].matrix = lambda *_: np.eye(4)
+    refused(from_pennylane, tape)

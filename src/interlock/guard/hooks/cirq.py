@@ -11,7 +11,7 @@ import cirq
 import numpy as np
 
 from interlock.backends.cirq_source import qubits_of
-from interlock.circuits.cirq_adapter import read
+from interlock.circuits.cirq_settle import settled
 from interlock.errors import InputError
 from interlock.guard.control import Program
 from interlock.guard.hooks import Options
@@ -132,11 +132,11 @@ def name_of(sampler: Any) -> str:
 def _asked(inner: Any, program: Any, params: Any, repetitions: Any) -> _Asked:
     if isinstance(repetitions, np.integer):
         repetitions = int(repetitions)
-    circuit = program.unfreeze()  # a copy: what is checked is what runs
+    circuit = program.unfreeze()
     order = qubits_of(inner)
     if order is not None:  # what the device does not have is numbered after it
         order = [*order, *sorted(circuit.all_qubits().difference(order))]
-    canonical, keys = read(circuit, order)
+    circuit, canonical, keys = settled(circuit, order)  # what is checked is what runs
     resolvers = list(cirq.to_resolvers(params))
     names = canonical.parameters
     values = [[_value(resolver, name) for name in names] for resolver in resolvers]

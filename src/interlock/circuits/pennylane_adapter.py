@@ -46,12 +46,14 @@ class Tape:
         parameters: names of the angles that are arrays.
         values: one row for each entry of the arrays; empty without any.
         samples: whether all that is measured is bits at the end of the circuit.
+        matrices: place in the tape -> the matrix that a custom operation was compared with.
     """
 
     circuit: Circuit
     parameters: tuple[str, ...] = ()
     values: list[list[float]] = field(default_factory=list)
     samples: bool = False
+    matrices: dict[int, Any] = field(default_factory=dict)
 
 
 def from_pennylane(tape: QuantumScript, wires: Sequence[Any] | None = None) -> Circuit:
@@ -83,12 +85,18 @@ def read(tape: QuantumScript, wires: Sequence[Any] | None = None) -> Tape:
     """Return the canonical form with what a guard needs besides."""
     module = sdk()
     if not of_sdk(type(tape), "pennylane"):
-        raise disagree(type(tape).__name__, "a class of tapes that may say one thing and run another")
+        raise disagree(
+            type(tape).__name__, "a class of tapes that may say one thing and run another"
+        )
     reader = _Reader(module, _numbers(tape, wires), tape.batch_size)
     if len(tape.operations) > MAX_OPERATIONS:
         raise too_large(f"{len(tape.operations)} operations")
-    for op in tape.operations:
+    matrices = {}
+    for place, op in enumerate(tape.operations):
+        reader.matrix = None
         reader.operation(op, 0)
+        if reader.matrix is not None:
+            matrices[place] = reader.matrix
     samples = bool(tape.measurements) and all(map(is_bits, tape.measurements))
     drawn = tape.shots or any(type(m).__name__ != "ProbabilityMP" for m in tape.measurements)
     samples = bool(samples and drawn and not reader.mid_circuit)
@@ -109,7 +117,13 @@ def read(tape: QuantumScript, wires: Sequence[Any] | None = None) -> Tape:
     size = tape.batch_size or 0
     columns = [np.broadcast_to(v, (size,)).tolist() for v in reader.arrays.values()]
     values = [[column[row] for column in columns] for row in range(size)]
-    return Tape(circuit=circuit, parameters=tuple(reader.arrays), values=values, samples=samples)
+    return Tape(
+        circuit=circuit,
+        parameters=tuple(reader.arrays),
+        values=values,
+        samples=samples,
+        matrices=matrices,
+    )
 
 
 def is_bits(process: Any) -> bool:
@@ -144,6 +158,7 @@ class _Reader:
         self.mid_circuit: dict[Any, int] = {}
         self.count = 0
         self.rules = _rules(module)
+        self.matrix: Any = None
 
     def touch(self, wires: Any) -> list[int]:
         """Return the numbers of wires; they count for the width."""
@@ -208,26 +223,34 @@ class _Reader:
             )
         start = len(self.out)
         self.written(op, wires, level)
-        self.hold(op, wires, self.out[start:])
+        matrix = self.hold(op, wires, self.out[start:])
+        if level == 0:
+            self.matrix = matrix
 
-    def hold(self, op: Any, wires: list[int], steps: Sequence[Operation]) -> None:
-        """Hold a custom operation to the steps it was read as: devices take its matrix or name."""
+    def hold(self, op: Any, wires: list[int], steps: Sequence[Operation]) -> Any:
+        """Hold a custom operation to the steps it was read as: devices take its matrix or name.
+
+        Returns:
+            The matrix it was compared with; None where it has none, or is a device plugin's own.
+        """
         kind = type(op)
         if not _custom(op):
-            return
+            return None
         others = [base for base in kind.__mro__[1:] if base in self.rules]
         others += [k for k in self.rules if k.__name__ == op.name and k not in others]
         batch = op.batch_size
+        whole = self.whole(op, len(wires)) if op.has_matrix else None
         for row in range(batch) if batch else [0]:
             at = {n: float(v[row]) for n, v in self.arrays.items()}
             numbers = [float(self.plain(p).ravel()[row if self.plain(p).ndim else 0])
                        for p in op.data] if others else []  # fmt: skip
-            if op.has_matrix:
-                whole = self.whole(op, len(wires))
+            if whole is not None:
                 agree(op.name, steps, wires[::-1], whole[row] if batch else whole, at)
             for base in others:
                 named = self.rules[base](list(numbers), wires, op) or []
                 agree(op.name, steps, wires[::-1], matrix_of(op.name, named, wires[::-1]), at)
+        root = kind.__module__.partition(".")[0]
+        return None if root.startswith("pennylane_") and of_sdk(kind, root) else whole
 
     def whole(self, op: Any, width: int) -> Any:
         if width > FACE_QUBITS:

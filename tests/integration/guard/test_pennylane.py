@@ -265,3 +265,69 @@ def test_states_do_not_come_out_as_snapshots_or_round_the_guard(guarded: Any) ->
     for name in ("simulate", "jacobian", "LightningStateVector"):
         with pytest.raises(AttributeError, match="round the guard"):
             getattr(lightning, name)
+
+
+@pytest.mark.parametrize("good", [1, 2, 3, 5, 8, 20])
+def test_an_operation_that_turns_into_another_runs_as_it_was_checked(
+    guarded: Any, good: int
+) -> None:
+    asked: list[None] = []
+
+    class Turning(qml.operation.Operation):  # type: ignore[misc]
+        num_wires = 1
+        num_params = 0
+
+        @staticmethod
+        def compute_matrix() -> Any:
+            asked.append(None)
+            return np.eye(2) if len(asked) <= good else np.array([[0, 1], [1, 0]])
+
+    device = guarded()
+    seen: list[Any] = []
+    checked: list[Any] = []
+    submit = device.interlock.guard.submit
+
+    def spy(programs: Any, **options: Any) -> Any:
+        checked.extend(p.circuit.operations[0] for p in programs)
+        return submit(programs, **options)
+
+    device.interlock.guard.submit = spy
+
+    @qml.qnode(device, diff_method=None)
+    def node() -> Any:
+        Turning(0)
+        return qml.expval(qml.Z(0))
+
+    try:
+        seen.append(float(node()))
+    except InputError as error:
+        assert error.code == "circuit-two-faces"  # noqa: PT017 - either is right
+        return
+    kept = np.array(checked[0].params, dtype=float).view(complex)[0]
+    assert np.isclose(seen[0], 1 if np.isclose(kept, 1) else -1)
+
+
+def test_custom_operations_keep_their_values_and_gradients(guarded: Any) -> None:
+    class Mine(qml.operation.Operation):  # type: ignore[misc]
+        num_wires = 1
+        num_params = 1
+        grad_method = "A"
+        parameter_frequencies = [(1,)]
+
+        @staticmethod
+        def compute_matrix(x: Any) -> Any:
+            return qml.RX.compute_matrix(x)
+
+    def mine(x: Any) -> Any:
+        Mine(x, 0)
+        return qml.expval(qml.Z(0))
+
+    for way in ("parameter-shift", "backprop", None):
+        node = qml.QNode(mine, guarded(), diff_method=way)
+        assert np.isclose(float(node(0.3)), np.cos(0.3))
+        if way:
+            t = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+            node(t).backward()
+            assert np.isclose(float(t.grad), -np.sin(0.3))
+            with torch.no_grad():
+                assert torch.is_tensor(node(t))

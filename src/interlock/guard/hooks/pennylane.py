@@ -209,8 +209,10 @@ class GuardedDevice(Guarded, Device):
     def _submit(self, kind: str, tapes: list[Any], call: _Call) -> Any:
         options, inner = self.interlock, self._inner
         readings = self._read(tapes)
-        programs = [_program(r, t) for r, t in zip(readings, tapes, strict=True)]
         graph, enabled = _graph(tapes, call.config)
+        if call.method == "execute" and not graph:
+            tapes = [_settled(t, r) for t, r in zip(tapes, readings, strict=True)]
+        programs = [_program(r, t) for r, t in zip(readings, tapes, strict=True)]
         call = _Call(call.method, call.arguments, call.config, graph)
         fallback = options.fallback
         if fallback is not None:
@@ -271,6 +273,19 @@ def _no_snapshots(device: Any, tapes: Sequence[Any]) -> None:
             expected="values that the circuit measures",
             fix="measure what you need, or take snapshots on a simulator that is not guarded",
         )
+
+
+def _settled(tape: Any, reading: Tape) -> Any:
+    """Return a tape with custom operations replaced by the matrices they were compared with."""
+    if not reading.matrices:
+        return tape
+    operations = list(tape.operations)
+    for place, matrix in reading.matrices.items():
+        op = operations[place]
+        like = qml.math.get_interface(*op.data) if op.data else "numpy"
+        same = qml.math.asarray(matrix, like=like)
+        operations[place] = qml.QubitUnitary(same, wires=op.wires)
+    return tape.copy(operations=operations)
 
 
 def _program(reading: Tape, tape: Any) -> Program:

@@ -27,6 +27,7 @@ ALGORITHMS = ("ES256", "ES384", "EdDSA", "Ed25519", "PS256", "RS256")
 PROOF_AGE_S = 60.0
 LEEWAY_S = 5
 VERIFIED_S = 60.0
+MAX_TIME_S = 1e12
 MAX_SEEN = 10_000
 KINDS = ("person", "service", "agent")
 
@@ -292,10 +293,10 @@ class Authenticator:
     def _times(self, claims: Mapping[str, Any], issuer: Issuer) -> None:
         now = self._clock()
         times = {name: claims.get(name) for name in ("exp", "iat", "nbf")}
-        if any(
-            isinstance(t, bool) or not isinstance(t, int | float | None) for t in times.values()
-        ):
-            raise _refused("times that are no numbers")
+        for time_s in times.values():
+            number = isinstance(time_s, int | float) and not isinstance(time_s, bool)
+            if time_s is not None and not (number and abs(time_s) < MAX_TIME_S):  # nor NaN
+                raise _refused("times that are no numbers")
         exp, iat = times["exp"], times["iat"]
         if exp is None or exp + LEEWAY_S <= now:
             raise _refused("a token that has expired")
@@ -315,8 +316,11 @@ class Authenticator:
         issuer: Issuer,
     ) -> bool:
         """Check that a bound token comes from the holder of its key (RFC 9449, RFC 8705)."""
-        cnf = claims.get("cnf")
-        cnf = cnf if isinstance(cnf, dict) else {}
+        cnf = claims.get("cnf", {})
+        known = isinstance(cnf, dict) and all(isinstance(v, str) for v in cnf.values())
+        if not known or set(cnf) - {"jkt", "x5t#S256"} or (not cnf and "cnf" in claims):
+            # RFC 7800: bound in a way that is not known here is not unbound.
+            raise _refused("a token that is bound in another way", "cnf with jkt or x5t#S256")
         certificate = cnf.get("x5t#S256")
         if certificate is not None and not hmac.compare_digest(
             str(certificate), credentials.certificate_sha256

@@ -130,6 +130,65 @@ def test_what_only_the_providers_payload_holds_is_found(tmp_path: Path) -> None:
     assert named.decision is Decision.DENY
 
 
+def _of_cirq(angle: float, name: str) -> Any:
+    cirq = pytest.importorskip("cirq")
+    qubit = cirq.NamedQubit(name)
+    return cirq.Circuit(cirq.ry(angle)(qubit), cirq.measure(qubit, key="m"))
+
+
+def _of_cirq_tag(angle: float, name: str) -> Any:
+    cirq = pytest.importorskip("cirq")
+    qubit = cirq.LineQubit(0)
+    tags = cirq.ry(0.5)(qubit).with_tags(f"row {angle!r}", name)
+    return cirq.Circuit(tags, cirq.measure(qubit, key="m"))
+
+
+def _of_braket(angle: float, name: str) -> Any:
+    braket = pytest.importorskip("braket.circuits")
+    return braket.Circuit().ry(0, angle).rz(0, braket.FreeParameter(name)).measure(0)
+
+
+def _of_pennylane(angle: float, name: str) -> Any:
+    qml = pytest.importorskip("pennylane")
+    return qml.tape.QuantumScript([qml.RY(angle, name)], [qml.expval(qml.Z(name))], shots=10)
+
+
+def _of_pennylane_observable(angle: float, name: str) -> Any:
+    qml = pytest.importorskip("pennylane")
+    state = qml.StatePrep(np.array([0.6, 0.8j]), name)
+    observable = qml.Hermitian(np.diag([angle, 1.0]), name)
+    return qml.tape.QuantumScript([state], [qml.expval(observable), qml.probs()], shots=10)
+
+
+def _of_pennylane_torch(angle: float, name: str) -> Any:
+    qml, torch = pytest.importorskip("pennylane"), pytest.importorskip("torch")
+    value = torch.tensor(angle, dtype=torch.float64, requires_grad=True)
+    return qml.tape.QuantumScript([qml.RX(value, name)], [qml.counts(wires=name)], shots=10)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [_of_cirq, _of_cirq_tag, _of_braket, _of_pennylane, _of_pennylane_observable,
+     _of_pennylane_torch],
+)  # fmt: skip
+def test_the_payload_of_every_sdk_is_searched(tmp_path: Path, make: Any) -> None:
+    planted(tmp_path)
+    planted(tmp_path, column="name", numbers=(), texts=("Qdeadbeef01234567",))
+    form = from_qiskit(rotated([0.5]))
+    for angle, name, columns in (
+        (AGES[0], "clean", {"age"}),
+        (0.25, "Qdeadbeef01234567", {"name"}),
+        (0.25, "clean", set()),
+    ):
+        program = Program(circuit=form, native=make(angle, name), shots=10)
+        request = a_request(tmp_path, job=a_job(), programs=(program,))
+        verdict = ask(TaintControl(), request, TaintSettings())
+        assert verdict.evidence["unreadable"] == []
+        found = {(h["column"], h["where"]) for h in verdict.evidence["hits"]}
+        assert found == {(column, "payload") for column in columns}
+        assert verdict.decision is (Decision.DENY if columns else Decision.ALLOW)
+
+
 def test_clean_jobs_pass_and_near_values_are_no_hits(tmp_path: Path) -> None:
     planted(tmp_path)
     settings = TaintSettings(encodings=(SCALED, Encoding(scale=SCALE, decimals=3)))

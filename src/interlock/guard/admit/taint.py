@@ -151,6 +151,16 @@ def _payload(native: Any) -> bytes | None:
 
         return str(native.to_ir(IRType.OPENQASM).source).encode()
     if kind.startswith("pennylane."):
-        parts = [repr(o) + repr([float(p) for p in o.data]) for o in native.operations]
+        observed = [m.obs for m in native.measurements if m.obs is not None]
+        parts = [repr(one) for one in (*native.operations, *native.measurements)]
+        for one in (*native.operations, *observed):
+            parts += [repr(_array(p).ravel().tolist()) for p in one.data]
         return "\n".join(parts).encode()
     return None
+
+
+def _array(value: Any) -> Any:
+    """Return a number or tensor of whatever library as a NumPy array."""
+    import pennylane as qml
+
+    return np.asarray(qml.math.toarray(qml.math.detach(value)))

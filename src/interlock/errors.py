@@ -76,13 +76,13 @@ class InterlockError(Exception):
         return _rebuilt, (type(self), self.message, self.__dict__)
 
     def diagnostics(self) -> str:
-        """Return the whole error as lines for a person."""
+        """Return the whole error as lines for a person, without what would steer a terminal."""
         lines = [f"error[{self.code}]: {self.message}"]
         for label, value in (("got", self.got), ("expected", self.expected), ("fix", self.fix)):
             if value is not None:
                 lines.append(f"  {label + ':':<9} {value}")
         lines.append(f"  docs:     {DOCS}#{self.code}")
-        return "\n".join(lines)
+        return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in "\n".join(lines))
 
     def as_dict(self) -> dict[str, str | None]:
         """Return the error for machines: the same fields as `diagnostics`."""

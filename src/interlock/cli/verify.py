@@ -31,6 +31,7 @@ def command(
 
     Needs no network and no private key. Exit code 0 when all fits, 7 when something was changed.
     """
+    from interlock.cli.show import printable
     from interlock.ledger import audit
     from interlock.ledger.check import read_policy
     from interlock.ledger.identity import read_vkeys
@@ -53,13 +54,13 @@ def command(
     if report.not_judged:
         click.echo(f"EARLIER {report.not_judged} heads: the keys given were not in force for them")
     for fault in report.faults:
-        click.echo(f"FAULT   {fault.kind}: {fault.where}")
-        click.echo(f"          got:      {fault.got}")
-        click.echo(f"          expected: {fault.expected}")
+        click.echo(printable(f"FAULT   {fault.kind}: {fault.where}"))
+        click.echo(printable(f"          got:      {fault.got}"))
+        click.echo(printable(f"          expected: {fault.expected}"))
     if report.more_faults:
         click.echo(f"        and {report.more_faults} more faults")
     for note in report.notes:
-        click.echo(f"note    {note}")
+        click.echo(printable(f"note    {note}"))
     limit = f" in the {report.signed_size} signed entries" if report.unsigned else ""
     verdict = f"OK: no change found{limit}"
     click.echo(verdict if report.ok else "CHANGED: do not rely on this ledger")

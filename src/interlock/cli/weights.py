@@ -109,6 +109,7 @@ def verify(
     as_json: bool,
 ) -> int:
     """Check that FOLDER holds exactly the weights that were signed."""
+    from interlock.cli.show import printable
     from interlock.crypto.dsse import read_keys
     from interlock.crypto.weights import verify_folder
 
@@ -118,7 +119,8 @@ def verify(
         facts = {"name": signed.name, "version": signed.version, "parent": signed.parent}
         click.echo(json.dumps({**facts, "id": signed.id, "files": dict(signed.digests)}, indent=1))
     else:
-        click.echo(f"OK: {signed.name} version {signed.version}, {len(signed.digests)} files")
+        text = f"OK: {signed.name} version {signed.version}, {len(signed.digests)} files"
+        click.echo(printable(text))
     return 0
 
 
@@ -128,12 +130,13 @@ def verify(
 @click.option("--home", type=_path, help="Folder of the keys.")
 def chain(folders: tuple[Path, ...], keys: Path | None, home: Path | None) -> int:
     """Check checkpoints, oldest first: each as signed, each the child of the one before."""
+    from interlock.cli.show import printable
     from interlock.crypto.dsse import read_keys
     from interlock.crypto.weights import check_chain
 
     report = check_chain(folders, read_keys(keys or home_folder(home) / "artefact.keys"))
     for fault in report.faults:
-        click.echo(f"FAULT {fault.kind}: {fault.where}: {fault.detail}")
+        click.echo(printable(f"FAULT {fault.kind}: {fault.where}: {fault.detail}"))
     if report.ok:
         click.echo(f"OK: {len(report.checkpoints)} checkpoints, one history")
         return 0

@@ -16,7 +16,7 @@ import pytest
 from interlock.cli import main
 from interlock.crypto import kek
 from interlock.crypto.keys import KeyStore
-from interlock.errors import BackendError, IntegrityError, InterlockError
+from interlock.errors import BackendError, InputError, IntegrityError, InterlockError
 from interlock.ledger import Ledger
 from tests.unit.ledger.test_witness import keys_of, witness  # noqa: F401 (a fixture)
 
@@ -314,3 +314,20 @@ def test_a_copied_home_with_foreign_keys_changes_nothing(
         capsys, "ledger", "rotate", "--home", str(mixed), codes=("ledger-vkeys", "ledger-swapped")
     )
     assert snapshot(mixed) == before
+
+
+def test_what_a_ledger_from_elsewhere_says_steers_no_terminal(
+    filled: Path, capsys: Capture, tamper: Callable[[Path, str], None]
+) -> None:
+    hostile = "x" + chr(27) + "[2J" + chr(10) + "OK: no change found"
+    tamper(filled, f"UPDATE meta SET value = '{hostile}' WHERE name = 'origin'")
+    assert main(["verify", "--home", str(filled)]) == 7
+    shown = capsys.readouterr().out
+    assert chr(27) not in shown
+    assert "OK: no change found" not in shown.splitlines()
+    assert "got:      x?[2J?OK" in shown
+
+
+def test_an_error_steers_no_terminal() -> None:
+    text = InputError("m", code="c", got=chr(27) + "]0;x" + chr(7) + chr(0x202E)).diagnostics()
+    assert text.splitlines()[1] == "  got:      ?]0;x??"

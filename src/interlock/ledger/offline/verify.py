@@ -288,7 +288,7 @@ def main() -> int:
         if options.proof:
             lines.append(check_proof(options.proof, keys))
     except ERRORS as error:
-        sys.stdout.write(f"CHANGED or unreadable: {type(error).__name__}: {error}\n")
+        sys.stdout.write(f"CHANGED or unreadable: {type(error).__name__}: {str(error)!a}\n")
         return 7
     note = "note: keys are from the export itself; pass --keys to rule out a forgery"
     sys.stdout.write("\n".join([*lines, *([] if options.keys else [note]), "OK"]) + "\n")

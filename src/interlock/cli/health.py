@@ -47,7 +47,10 @@ for _name in health_probe.__all__:
     "--backend", "backends", multiple=True, required=True,
     help="Snapshot name or calibration file; may be given more than once.",
 )  # fmt: skip
-@click.option("--seeds", default=3, show_default=True, help="Compilations tried for each device.")
+@click.option(
+    "--seeds", default=3, show_default=True, type=click.IntRange(min=1),
+    help="Compilations tried for each device.",
+)  # fmt: skip
 @click.option("--svg", type=click.Path(path_type=Path), help="Write the map of the best device.")
 @click.option("--home", type=click.Path(), help="Folder whose record of calibrations to use.")
 @click.option("--record", is_flag=True, help="Keep these calibrations for forecasts.")

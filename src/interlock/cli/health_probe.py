@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,29 @@ SAMPLER = click.option(
 )  # fmt: skip
 SEED = click.option("--seed", type=int, help="Of twirls, circuits and simulation; else fresh ones.")
 HOME = click.option("--home", type=click.Path(), help="Folder of ledger, state and keys.")
+COUNT = click.IntRange(min=1)
+LEVEL = click.FloatRange(0, 1, min_open=True, max_open=True)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@contextmanager
+def _running(sampler: str | None) -> Iterator[None]:
+    """Name a failure of the user's own sampler as one."""
+    from interlock.errors import InterlockError, UsageError
+
+    try:
+        yield
+    except InterlockError:
+        raise
+    except Exception as error:
+        if sampler is None:
+            raise
+        raise UsageError(
+            "the sampler failed", code="health-sampler",
+            got=f"{sampler}: {type(error).__name__}: {error!s:.300}",
+            expected="a Qiskit sampler that runs circuits of the named backend",
+            fix="run a circuit on it by itself first",
+        ) from error  # fmt: skip
 
 
 def _device(name: str, sampler: str | None, seed: int | None) -> tuple[Any, Calibration, Any]:
@@ -75,8 +99,12 @@ def _device(name: str, sampler: str | None, seed: int | None) -> tuple[Any, Cali
     "--backend", required=True, help="Snapshot name, calibration file, or `own` with --sampler."
 )
 @SAMPLER
-@click.option("--shots", default=4000, show_default=True, help="Shots of each of the three arms.")
-@click.option("--batches", default=8, show_default=True, help="Jobs the shots are spread over.")
+@click.option(
+    "--shots", default=4000, show_default=True, type=COUNT, help="Shots of each of the three arms."
+)
+@click.option(
+    "--batches", default=8, show_default=True, type=COUNT, help="Jobs the shots are spread over."
+)
 @click.option("--effect", default=0.05, show_default=True, help="Smallest deviation that matters.")
 @SEED
 @JSON
@@ -107,9 +135,10 @@ def attribute(
     native = transpile(
         to_qiskit(read_circuit(circuit)), target, optimization_level=1, seed_transpiler=1
     )
-    found = probe(
-        runner, native, calibration, shots=shots, batches=batches, effect=effect, rng=seed
-    )
+    with _running(sampler):
+        found = probe(
+            runner, native, calibration, shots=shots, batches=batches, effect=effect, rng=seed
+        )
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(found) | {"statement": found.statement}))
     else:
@@ -128,8 +157,10 @@ def attribute(
     "--backend", required=True, help="Snapshot name, calibration file, or `own` with --sampler."
 )
 @SAMPLER
-@click.option("--circuits", default=60, show_default=True, help="Circuits with known answers.")
-@click.option("--shots", default=1000, show_default=True, help="Shots of each.")
+@click.option(
+    "--circuits", default=60, show_default=True, type=COUNT, help="Circuits with known answers."
+)
+@click.option("--shots", default=1000, show_default=True, type=COUNT, help="Shots of each.")
 @SEED
 @HOME
 @JSON
@@ -145,9 +176,10 @@ def learn(
     from interlock.guard.health import known
 
     runner, calibration, target = _device(backend, sampler, seed)
-    added = known.learn(
-        runner, calibration, target, config.home(home), circuits=circuits, shots=shots, rng=seed
-    )
+    with _running(sampler):
+        added = known.learn(
+            runner, calibration, target, config.home(home), circuits=circuits, shots=shots, rng=seed
+        )
     _, basis = known.bounds_for(config.home(home), calibration.device, 0.9)
     if as_json:
         click.echo(json.dumps({"device": calibration.device, "added": added, "basis": basis}))
@@ -163,7 +195,9 @@ def learn(
     "--backend", required=True, help="Snapshot name, calibration file, or `own` with --sampler."
 )
 @SAMPLER
-@click.option("--shots", default=2000, show_default=True, help="Shots of each of three runs.")
+@click.option(
+    "--shots", default=2000, show_default=True, type=COUNT, help="Shots of each of three runs."
+)
 @HOME
 @JSON
 def seeds(
@@ -179,7 +213,8 @@ def seeds(
     from interlock.ledger import Ledger
 
     runner, calibration, target = _device(backend, sampler, None)
-    found = seed_honesty(seeded(target if sampler is None else runner, target, shots))
+    with _running(sampler):
+        found = seed_honesty(seeded(target if sampler is None else runner, target, shots))
     with Ledger.open(config.home(home)) as ledger:
         header = {"device": calibration.device, "probe": "seed", "verdict": found["verdict"]}
         payload = {**found, "by": local_principal().id, "calibration": calibration.id}
@@ -200,7 +235,9 @@ def seeds(
 
 @click.command()
 @HOME
-@click.option("--alpha", default=1e-3, show_default=True, help="False-alarm level of the policy.")
+@click.option(
+    "--alpha", default=1e-3, show_default=True, type=LEVEL, help="False-alarm level of the policy."
+)
 @JSON
 def alarms(home: str | None, alpha: float, as_json: bool) -> int:
     """List the devices the sentinels know, and which of them have an alarm; exit 1 when any has."""

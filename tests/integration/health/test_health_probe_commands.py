@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click import BadParameter
 from click.testing import CliRunner
 
 from interlock.cli import cli, main
+from interlock.errors import UsageError
 from interlock.guard.health.evidence_store import EvidenceStore
 from interlock.guard.health.known import bounds_for
 from interlock.guard.service import local_principal
@@ -75,3 +77,24 @@ def test_learn_gives_a_device_a_record_of_its_own(tmp_path: Path) -> None:
     assert code == 0
     assert sum(found["added"].values()) >= 10
     assert found["basis"] == bounds_for(tmp_path, "ibm_manila", 0.9)[1] == "shipped"
+
+
+def test_a_sampler_that_fails_is_named_and_nothing_is_asked_of_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_device.py").write_text(
+        "class Broken:\n    def run(self, *a, **k):\n        raise KeyError('no such chip')\n"
+        "broken = Broken()\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    words = ["--backend", "manila", "--sampler", "broken_device:broken", "--home", str(tmp_path)]
+    with pytest.raises(UsageError, match="sampler failed") as caught:
+        run("learn", *words)
+    assert caught.value.code == "health-sampler"
+    assert "no such chip" in str(caught.value.got)
+    for command in ("learn", "seeds"):
+        with pytest.raises(BadParameter):
+            run(command, "--backend", "manila", "--shots", "0")
+    for wrong in (["learn", "--backend", "manila", "--circuits", "0"], ["alarms", "--alpha", "5"]):
+        with pytest.raises(BadParameter):
+            run(*wrong)

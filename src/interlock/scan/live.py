@@ -22,6 +22,7 @@ _END = re.compile(rb"-----END [A-Z0-9 ]{0,24}PRIVATE KEY(?: BLOCK)?-----")
 _SECRET_NAME = re.compile(r"(?i)(?:token|secret|passw|api_?key|credential|access_key)")
 _KEY_LINES = 400
 _WORD = re.compile(rb"[A-Za-z0-9_\-]*")
+_COLOUR = re.compile(rb"\x1b\[[\d;]{0,12}m")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
@@ -82,7 +83,9 @@ class LineRedactor:
             start, end = max(0, match.start - len(context)), match.end - len(context)
             if end <= 0:
                 continue
-            body = body[:start] + mask(match.rule, match.secret).encode() + body[end:]
+            skip = _colour_left(body, start)
+            hidden = mask(match.rule, match.secret[skip:]).encode()
+            body = body[: start + skip] + hidden + body[end:]
             self.redacted += 1
             self._on_match(match)
         self._before = (context + body)[-_CONTEXT:]
@@ -121,6 +124,13 @@ class LineRedactor:
             self.redacted += 1
             return body[: begin.end()] + b" ****"
         return body
+
+
+def _colour_left(body: bytes, start: int) -> int:
+    """How many bytes of a colour code are left at `start`: a terminal would swallow the mask."""
+    near = max(0, start - 16)
+    codes = (code.span() for code in _COLOUR.finditer(body, near, start + 16))
+    return next((end - start for begin, end in codes if begin < start < end), 0)
 
 
 def _pieces(source: BinaryIO) -> Iterator[bytes]:

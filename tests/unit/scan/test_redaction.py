@@ -129,3 +129,12 @@ def test_no_rule_for_logs_backtracks_on_hostile_text(rule: SecretRule) -> None:
             start = time.process_time()
             LineRedactor()(text.encode())
             assert time.process_time() - start < 4.0, text[:40]
+
+
+def test_a_colour_code_before_a_secret_stays_whole() -> None:
+    token = fill("DEV-{hex:40}", random.Random(9))
+    line = f"\x1b[1mDWAVE_API_TOKEN\x1b[0m=\x1b[32m{token}\x1b[0m\n".encode()
+    shown = LineRedactor()(line)
+    assert token[8:].encode() not in shown
+    assert b"=\x1b[32m" in shown
+    assert shown.endswith(b"\x1b[0m\n")

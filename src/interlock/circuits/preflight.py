@@ -12,7 +12,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from interlock.circuits.canonical import Circuit, Operation
+from interlock.circuits.canonical import Circuit, Operation, rounds_of
 from interlock.circuits.expression import symbols
 from interlock.circuits.gates import CONTROL_FLOW, GATES
 from interlock.circuits.target import Target
@@ -136,7 +136,7 @@ def inspect(circuit: Circuit, target: Target, *, kind: Kind = "sample") -> tuple
         kind: `sample` needs a measurement, `estimate` must have none.
 
     Example:
-        >>> from interlock.circuits.canonical import Circuit, Operation
+        >>> from interlock.circuits.canonical import Circuit, Operation, rounds_of
         >>> wide = Circuit(num_qubits=9, operations=(Operation("h", (), (8,)),))
         >>> [p.rule for p in inspect(wide, Target(name="tiny", num_qubits=5))]
         ['width', 'no-measurement']
@@ -393,6 +393,14 @@ def _order(operations: Sequence[Operation], target: Target, sink: _Sink) -> None
                     got=f"c[{unset[0]}]", expected="a bit that was measured earlier",
                     fix="measure into it first, or drop the condition", at=at,
                 )  # fmt: skip
+            lost = _lost_in_rounds(op)
+            if lost is not None:
+                sink.add(
+                    "overwritten", str(lost), "each round of a loop overwrites a measurement",
+                    got=f"c[{lost}] written in {rounds_of(op)} rounds and read in none",
+                    expected="a bit of its own for each measurement",
+                    fix="measure after the loop, or write it out with a bit for each round", at=at,
+                )  # fmt: skip
             written |= inner
             for qubit in op.qubits:
                 measured_at.pop(qubit, None)
@@ -428,6 +436,19 @@ def _order(operations: Sequence[Operation], target: Target, sink: _Sink) -> None
                 )  # fmt: skip
                 for qubit in again:
                     measured_at.pop(qubit)
+
+
+def _lost_in_rounds(op: Operation) -> int | None:
+    """Return a bit that every round of a loop writes and nothing in it reads."""
+    if op.control is None or op.name != "for_loop" or rounds_of(op) < 2:
+        return None
+    body = op.control.blocks[0]
+    read: set[int] = set()
+    for inner in _nested(op):
+        if inner.control is not None:
+            read |= _reads(inner.control.condition)
+    bits = (o.clbits[0] for o in body if o.name == "measure")
+    return next((bit for bit in bits if bit not in read), None)
 
 
 def _mid(at: tuple[int, Operation], target: Target, sink: _Sink) -> None:

@@ -258,3 +258,17 @@ def test_a_delay_that_is_no_number_is_named_as_such():
     qc.delay(float("nan"), 0, unit="s")
     with pytest.raises(InputError, match="not finite"):
         from_qiskit(qc)
+
+
+@pytest.mark.parametrize(
+    ("rounds", "read", "found"), [(4, False, True), (4, True, False), (1, False, False)]
+)
+def test_a_measurement_that_each_round_overwrites(rounds, read, found):
+    made = QuantumCircuit(1, 1)
+    with made.for_loop(range(rounds)):
+        made.h(0)
+        made.measure(0, 0)
+        if read:
+            with made.if_test((made.clbits[0], 1)):
+                made.x(0)
+    assert ("overwritten" in rules(made)) is found

@@ -11,9 +11,11 @@ import numpy.typing as npt
 
 from interlock.errors import InputError
 
-__all__ = ["Frame", "Origin", "StreamKind", "StreamSpec"]
+__all__ = ["NO_VALUE", "Frame", "Origin", "StreamKind", "StreamSpec"]
 
 MAX_CHANNELS = 4096
+#: From here on a number is none: instruments send 9.9e37 and 9.91e37 for it (IEEE 488.2, SCPI).
+NO_VALUE = 9.8e37
 
 
 class Origin(enum.StrEnum):
@@ -130,6 +132,13 @@ class Frame:
         """The samples as they were sent."""
         found: npt.NDArray[np.float64] = self.values.astype(np.float64)
         return found if self.reference is None else found + np.nan_to_num(self.reference)
+
+    def known(self) -> Frame:
+        """Return the frame with NaN for what an instrument sends in place of a number."""
+        none = np.abs(self.values) >= NO_VALUE
+        if not none.any():
+            return self
+        return dataclasses.replace(self, values=np.where(none, np.float32(np.nan), self.values))
 
     def __len__(self) -> int:
         return len(self.t_ns)

@@ -139,7 +139,7 @@ def test_small_steps_of_large_numbers_survive(tmp_path):
     frames = list(read_frames(tmp_path / "x.parquet"))
     assert np.unique(np.diff(np.concatenate([f.values[:, 0] for f in frames]))).tolist() == [-2, 1]
     assert np.concatenate([f.original[:, 0] for f in frames]).tolist() == hz.tolist()
-    assert frames[0].reference.tolist() == [5e9, 0.0, 1e12 + 1]
+    assert frames[0].reference.tolist() == [5e9 + 1, 0.0, 1e12 + 1]
     rows = RowAssembler(SPEC)
     for k in range(3):  # one sample a request, the first of one channel missing
         frame, _ = rows.add(
@@ -347,3 +347,17 @@ def test_taking_skew_out_lets_a_detector_look_at_two_sources():
     assert account.skew_ns == pytest.approx(200_000_000, abs=1_000_000)
     assert late < 0.7
     assert right > 0.98
+
+
+@pytest.mark.parametrize("first", [9.91e37, -9.9e37, 1e12, np.inf])
+def test_a_first_reading_that_is_none_does_not_blind_its_channel(tmp_path, first):
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal(8000)
+    values[6000:] += 4.0
+    values[0] = first
+    values[3000:3004] = 9.91e37
+    path = tmp_path / "fridge.csv"
+    path.write_text("mxc\n" + "\n".join(map(repr, values.tolist())) + "\n")
+    seen = watch(read_frames(path))
+    assert [a.kind.value for a in seen.alarms] == ["shift"]
+    assert 6000 <= seen.alarms[0].row < 6200

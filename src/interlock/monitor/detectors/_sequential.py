@@ -17,6 +17,8 @@ CALM, WATCH = 0, 1
 SHIFT, SPIKE, STALE, GAP = 1, 2, 3, 4
 #: rows whose residuals are not kept, because the whitening has not settled yet
 SETTLE = 512
+#: usual steps that the first rows may spread over
+GLITCH = 1e4
 #: rows without a long gap after which a short one alarms again
 CALM_GAP = 4096
 BETS = np.array([0.15, 0.5, 0.85])
@@ -168,10 +170,11 @@ def run_rows(
     6 equal run, 7 repeats seen, 8 rows seen, 9 exceedance position, 10 exceedances, 11 hold now,
     12 rows since the last spike, 13 rows calm, 14 stale flag, 15 lags filled, 16 gap run,
     17 repeats after a repeat, 18 rows after a repeat, 19 missing rows that a gap alarm needs now
-    (0: `stale_rows`), 20 rows here since the last gap of `stale_rows`.
+    (0: `stale_rows`), 20 rows here since the last gap of `stale_rows`, 21 whether the first rows
+    were looked at for a glitch.
     floats: 0 last value, 1 tail threshold, 2 tail shape, 3 tail scale, 4 tail share, 5 spike
     wealth, 6 mean of the detector, 7 residual scale, 8 origin of the whitening, 9 least step of the
-    values (0: none seen).
+    values (0: none seen), 10 about the usual step.
     """
     n, channels = x.shape
     found = 0
@@ -214,8 +217,10 @@ def run_rows(
                 it[17] += after_repeat
             else:
                 step = abs(v - fl[0])
-                if it[8] > 1 and (fl[9] == 0.0 or step < fl[9]):
-                    fl[9] = step
+                if it[8] > 1:
+                    if fl[9] == 0.0 or step < fl[9]:
+                        fl[9] = step
+                    fl[10] = step if fl[10] == 0.0 else fl[10] * (2.0 if step > fl[10] else 0.5)
                 it[6] = 0
                 it[14] = 0
             it[18] += after_repeat
@@ -240,6 +245,15 @@ def run_rows(
                 it[15] = 0
                 asset += fl[6]
                 continue
+            if it[8] == SETTLE and it[21] == 0:
+                it[21] = 1
+                if gram[c, 1, 1] > (GLITCH * fl[10]) ** 2 * gram[c, 0, 0]:
+                    # A glitch is all that was learnt: once, begin again.
+                    gram[c] = 0.0
+                    moment[c] = 0.0
+                    phi[c] = 0.0
+                    it[8] = 1
+                    it[7] = it[17] = it[18] = it[15] = it[3] = 0
             if it[8] == 1:
                 fl[8] = v
             # Whole numbers and coarse converters: with ties the residuals' order would turn on

@@ -131,8 +131,8 @@ class AlarmBank:
         self._seq = seq
         terms, c = seq.TERMS, channels
         self._state: dict[str, npt.NDArray[Any]] = {
-            "ints": np.zeros((c, 21), np.int64),
-            "floats": np.zeros((c, 10)),
+            "ints": np.zeros((c, 22), np.int64),
+            "floats": np.zeros((c, 11)),
             "lags": np.zeros((c, seq.ORDER)),
             "gram": np.zeros((c, terms, terms)),
             "moment": np.zeros((c, terms)),

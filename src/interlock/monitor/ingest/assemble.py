@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
-from interlock.monitor.frames import Frame, StreamSpec
+from interlock.monitor.frames import NO_VALUE, Frame, StreamSpec
 
 __all__ = ["GAP_ROWS", "RowAssembler", "fill_gaps"]
 
@@ -76,7 +76,7 @@ class RowAssembler:
         t_ns, channel, values, seq = t_ns[~late], channel[~late], values[~late], seq[~late]
         if not len(seq):
             return None, 0
-        finite = np.isfinite(values)
+        finite = np.abs(values) < NO_VALUE
         known, at = np.unique(channel[finite], return_index=True)
         unset = np.isnan(self._reference[known])
         self._reference[known[unset]] = values[finite][at[unset]]

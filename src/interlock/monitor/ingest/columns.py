@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from interlock.monitor.frames import NO_VALUE
+
 __all__ = ["SEQ", "TIME", "Numbering", "is_clock", "reference", "whole"]
 
 TIME, SEQ = "t_ns", "seq"
@@ -68,8 +70,8 @@ def whole(column: Any) -> Ints:
 def reference(column: npt.NDArray[Any]) -> float:
     """Return what to subtract from a column before it becomes float32; NaN while nothing is known.
 
-    Nothing where float32 holds the column's steps; else, and while it has no steps yet, its first
-    number.
+    Nothing where float32 holds the column's steps; else, and while it has no steps yet, its median:
+    a first reading that is a glitch must not set the scale of those that follow.
 
     Example:
         >>> reference(np.array([0.5, 0.25])), reference(np.array([5e9, 5e9 + 1]))
@@ -78,15 +80,14 @@ def reference(column: npt.NDArray[Any]) -> float:
     if column.dtype == np.float32:
         return 0.0
     known = column.astype(np.float64)
-    known = known[np.isfinite(known)]
+    known = known[np.abs(known) < NO_VALUE]
     if not len(known):
         return float("nan")
     steps = np.abs(np.diff(known))
     steps = steps[steps > 0]
-    with np.errstate(over="ignore"):
-        error = np.abs(known - known.astype(np.float32)).max()
+    error = np.median(np.abs(known - known.astype(np.float32)))
     lost = not len(steps) or error > 1e-3 * np.median(steps)
-    return float(known[0]) if lost else 0.0
+    return float(np.sort(known)[(len(known) - 1) // 2]) if lost else 0.0
 
 
 class Numbering:

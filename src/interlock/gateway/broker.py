@@ -47,6 +47,11 @@ class BackendSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     credential: str = ""
     tenant: str = ""
 
+    @property
+    def replayable(self) -> bool:
+        """Whether running a job twice costs nothing and is seen by nobody."""
+        return self.provider in ("aer", "twin")
+
 
 _DEFAULT = {
     "aer_simulator": BackendSpec(provider="aer"),
@@ -135,24 +140,28 @@ class Broker:
             return self._open(name, spec)
 
     def _make(self, name: str, spec: BackendSpec) -> Opened:
+        safe = spec.replayable
         try:
             if spec.provider == "aer":
                 from qiskit_aer import AerSimulator
 
                 return Opened(
-                    name=name, backend=AerSimulator(), replayable=True, level=self.isolation
+                    name=name,
+                    backend=AerSimulator(),
+                    replayable=spec.replayable,
+                    level=self.isolation,
                 )
             if spec.provider == "twin":
                 from interlock.backends.twins import twin
 
                 device = twin(spec.device or name.removeprefix("fake_"))
-                return Opened(name=name, backend=device, replayable=True, level=self.isolation)
+                return Opened(name=name, backend=device, replayable=safe, level=self.isolation)
             if spec.provider == "ibm":
                 from qiskit_ibm_runtime import QiskitRuntimeService
 
                 service = QiskitRuntimeService(token=self.credential(spec.credential))
                 device = service.backend(spec.device or name)
-                return Opened(name=name, backend=device, replayable=False, level="none")
+                return Opened(name=name, backend=device, replayable=safe, level="none")
         except ImportError as error:
             raise SetupError(
                 f"backend {name} needs an SDK that is not installed",

@@ -21,7 +21,7 @@ from interlock.gateway.wire import Submission, programs_of, result_out
 from interlock.guard.events import EVENTS, emit, job_line
 from interlock.guard.remote import result_of
 from interlock.guard.result import Result
-from interlock.guard.service import Guard, JobEvent
+from interlock.guard.service import Guard, JobEvent, Released
 from interlock.types import Principal
 
 __all__ = ["Worker"]
@@ -101,36 +101,13 @@ class Worker:
                 pipeline=submission.pipeline,
                 credential=json.loads(row.credential),
             )
-        except RefusedError as error:
-            held = isinstance(error, HeldError)
-            outcome: dict[str, Any] = {
-                "outcome": "HOLD" if held else "DENY",
-                "error": error.as_dict(),
-            }
-            if error.receipt is not None:
-                outcome["receipt"] = error.receipt.as_dict()
-            return "failed", outcome
         except StorageError as error:
             if row.attempt < ATTEMPTS:
                 raise
-            return "failed", {"outcome": "FAILED", "error": error.as_dict()}
-        except InterlockError as error:
-            return "failed", {"outcome": "FAILED", "error": error.as_dict()}
+            return "failed", failed(error)
         except Exception as error:  # noqa: BLE001 - a broken job must not end the worker
-            wrapped = BackendError(
-                "the job could not be run",
-                code="job-failed",
-                got=type(error).__name__,
-                expected="a circuit that the backend can run",
-                fix="see the gateway's log",
-            )
-            return "failed", {"outcome": "FAILED", "error": wrapped.as_dict()}
-        outcome = {
-            "outcome": released.receipt.outcome,
-            "receipt": released.receipt.as_dict(),
-            "result": result_out(released.result),
-        }
-        return "done", outcome
+            return "failed", failed(error)
+        return "done", released_view(released)
 
     def _execute(
         self, row: JobRow, opened: Opened, submission: Submission, programs: Any
@@ -151,6 +128,34 @@ class Worker:
         answer = json.dumps(result_out(result))
         _patiently(lambda: self.store.answered(row.id, answer))
         return result
+
+
+def released_view(released: Released) -> dict[str, Any]:
+    """Return a job that was released as its outcome."""
+    return {
+        "outcome": released.receipt.outcome,
+        "receipt": released.receipt.as_dict(),
+        "result": result_out(released.result),
+    }
+
+
+def failed(error: Exception) -> dict[str, Any]:
+    """Return a job that was refused or broke as its outcome; a foreign error by its type alone."""
+    if isinstance(error, RefusedError):
+        held = isinstance(error, HeldError)
+        outcome = {"outcome": "HOLD" if held else "DENY", "error": error.as_dict()}
+        if error.receipt is not None:
+            outcome["receipt"] = error.receipt.as_dict()
+        return outcome
+    if not isinstance(error, InterlockError):
+        error = BackendError(
+            "the job could not be run",
+            code="job-failed",
+            got=type(error).__name__,
+            expected="a circuit that the backend can run",
+            fix="see the gateway's log",
+        )
+    return {"outcome": "FAILED", "error": error.as_dict()}
 
 
 def _patiently(call: Callable[[], T]) -> T:

@@ -207,14 +207,24 @@ class RemoteGuard:
                 "pipeline": self._pipeline,
             }
         )
-        key = {"idempotency-key": secrets.token_hex(16), **_traced()}
-        _, made = self.request("POST", "/v1/jobs", body, key)
+        return self._released(self.outcome(body, secrets.token_hex(16)), programs)
+
+    def outcome(self, body: bytes, key: str) -> dict[str, Any]:
+        """Send a submission under an idempotency key and wait for the outcome, refusals too.
+
+        The same key again gives the outcome of the same job.
+
+        Raises:
+            InterlockError: the gateway does not take it, with its code.
+            BackendError: the gateway cannot be reached, or gave no answer in time.
+        """
+        _, made = self.request("POST", "/v1/jobs", body, {"idempotency-key": key, **_traced()})
         path = f"/v1/jobs/{made['id']}/result?wait={WAIT_S:g}"
         end = time.monotonic() + self._timeout_s
         while True:
             status, outcome = self.request("GET", path)
             if status == 200:
-                break
+                return dict(outcome)
             if time.monotonic() > end:
                 raise BackendError(
                     "the job has not ended in time",
@@ -223,7 +233,6 @@ class RemoteGuard:
                     expected="an outcome",
                     fix=f"ask again later: GET /v1/jobs/{made['id']}/result",
                 )
-        return self._released(outcome, programs)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RemoteGuard:
         """Return the client itself: it holds connections, not state."""

@@ -411,3 +411,23 @@ def test_a_report_is_not_written_through_a_link_that_the_program_made(tmp_path: 
     assert "report-unwritable" in done.stderr
     assert done.returncode == 6
     assert list(outside.iterdir()) == []
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the other ABIs of x86-64")
+def test_the_kernels_other_abis_end_the_process(tmp_path: Path) -> None:
+    """x32 numbers and `int 0x80` would reach the same calls past a filter of one ABI."""
+    script = (
+        "import ctypes, mmap, os\n"
+        "libc = ctypes.CDLL(None)\n"
+        "def old():\n"
+        "    page = mmap.mmap(-1, 4096, prot=7)\n"
+        "    page.write(bytes.fromhex('b867010000bb02000000b90100000031d2cd80c3'))\n"
+        "    ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(page)))()\n"
+        "for work in (lambda: libc.syscall(0x40000000 + 41, 2, 1, 0), old):\n"
+        "    child = os.fork()\n"
+        "    if not child:\n        work()\n        os._exit(0)\n"
+        "    print(os.WTERMSIG(os.waitpid(child, 0)[1]))\n"
+    )
+    made, out = sandbox(tmp_path, script)
+    assert made.wait(60) == 0
+    assert out.read_text().split() == ["31", "31"]  # SIGSYS

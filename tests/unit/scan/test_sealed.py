@@ -120,7 +120,7 @@ def test_baseline_triage_log_and_ci_show_no_name(tmp_path: Path, monkeypatch, ca
     main(["scan", "src", "--write-baseline", "known.json"])
     main(["ci", "src", "--tests", "t", "--junit", "j.xml", "--sarif", "s.sarif"])
     report = run.scan([Path("src")], families=("secrets",))
-    with pytest.raises(Exception, match="does not answer"):
+    with pytest.raises(Exception, match="gives no answer"):
         triage(report, "http://127.0.0.1:9/", model="m", audit=Path("log.jsonl"))
     out = capsys.readouterr()
     said = out.out + out.err

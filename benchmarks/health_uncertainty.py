@@ -1,10 +1,10 @@
 """Coverage of the nominal 90 % intervals: `python -m benchmarks.health_uncertainty [--small]`.
 
 Counts: proportions anywhere, and near 0 and 1. Figures as `validate.interval` reports them, for the
-noiseless value of random circuits on device twins, also with a model's own error on top: with
-widths learnt from one half of the devices on the other half and the other way round (the shipped
-widths are learnt from the first half: `--learn` makes them anew); and with the record of each
-device's own, where kinds with too few figures have the shipped widths.
+noiseless value of circuits of `known.FAMILIES` on device twins, also with a model's own error on
+top: with widths learnt from one half of the devices on the other half and the other way round (the
+shipped widths are learnt from the first half: `--learn` makes them anew); and with the record of
+each device's own, where kinds with too few figures have the shipped widths.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from qiskit import transpile
+from qiskit import QuantumCircuit, transpile
 from qiskit.quantum_info import Statevector
 
-from interlock.backends import TwinSampler, twin
+from interlock.backends import TwinSampler, snapshot, twin
 from interlock.circuits.qiskit_adapter import from_qiskit
 from interlock.guard.health import known
 from interlock.guard.health.esp import predict
@@ -39,6 +39,7 @@ NAMES = (
     "yorktown",
 )  # fmt: skip
 HALVES = NAMES[::2], NAMES[1::2]
+Make = Callable[[int, np.random.Generator], QuantumCircuit]
 Laws = tuple[Mapping[str, float], Mapping[str, float], float]
 
 
@@ -51,15 +52,15 @@ def sampling(low: float, high: float, runs: int, rng: np.random.Generator) -> fl
 
 
 def runs(
-    name: str, circuits: int, rng: np.random.Generator
+    name: str, circuits: int, rng: np.random.Generator, make: Make = known.known_circuit
 ) -> Iterator[tuple[Mapping[str, float], Mapping[str, float], float]]:
-    """Noiseless and noisy distribution and predicted success of random circuits on a twin."""
+    """Noiseless and noisy distribution and predicted success of circuits on a twin."""
     device = twin(name, now=0.0)
     for _ in range(circuits):
         width = int(rng.integers(2, 6))
-        logical = known.known_circuit(width, rng)
+        logical = make(width, rng)
         isa = transpile(logical, device, optimization_level=1, seed_transpiler=1)
-        success = predict(from_qiskit(isa), device.calibration).success
+        success = predict(from_qiskit(isa), device.calibration).worst
         if success is None:
             continue
         bare = logical.remove_final_measurements(inplace=False)
@@ -134,7 +135,7 @@ def check(
             tallies["combined"].add(truth.get(bits, 0.0), figure["low"], figure["high"])
             tallies["shots alone"].add(truth.get(bits, 0.0), *figure["sampling"])
         share = {b: c / shots for b, c in counts.items()}
-        mask = int(rng.integers(1, 2**width))
+        mask = 2**width - 1 if rng.random() < 0.5 else int(rng.integers(1, 2**width))
         value, right = parity(share, mask), (1 + parity(truth, mask)) / 2
         error = float(np.sqrt(max(1 - value * value, 1 / shots) / shots))
         single = Result(items=(Estimates(values=[value], errors=[error], shape=(1,)),))
@@ -188,6 +189,19 @@ def coverage(names: Iterable[str], circuits: int, own: int, seed: int) -> dict[s
     return {"basis": basis} | report_of(tallies)
 
 
+def families(names: Iterable[str], circuits: int, seed: int) -> dict[str, Any]:
+    """With the shipped widths, each family of circuits by itself."""
+    rng = np.random.default_rng(seed)
+    bounds = {k.name: known._shipped_bounds(k, 0.9) for k in (*FIGURES, *ESTIMATES)}
+    made = {}
+    for family, make in known.FAMILIES.items():
+        tallies = empty()
+        for name in names:
+            check(runs(name, circuits, rng, make), bounds, tallies, rng)
+        made[family] = {k: tallies[k].report() for k in ("combined", "estimates")}
+    return made
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--small", action="store_true")
@@ -198,7 +212,7 @@ def main() -> None:
         learn(60)
         return
     if args.across:
-        print(json.dumps(across(40, 7), indent=1))
+        print(json.dumps(across(25, 7), indent=1))
         return
     rng = np.random.default_rng(1)
     many = 1000 if args.small else 4000
@@ -208,9 +222,15 @@ def main() -> None:
         "counts_0.98_to_1": sampling(0.98, 1, many, rng),
     }
     if not args.small:
-        report["widths from the other half of the devices"] = across(40, 7)
-    names, circuits = (("manila", "nairobi"), 40) if args.small else (HALVES[1], 40)
-    report["own record of 120 circuits"] = coverage(names, circuits, 120, 8)
+        report["widths from the other half of the devices"] = across(25, 7)
+    names = [n for n in HALVES[1] if snapshot(n).num_qubits <= 7]
+    if args.small:
+        names = ["manila", "nairobi"]
+    circuits = 25
+    report["shipped widths by family, devices of 5 to 7 qubits"] = families(names, 12, 9)
+    report["own record of 120 circuits, devices of 5 to 7 qubits"] = coverage(
+        names, circuits, 120, 8
+    )
     print(json.dumps(report, indent=1))
 
 

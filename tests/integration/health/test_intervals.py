@@ -18,7 +18,7 @@ from interlock.ledger import Ledger
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from benchmarks.health_fallback import policy
-from benchmarks.health_uncertainty import coverage
+from benchmarks.health_uncertainty import coverage, families
 
 
 def bell(device: Any = None) -> QuantumCircuit:
@@ -98,3 +98,13 @@ def test_nominal_90_percent_covers_with_the_shipped_widths() -> None:
     assert found["combined"]["all"]["figures"] >= 100
     assert found["combined"]["all"]["covered"] >= 0.84
     assert found["combined"]["all"]["covered"] > found["shots alone"]["all"]["covered"] + 0.1
+
+
+def test_circuits_that_show_every_error_are_covered_too() -> None:
+    """Bell pairs, GHZ states, rows of ones: with widths of random circuits alone 0 to 70 %."""
+    found = families(("lima", "manila"), 8, 3)
+    assert set(found) == set(known.FAMILIES)
+    for family, part in found.items():
+        for kind in ("combined", "estimates"):
+            assert part[kind]["all"]["covered"] >= 0.7, (family, kind)
+    assert found["ghz"]["estimates"]["all"]["covered"] >= 0.8

@@ -171,6 +171,20 @@ def test_an_estimators_circuit_counts_the_readout_of_the_qubits_in_use() -> None
     assert predict(bare, blind, read=True).success is None
 
 
+def test_the_cautious_prediction_takes_the_state_that_is_read_worse() -> None:
+    calibration = healthy()
+    qubits = tuple(msgspec.structs.replace(q, p01=0.01, p10=0.11) for q in calibration.qubits)
+    calibration = msgspec.structs.replace(calibration, qubits=qubits)
+    made = predict(BELL, calibration)
+    assert made.success is not None
+    assert made.worst is not None
+    assert made.worst / made.success == pytest.approx((0.89 / 0.94) ** 2)
+    bare = msgspec.structs.replace(
+        BELL, operations=tuple(o for o in BELL.operations if o.name != "measure")
+    )
+    assert predict(bare, calibration, read=True).worst == pytest.approx(made.worst)
+
+
 def test_waiting_costs() -> None:
     waiting = Circuit(
         num_qubits=2,

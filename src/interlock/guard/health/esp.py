@@ -28,7 +28,11 @@ _LOOPS = frozenset({"for_loop", "while_loop"})
 
 
 class Prediction(NamedTuple):
-    """The parts of a prediction; `success` is their product, or None when a part is unknown."""
+    """The parts of a prediction; `success` is their product, or None when a part is unknown.
+
+    `worst` is the success with each qubit in the state that is read worse: ones are often read
+    worse than noughts, and a circuit may end in ones alone.
+    """
 
     success: float | None
     gates: float
@@ -36,6 +40,7 @@ class Prediction(NamedTuple):
     readout: float
     duration_us: float
     unknown: str | None = None
+    worst: float | None = None
 
 
 def predict(
@@ -56,8 +61,8 @@ def predict(
             none. One without a readout error makes the success unknown.
     """
     if calibration.kind == "ideal":
-        return Prediction(1.0, 1.0, 1.0, 1.0, 0.0)
-    gates = readout = idle = 0.0
+        return Prediction(1.0, 1.0, 1.0, 1.0, 0.0, worst=1.0)
+    gates = readout = worse = idle = 0.0
     timed: list[Timed] = []
     unknown: str | None = None
     for op in circuit.walk():
@@ -68,6 +73,7 @@ def predict(
         timed.append(Timed(op.qubits, duration))
         if op.name == "measure":
             readout += math.log1p(-min(wrong, 1 - 1e-12))
+            worse += _worse(calibration, op.qubits[0])
         else:
             if process:
                 dim = 2 ** len(op.qubits)
@@ -82,6 +88,7 @@ def predict(
             if error is None:
                 unknown = unknown or f"q{index}: no readout error"
             readout += math.log1p(-min(error or 0.0, 1 - 1e-12))
+            worse += _worse(calibration, index)
     waits, duration_us = alap(timed)
     for wait in waits:
         idle += _decay(calibration, wait.qubit, wait.duration_us, process)
@@ -90,7 +97,16 @@ def predict(
             idle += sum(_decay(calibration, q, duration, process) for q in op.qubits)
     parts = math.exp(gates), math.exp(idle), math.exp(readout)
     success = None if unknown else math.prod(parts)
-    return Prediction(success, *parts, duration_us, unknown)
+    worst = None if unknown else parts[0] * parts[1] * math.exp(worse)
+    return Prediction(success, *parts, duration_us, unknown, worst)
+
+
+def _worse(calibration: Calibration, qubit: int) -> float:
+    """Logarithm of the chance that a qubit is read right in the state that is read worse."""
+    if qubit >= calibration.num_qubits:
+        return 0.0
+    values = calibration.qubits[qubit]
+    return math.log1p(-min(max(values.p01 or 0.0, values.p10 or 0.0), 1 - 1e-12))
 
 
 def _step(op: Operation, calibration: Calibration) -> tuple[float, float, str | None]:

@@ -54,7 +54,7 @@ class FidelityControl(Control):
             return {"calibration": None, "predicted": None, "circuits": [], "unknown": "none"}
         rows: list[dict[str, Any]] = []
         lowest: float | None = 1.0
-        each: list[float | None] = []
+        cautious: list[float | None] = []
         unknown: str | None = None
         for index, program in enumerate(request.programs):
             # An estimator reads the qubits out although its circuits measure none.
@@ -68,7 +68,7 @@ class FidelityControl(Control):
                 if len(self._known) >= _REMEMBERED:
                     self._known.clear()
                 self._known[key] = made
-            each.append(made.success)
+            cautious.append(made.worst)
             if made.success is None:
                 unknown = unknown or f"circuit {index}: {made.unknown}"
                 lowest = None
@@ -77,7 +77,7 @@ class FidelityControl(Control):
             if index < MOST:
                 rows.append(made._asdict())
         request.shared["predicted_success"] = lowest
-        request.shared["predicted_successes"] = each
+        request.shared["cautious_successes"] = cautious
         return {
             "calibration": calibration.id,
             "predicted": lowest,

@@ -127,7 +127,7 @@ class Noise(NamedTuple):
     Attributes:
         basis: where the widths come from: `device`, `shipped`, `device and shipped`, or `sampling`
             when there is no prediction, `exact device` when there is no noise.
-        successes: predicted success of each circuit, or None.
+        successes: predicted success of each circuit at the worse readout, or None.
         bounds: score bounds by kind of figure.
         limits: largest absolute value of each circuit's estimates.
         model: standard errors of the model, one a figure, or one for all, or none.
@@ -145,7 +145,7 @@ NO_NOISE = Noise()
 
 
 def _noise(request: Request, settings: IntervalSettings) -> Noise:
-    successes = request.shared.get("predicted_successes") or ()
+    successes = request.shared.get("cautious_successes") or ()
     model = _model(request, settings.model_field)
     limits = [max(p.bounds, default=1.0) for p in request.programs]
     if not any(s is not None for s in successes):

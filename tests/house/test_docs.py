@@ -91,4 +91,5 @@ def test_the_extra_all_has_every_extra() -> None:
         extras = tomllib.load(stream)["project"]["optional-dependencies"]
     (everything,) = extras["all"]
     named = set(everything.removeprefix("interlock[").removesuffix("]").split(","))
-    assert named == set(extras) - {"all", "dev"}
+    # Ray takes 200 MB; `tests/integration/gateway/test_sweeps.py` runs where it is installed.
+    assert named == set(extras) - {"all", "dev", "ray"}

@@ -387,6 +387,8 @@ def main() -> None:
           "clock jumps", "stops", "kills", "overrides", "malformed")))  # fmt: skip
     print(f"breaches {tally['breach']}, lost or double-counted {tally['lost or double']}, "
           f"{time.perf_counter() - started:.0f} s")  # fmt: skip
+    if tally["breach"] or tally["lost or double"]:
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def run_counted(self: ForkServer, *args: Any, **kwargs: Any) -> Completed:
 
 
 run_plain = ForkServer.run
-ForkServer.run = run_counted  # type: ignore[method-assign]
+ForkServer.run = run_counted  # type: ignore[method-assign] # counts the child's CPU
 
 
 def show(name: str, run: Callable[[], Any], rounds: int = 30) -> None:

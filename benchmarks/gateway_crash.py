@@ -135,7 +135,7 @@ def serve(arguments: list[str]) -> None:
             return broker.Opened(name=PAID, backend=device, replayable=False, level="none")
         return make(self, name, spec)
 
-    broker.Broker._make = opened  # type: ignore[method-assign]
+    broker.Broker._make = opened  # type: ignore[method-assign] # the paid stand-in
     main(["serve", *arguments])
 
 

@@ -106,7 +106,7 @@ class Faulty(TwinSampler):
 
     def _faulty(self, result: Any) -> Any:
         name, array = next(iter(result.data.items()))
-        bits = self.fault(array.to_bool_array().copy(), self.rng)  # type: ignore[operator]
+        bits = self.fault(array.to_bool_array().copy(), self.rng)  # type: ignore[operator] # set where it is made
         return SamplerPubResult(DataBin(**{name: BitArray.from_bool_array(bits)}))
 
 

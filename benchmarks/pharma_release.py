@@ -24,7 +24,7 @@ from qiskit import QuantumCircuit
 CASE = Path(__file__).parents[1] / "examples" / "pharma"
 sys.path.insert(0, str(CASE))
 
-import checker  # noqa: E402
+import checker  # noqa: E402 - all below: found only once the path has the example
 import molecules  # noqa: E402
 import yaml  # noqa: E402
 

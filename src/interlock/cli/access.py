@@ -30,7 +30,7 @@ def _store(home: str | None, database: str | None) -> Any:
 
 def _record(home: str | None, event: str, payload: dict[str, Any]) -> None:
     from interlock import config
-    from interlock.guard.service import local_principal
+    from interlock.guard.jobs import local_principal
     from interlock.ledger import Ledger
 
     with Ledger.open(config.home(home)) as ledger:
@@ -115,7 +115,7 @@ def approve(
     from interlock.access.approvals import approve as sign
     from interlock.crypto.keys import KeyStore
     from interlock.errors import InputError
-    from interlock.guard.service import local_principal
+    from interlock.guard.jobs import local_principal
     from interlock.types import Principal
 
     store = _store(home, database)
@@ -156,7 +156,7 @@ def public(gateway: bool, home: str | None) -> None:
     from interlock.crypto import files
     from interlock.crypto.keys import KeyStore
     from interlock.guard.bundle import public_keys
-    from interlock.guard.service import local_principal
+    from interlock.guard.jobs import local_principal
 
     keys = KeyStore(files.private_dir(config.home(home)) / "keys")
     who = "gateway" if gateway else local_principal().id

@@ -209,7 +209,7 @@ def seeds(
     """
     from interlock import config
     from interlock.guard.health.seeds import seed_honesty, seeded
-    from interlock.guard.service import local_principal
+    from interlock.guard.jobs import local_principal
     from interlock.ledger import Ledger
 
     runner, calibration, target = _device(backend, sampler, None)
@@ -280,7 +280,7 @@ def clear(stream: str, reason: str, home: str | None, as_json: bool) -> int:
     from interlock import config
     from interlock.errors import InputError
     from interlock.guard.health.evidence_store import EvidenceStore
-    from interlock.guard.service import local_principal
+    from interlock.guard.jobs import local_principal
     from interlock.ledger import Ledger
 
     folder = config.home(home)

@@ -20,12 +20,13 @@ def command(home: str | None, as_json: bool) -> int:
     import msgspec
 
     from interlock.cli.show import changed
-    from interlock.guard.record import recorded, unfinished
+    from interlock.guard.record import Unfinished, recorded
     from interlock.guard.replay import replay
 
     jobs = same = 0
+    watch = Unfinished()
     with recorded(config.home(home)) as ledger:
-        for one in replay(ledger.entries()):
+        for one in replay(watch.passing(ledger.entries())):
             jobs += 1
             same += not one.differences
             if as_json:
@@ -34,20 +35,19 @@ def command(home: str | None, as_json: bool) -> int:
                 click.echo(f"{one.receipt}: {one.recorded} on record, {one.recomputed} now")
                 for difference in one.differences:
                     click.echo(f"  {difference}")
-        open_jobs = unfinished(ledger.entries())
         tampered = changed(ledger.verify())
     if as_json:
         click.echo(
             json.dumps(
                 {
                     "event": "summary", "jobs": jobs, "identical": same, "changed": tampered,
-                    "unfinished": open_jobs,
+                    "unfinished": watch.jobs,
                 }
             )
         )  # fmt: skip
     else:
         click.echo(f"{same} of {jobs} decisions are identical")
-        for job in open_jobs:
+        for job in watch.jobs:
             click.echo(f"job {job} began and has no end on record: under way, or its program died")
     if tampered:
         return 7

@@ -32,8 +32,9 @@ from interlock.gateway.retention import Sweeper, settings_of
 from interlock.gateway.service import Gateway
 from interlock.gateway.store import GatewayStore
 from interlock.gateway.work import Worker
+from interlock.guard.jobs import local_principal
 from interlock.guard.policy import Policy, load_policy, parse_yaml
-from interlock.guard.service import Guard, local_principal
+from interlock.guard.service import Guard
 from interlock.types import Mode
 
 __all__ = ["Options", "running", "serve"]

@@ -13,8 +13,8 @@ import time
 from typing import Any
 
 from interlock.gateway.rows import JobRow
+from interlock.guard.jobs import JobEvent
 from interlock.guard.pipeline import STAGES
-from interlock.guard.service import JobEvent
 from interlock.types import Decision
 
 __all__ = ["ATTRIBUTES", "SPANS", "Traces", "traceparent"]

@@ -19,9 +19,10 @@ from interlock.gateway.store import GatewayStore, JobRow
 from interlock.gateway.traces import Traces
 from interlock.gateway.wire import Submission, programs_of, result_out
 from interlock.guard.events import EVENTS, emit, job_line
+from interlock.guard.jobs import JobEvent, Released
 from interlock.guard.remote import result_of
 from interlock.guard.result import Result
-from interlock.guard.service import Guard, JobEvent, Released
+from interlock.guard.service import Guard
 from interlock.types import Principal
 
 __all__ = ["Worker"]

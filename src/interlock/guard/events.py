@@ -14,8 +14,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from interlock.guard.jobs import JobEvent
 from interlock.guard.remote import RemoteGuard
-from interlock.guard.service import Guard, JobEvent
+from interlock.guard.service import Guard
 from interlock.types import Outcome
 
 __all__ = [

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from interlock.errors import InputError, InterlockError, StorageError, UsageError
 from interlock.guard import events
 from interlock.guard.events import read_event
-from interlock.guard.record import recorded, unfinished
+from interlock.guard.record import Unfinished, recorded
 from interlock.types import Mode
 
 __all__ = ["Program", "Tally", "follow", "passing_on", "recorded_so_far", "unmoved", "writable"]
@@ -100,21 +100,22 @@ class Tally:
             start: entries it had before the program began.
         """
         held = Tally(unguarded=self.unguarded, loaded=self.loaded, unreadable=self.unreadable)
+        watch, outcomes = Unfinished(), {}
         try:
             with recorded(home) as ledger:
-                entries = list(ledger.entries(start=start))
+                for entry in watch.passing(ledger.entries(start=start)):
+                    outcomes[entry.id] = entry.header.get("outcome")
         except InputError:
-            entries = []  # no ledger: nothing was recorded
+            pass  # no ledger: nothing was recorded
         except InterlockError as error:
             sys.stderr.write(f"interlock: the ledger cannot be read: {error.message}\n")
             return self
-        outcomes = {entry.id: entry.header.get("outcome") for entry in entries}
         for receipt, line in self._lines.items():
             if outcomes.get(receipt) == line["outcome"]:
                 held.add(line)
             else:
                 held.unknown += 1
-        held.unfinished = unfinished(entries)
+        held.unfinished = watch.jobs
         return held
 
     @property

@@ -29,6 +29,7 @@ __all__ = [
     "FORMAT",
     "Receipt",
     "Scope",
+    "Unfinished",
     "job_from",
     "job_payload",
     "refusal",
@@ -36,7 +37,6 @@ __all__ = [
     "session_payload",
     "told",
     "trace_payload",
-    "unfinished",
 ]
 
 #: A job label that says whom its data are about, beside who submits it.
@@ -191,16 +191,26 @@ def trace_payload(trace: Trace) -> dict[str, Any]:
     }
 
 
-def unfinished(entries: Iterable[Entry]) -> list[str]:
-    """Return the ids of jobs that began to execute and have no end among these entries."""
-    begun: dict[str, None] = {}
-    for entry in entries:
-        job = str(entry.header.get("job"))
-        if "outcome" in entry.header:
-            begun.pop(job, None)
-        elif entry.event == "admit" and "job" in entry.header:
-            begun[job] = None
-    return list(begun)
+class Unfinished:
+    """Passes entries on, and knows which jobs began to execute and have no end among them."""
+
+    def __init__(self) -> None:
+        self._begun: dict[str, None] = {}
+
+    def passing(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """Yield the entries as they come."""
+        for entry in entries:
+            job = str(entry.header.get("job"))
+            if "outcome" in entry.header:
+                self._begun.pop(job, None)
+            elif entry.event == "admit" and "job" in entry.header:
+                self._begun[job] = None
+            yield entry
+
+    @property
+    def jobs(self) -> list[str]:
+        """The ids of these jobs, in order."""
+        return list(self._begun)
 
 
 @contextmanager

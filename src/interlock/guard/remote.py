@@ -32,10 +32,10 @@ from interlock.errors import (
 )
 from interlock.guard import threads
 from interlock.guard.control import Program
+from interlock.guard.jobs import Released
 from interlock.guard.pipeline import Trace
 from interlock.guard.record import Receipt
 from interlock.guard.result import Estimates, Result, Samples
-from interlock.guard.service import Released
 from interlock.types import Outcome
 
 __all__ = ["RemoteGuard", "result_of"]

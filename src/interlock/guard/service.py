@@ -6,31 +6,37 @@ path has allowed it and the ledger has said that its record is on disk.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
-import pwd
 import secrets
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, InvalidStateError
-from contextvars import ContextVar
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Required, TypedDict, Unpack
+from typing import Any, Unpack
 
 import msgspec
 
 from interlock import config
 from interlock.backends.calibration import Calibration
-from interlock.errors import BackendError, DeniedError, HeldError, InterlockError
+from interlock.errors import DeniedError, HeldError, InterlockError
 from interlock.guard import threads
 from interlock.guard.control import Program, Request
 from interlock.guard.gather import Gathering
 from interlock.guard.intake import bindings_of, checked, is_finite
+from interlock.guard.jobs import (
+    LABELS,
+    Awaited,
+    JobEvent,
+    JobOptions,
+    Released,
+    labels_in_force,
+    local_principal,
+)
 from interlock.guard.pipeline import Trace, walk
 from interlock.guard.policy import Policy, load_policy
 from interlock.guard.record import (
@@ -50,7 +56,7 @@ from interlock.guard.state import State
 from interlock.ledger import Entry, Ledger
 from interlock.types import CircuitFacts, Finding, Job, Mode, Outcome, Principal
 
-__all__ = ["Guard", "JobEvent", "JobOptions", "Released", "local_principal"]
+__all__ = ["Guard"]
 
 #: Seconds to wait for the ledger to say that a record is on disk.
 LEDGER_TIMEOUT_S = 30.0
@@ -58,107 +64,11 @@ LEDGER_TIMEOUT_S = 30.0
 REMEMBERED = 4096
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Released:
-    """A result that went the whole path."""
-
-    result: Result
-    receipt: Receipt
-    trace: Trace
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobEvent:
-    """What observers are told when a job has ended."""
-
-    receipt: Receipt
-    job: Job
-    trace: Trace
-    seconds: float
-    execution_seconds: float
-    result: Result | None
-    #: When each (stage, branch) was entered, in nanoseconds since the epoch.
-    entered: Mapping[tuple[str, str], int] = field(default_factory=dict)
-
-
-#: Labels of the job that is executing: a job within it, as when a guarded object runs in a guarded
-#: program, carries the same data.
-_LABELS: ContextVar[tuple[str, ...]] = ContextVar("interlock_labels", default=())
-
-
-def labels_in_force(labels: Sequence[str]) -> tuple[str, ...]:
-    """Return the labels of a job: its own, and those of the job it runs within."""
-    return tuple(dict.fromkeys((*labels, *_LABELS.get())))
-
-
-class JobOptions(TypedDict, total=False):
-    """What a job is, besides its circuits.
-
-    Attributes:
-        kind: sample, estimate or run.
-        backend_name: as the policy and the ledger name it.
-        execute: runs the programs on the device.
-        backend: the SDK's backend or sampler, or None.
-        baseline: computes the classical answer, or None.
-        decode: turns a result into named fields, or None.
-        seed: of a simulator, or None.
-        options: how the device is asked to run, as plain values.
-        labels: data labels.
-        isolation: level the device runs the job at.
-        principal: who submits, when it is not the guard's own principal.
-        job_id: when the job has an id already.
-        pipeline: when it is not the guard's own.
-        credential: ids of the token and key that were shown, so that they can be revoked.
-    """
-
-    kind: Required[str]
-    backend_name: Required[str]
-    execute: Required[Callable[[], Result]]
-    backend: Any
-    baseline: Callable[[], Result] | None
-    decode: Callable[[Result], Mapping[str, Any]] | None
-    seed: int | None
-    options: Mapping[str, Any]
-    labels: Sequence[str]
-    isolation: str
-    principal: Principal | None
-    job_id: str | None
-    pipeline: str | None
-    credential: Mapping[str, str] | None
-
-
-class _Awaited(Future[Released]):
-    """The result of a job. Whoever is interrupted while waiting for it gives the job up."""
-
-    give_up: Callable[[], bool]
-
-    def result(self, timeout: float | None = None) -> Released:
-        """Return the result; an interrupt (not a time-out) ends the wait and the job."""
-        try:
-            return super().result(timeout)
-        except BaseException:
-            interrupted = timeout is None and not self.done()
-            if interrupted and not self.cancel() and self.give_up():
-                with contextlib.suppress(InvalidStateError):
-                    self.set_exception(_interrupted())
-            raise
-
-
-def _interrupted() -> BackendError:
-    return BackendError(
-        "the job was interrupted; its result is not released",
-        code="job-interrupted",
-        got="an interrupt while somebody waited for it",
-        expected="an undisturbed job",
-        fix="the device may go on with it and charge for it; submit it again if it is needed",
-    )
-
-
 class _Running:
     """A job under way, and the future of its result."""
 
     def __init__(self, guard: Guard, request: Request, policy: Policy, started: float) -> None:
-        self.future = _Awaited()
+        self.future = Awaited()
         self.gathering = Gathering(request, policy, self._ended, self._failed)
         self.future.give_up = self.gathering.give_up
         self._guard = guard
@@ -178,16 +88,6 @@ class _Running:
 
     def _failed(self, error: BaseException) -> None:
         self.future.set_exception(error)
-
-
-def local_principal() -> Principal:
-    """Return the principal of an embedded guard: the operating system's user."""
-    # Not getpass.getuser(): that believes $LOGNAME, and a new name would be a new budget.
-    try:
-        name = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        name = f"uid-{os.getuid()}"
-    return Principal(id=name)
 
 
 @dataclass(kw_only=True)
@@ -407,11 +307,11 @@ class Guard:
             )
             if request.shared.get("cost_usd"):
                 pending.wait(LEDGER_TIMEOUT_S)
-            token = _LABELS.set(request.job.labels)
+            token = LABELS.set(request.job.labels)
             try:
                 return execute()
             finally:
-                _LABELS.reset(token)
+                LABELS.reset(token)
 
         return run
 

@@ -12,7 +12,7 @@ from interlock.cli import cli, main
 from interlock.errors import UsageError
 from interlock.guard.health.evidence_store import EvidenceStore
 from interlock.guard.health.known import bounds_for
-from interlock.guard.service import local_principal
+from interlock.guard.jobs import local_principal
 from interlock.ledger import Ledger
 
 LIAR = """

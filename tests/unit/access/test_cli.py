@@ -35,7 +35,7 @@ def test_the_approval_of_the_command_line_is_one_the_policy_can_check(
     tmp_path: Path,
 ) -> None:
     from interlock.access.approvals import Approver, check, described, subject_of
-    from interlock.guard.service import local_principal
+    from interlock.guard.jobs import local_principal
     from tests.unit.guard.doubles import a_job
 
     me = local_principal().id

@@ -7,6 +7,7 @@ result's metadata to the validate stage.
 
 from __future__ import annotations
 
+import abc
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -101,8 +102,9 @@ class _Interleaving:
                 skipped = f"{error.code}: {error.got}"
         return made, {"device": calibration.device, "skipped": skipped}
 
+    @abc.abstractmethod
     def _one(self, pub: Any, calibration: Calibration) -> _Sentinel:
-        raise NotImplementedError
+        """Make one sentinel of a pub."""
 
 
 class _Sentinel(NamedTuple):

@@ -29,7 +29,7 @@ from interlock.guard.hooks.common import (
     recorded_options,
     unknown_object,
 )
-from interlock.guard.service import Released
+from interlock.guard.jobs import Released
 
 __all__ = ["GuardedDevice", "wrap"]
 

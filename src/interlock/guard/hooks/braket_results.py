@@ -29,8 +29,8 @@ from interlock.guard.hooks.common import (
     stripped,
     wrong_result,
 )
+from interlock.guard.jobs import Released
 from interlock.guard.result import Estimates, Result, Samples
-from interlock.guard.service import Released
 
 __all__ = ["Asked", "answer_of", "run_on", "with_receipt"]
 

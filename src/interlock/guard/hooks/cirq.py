@@ -28,8 +28,8 @@ from interlock.guard.hooks.common import (
     unknown_object,
     wrong_result,
 )
+from interlock.guard.jobs import Released
 from interlock.guard.result import Result, Samples
-from interlock.guard.service import Released
 
 __all__ = ["GuardedSampler", "wrap"]
 

@@ -18,8 +18,9 @@ from interlock.circuits.data import Sensitivity, check_clearance, sensitivity_of
 from interlock.circuits.faces import of_sdk
 from interlock.errors import DeniedError, InputError, InterlockError
 from interlock.guard.hooks import Options
+from interlock.guard.jobs import Released, labels_in_force
 from interlock.guard.result import Result
-from interlock.guard.service import Guard, Released, labels_in_force
+from interlock.guard.service import Guard
 
 __all__ = [
     "Closed",

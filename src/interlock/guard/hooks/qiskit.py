@@ -45,8 +45,8 @@ from interlock.guard.hooks.qiskit_targets import (
     name_of,
     seed_of,
 )
+from interlock.guard.jobs import Released
 from interlock.guard.result import Result
-from interlock.guard.service import Released
 from interlock.guard.validate.interval import intervals_of
 
 __all__ = ["GuardedBackend", "GuardedEstimator", "GuardedSampler", "wrap"]

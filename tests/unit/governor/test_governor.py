@@ -418,6 +418,51 @@ def test_a_machine_that_was_up_for_long_before_empties_no_window_at_the_second_s
     assert governor.engine.time == 62 * 10**9
 
 
+def with_an_override(home: Path, clock: Clock) -> Governor:
+    keys = set_up(home, msgspec.structs.replace(APPETITE, max_mark_age_s=60))
+    governor = Governor(home, clock_ns=clock, boot="b")
+    assert governor.admin({"mark": {"prices": {}, "equity": 1000}})["ok"]
+    body = an_override(limit="max_exposure", value=12_000)
+    both = sign(keys, "bob", body, sign(keys, "ann", body)["signatures"])
+    assert governor.admin({"override": both})["ok"]
+    for name in "ABCDE":  # 9,500 of 10,000, 1,900 at a time
+        assert propose(governor, f"up {name}", an_order(quantity=190)) is None
+        clock.ns += 1_100_000_000
+    return governor
+
+
+def test_an_override_that_time_has_ended_does_not_come_back_with_the_clock(tmp_path: Path) -> None:
+    clock = Clock()
+    governor = with_an_override(tmp_path, clock)
+    clock.ns += 20 * 10**9
+    ended = governor.now()
+    clock.ns -= 300 * 10**9
+    assert governor.now() == ended
+    assert propose(governor, "over", an_order(quantity=100)) == "max_exposure"
+    governor.close()
+
+
+@pytest.mark.parametrize(
+    ("boot", "back", "stays"), [("b", 0, True), ("b", 10**12, False), ("c", 0, False)]
+)
+def test_an_override_ends_where_time_did_not_run_on(
+    tmp_path: Path, boot: str, back: int, stays: bool
+) -> None:
+    clock = Clock()
+    with_an_override(tmp_path, clock).close()
+    clock.ns -= back
+    # The second restart, which runs on from the first, must not bring it back.
+    Governor(tmp_path, clock_ns=clock, boot=boot).close()
+    governor = Governor(tmp_path, clock_ns=clock, boot=boot)
+    clock.ns += 1_100_000_000  # so that the window of a second is free
+    assert governor.status()["overrides"] == (["override-1"] if stays else [])
+    assert propose(governor, "shrinks", an_order(side="sell")) is None
+    assert propose(governor, "small") == (None if stays else "mark-age")
+    assert governor.admin({"mark": {"prices": {}, "equity": 1000}})["ok"]
+    assert propose(governor, "over", an_order(quantity=100)) == (None if stays else "max_exposure")
+    governor.close()
+
+
 def test_an_older_appetite_on_file_does_not_come_back_with_a_restart(tmp_path: Path) -> None:
     keys = set_up(tmp_path)
     path = folder(tmp_path) / "appetite.json"

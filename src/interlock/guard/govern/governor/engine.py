@@ -158,6 +158,11 @@ class Engine:
             del self.recent[next(iter(self.recent))]
         return self.time
 
+    def lapse(self) -> None:
+        """End what holds for a time: overrides, and marks that would count as fresh."""
+        self.overrides = {}
+        self.marked = None
+
     def limit(self, name: str) -> int:
         """Return a limit now, override included; counts are plain, amounts in units."""
         for what, value, until in self.overrides.values():

@@ -192,6 +192,8 @@ def replay(records: list[dict[str, Any]], appetite: Appetite) -> tuple[Engine, s
             engine = Engine.restore(record["state"])
         elif kind == "start":
             boot, offset = record["boot"], record.get("offset")
+            if record.get("lapsed"):
+                engine.lapse()
         elif kind == "appetite":
             engine.adopt(msgspec.convert(record["body"], Appetite))
         elif kind == "mark":

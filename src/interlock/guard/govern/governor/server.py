@@ -50,7 +50,8 @@ class Governor:
 
     Time is CLOCK_BOOTTIME: setting the wall clock changes nothing, and sleep counts. After a
     reboot, or when the clock is behind the journal, time goes on from the last record, so that no
-    window empties because of a restart.
+    window empties because of a restart; nobody knows how long it stood still, so what was to last
+    for a time is over.
     """
 
     def __init__(
@@ -75,18 +76,19 @@ class Governor:
             self.engine, last_boot, offset = replay(self.journal.records, appetite)
             self.journal.records = []
             now, self._boot = self._clock(), boot or boot_id()
-            if not last_boot:
-                self._offset = 0
-            elif last_boot == self._boot and offset is not None and self._boot != "unknown":
-                self._offset = max(offset, self.engine.time - now)
-            else:
-                self._offset = self.engine.time - now
+            behind = self.engine.time - now
+            self._offset, lapsed = 0, False
+            if last_boot == self._boot != "unknown" and offset is not None and offset >= behind:
+                self._offset = offset
+            elif last_boot:
+                self._offset, lapsed = behind, True
+                self.engine.lapse()
             changed = appetite != self.engine.appetite
             if changed:
                 self._may_follow(appetite, self.signed_by)
             if changed or not last_boot:
                 self._tell({"appetite": msgspec.to_builtins(appetite)}, self.signed_by)
-            self.journal.append([self._start()])
+            self.journal.append([self._start() | {"lapsed": lapsed}])
             if changed or not last_boot:
                 self._adopt(appetite)
         except BaseException:
@@ -97,8 +99,8 @@ class Governor:
         return {"kind": "start", "boot": self._boot, "t": self.now(), "offset": self._offset}
 
     def now(self) -> int:
-        """Return the governor's time in nanoseconds; it never goes back."""
-        return max(self.engine.time, self._clock() + self._offset)
+        """Return the governor's time in nanoseconds; no later answer lies before it."""
+        return self.engine.advance(self._clock() + self._offset)
 
     def stopped(self) -> str | None:
         """Return why everything is stopped, or None; a stop file that cannot be read stops."""
@@ -213,7 +215,7 @@ class Governor:
 
     def status(self) -> dict[str, Any]:
         """Return limits, use and overrides in force."""
-        now = self.engine.advance(self.now())
+        now = self.now()
         return {
             "appetite": self.engine.appetite.name,
             "version": self.engine.appetite.version,

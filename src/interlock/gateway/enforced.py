@@ -20,6 +20,7 @@ from typing import Any
 
 from interlock.crypto.files import private_dir
 from interlock.errors import SetupError
+from interlock.gateway import runs
 from interlock.gateway.caps import SANDBOX, Caps, open_cage
 from interlock.gateway.sandbox import SOCKET, Sandbox, kept_from
 from interlock.guard import events
@@ -30,9 +31,13 @@ __all__ = ["EnforcedProgram"]
 
 START_S = 60.0
 
-#: Runs the command line without what the program may write on the path of imports.
+#: Runs the command line without what the program may write on the path of imports, and drains
+#: when whoever started it is killed.
 _BOOT = """
-import os, sys
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGTERM, 0, 0, 0)  # PR_SET_PDEATHSIG
+if os.getppid() != int(sys.argv.pop(1)):
+    raise SystemExit(1)
 project, *kept = sys.argv.pop(1).split(os.pathsep)
 def inside(p, folder):
     p = os.path.realpath(p)
@@ -95,7 +100,7 @@ class EnforcedProgram:
         paths = _apart(filter(None, inherited), project, kept)
         home = private_dir(home.absolute())
         arguments = ["serve", "--home", str(home), "--socket", str(uds)]
-        arguments += ["--name", f"run-{os.getpid()}", "--log-level", "warning"]
+        arguments += ["--name", runs.new_name(), "--log-level", "warning"]
         if policy:
             arguments += ["--policy", str(Path(policy).absolute())]
         self.cage = open_cage(caps or Caps())
@@ -106,6 +111,7 @@ class EnforcedProgram:
                 "-P",
                 "-c",
                 _BOOT,
+                str(os.getpid()),
                 os.pathsep.join(map(str, (project, *kept))),
                 *arguments,
             ],

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from interlock.access.transactions import transaction
+from interlock.errors import BackendError
 from interlock.gateway.rows import COLUMNS, NOW, JobRow, Rows
 
 __all__ = ["Queue"]
@@ -21,7 +22,7 @@ class Queue(Rows):
 
         The tenant served least, for its weight, comes first (start-time fair queueing); within a
         tenant the higher priority, then the older job. What a worker that died had taken comes
-        back when its lease has ended.
+        back when its lease has ended. A run's store takes that run's jobs, any other those of none.
         """
         now = self.clock()
         with transaction(self.engine) as db:
@@ -29,14 +30,18 @@ class Queue(Rows):
             db.execute(
                 self.text(
                     "UPDATE gateway_job SET state = 'queued', updated = :now"
-                    " WHERE state = 'running' AND lease < :now"
+                    " WHERE state = 'running' AND run = :run AND lease < :now"
                 ),
-                {"now": now},
+                {"now": now, "run": self.run},
             )
             waiting = [
                 r[0]
                 for r in db.execute(
-                    self.text("SELECT DISTINCT tenant FROM gateway_job WHERE state = 'queued'")
+                    self.text(
+                        "SELECT DISTINCT tenant FROM gateway_job"
+                        " WHERE state = 'queued' AND run = :run"
+                    ),
+                    {"run": self.run},
                 )
             ]
             if not waiting:
@@ -67,10 +72,10 @@ class Queue(Rows):
             found = db.execute(
                 self.text(
                     f"SELECT {COLUMNS}, cost FROM gateway_job"  # noqa: S608 - constant columns
-                    " WHERE state = 'queued' AND tenant = :t"
+                    " WHERE state = 'queued' AND tenant = :t AND run = :run"
                     " ORDER BY priority DESC, created, id LIMIT 1"
                 ),
-                {"t": name},
+                {"t": name, "run": self.run},
             ).fetchone()
             assert found is not None  # the tenant has a queued job in this transaction
             *columns, cost = found
@@ -156,6 +161,27 @@ class Queue(Rows):
             )
             == 1
         )
+
+    def abandon(self, run: str) -> None:
+        """Settle the jobs of a run that has ended: nobody takes them any more."""
+        rows = self.read(
+            "SELECT id, tenant, attempt, state FROM gateway_job"
+            " WHERE run = :run AND state IN ('queued', 'running')",
+            run=run,
+        )
+        for job_id, tenant, attempt, state in rows:
+            if state == "queued":
+                self.cancel(job_id, tenant)
+                continue
+            error = BackendError(
+                "the run ended while the job ran, and may have called the provider",
+                code="execution-uncertain",
+                got=f"job {job_id}, attempt {attempt}",
+                expected="a run that lives until its jobs have ended",
+                fix="look the job up at the provider; submit it again if it never ran",
+            )
+            outcome = {"outcome": "FAILED", "error": error.as_dict()}
+            self.finish(job_id, attempt, "failed", outcome)
 
     # -- provider calls
 

@@ -64,6 +64,7 @@ SCHEMA = Schema(
     versions=(
         _FIRST,
         ("ALTER TABLE gateway_job ADD COLUMN trace VARCHAR(55) NOT NULL DEFAULT ''",),
+        ("ALTER TABLE gateway_job ADD COLUMN run VARCHAR(100) NOT NULL DEFAULT ''",),
     ),
 )
 #: The row that keeps the queue's own virtual time; no tenant can have this name.
@@ -71,7 +72,7 @@ NOW = "\n"
 FINAL = ("done", "failed", "cancelled")
 COLUMNS = (
     "id, tenant, owner, principal, credential, kind, backend, state, priority, created, updated,"
-    " attempt, worker, trace, body, outcome"
+    " attempt, worker, trace, run, body, outcome"
 )
 
 
@@ -124,6 +125,8 @@ class JobRow:
     body: str
     outcome: dict[str, Any] | None
     trace: str = ""
+    #: Of the program it belongs to; only that run's gateway takes it. Empty for everybody's.
+    run: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,16 +175,23 @@ class Rows:
         engine: from `interlock.access.store.open_database`.
         vault: holds the data keys.
         clock: seconds since the epoch.
+        run: name of the one run whose jobs these are, or empty.
     """
 
     def __init__(
-        self, engine: Engine, vault: Vault, clock: Callable[[], float] = time.time
+        self,
+        engine: Engine,
+        vault: Vault,
+        clock: Callable[[], float] = time.time,
+        *,
+        run: str = "",
     ) -> None:
         from sqlalchemy import text
 
         self.engine = engine
         self.vault = vault
         self.clock = clock
+        self.run = run
         self.text = lru_cache(maxsize=256)(text)
         self._postgres = engine.dialect.name == "postgresql"
         prepare(engine, SCHEMA)

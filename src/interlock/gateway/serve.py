@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
 import socket
@@ -23,7 +22,7 @@ from interlock.crypto.certs import Authority, hosts
 from interlock.crypto.door import doored
 from interlock.crypto.tls import Files, HybridContext
 from interlock.errors import InterlockError, PolicyError, SetupError, UsageError
-from interlock.gateway import otlp
+from interlock.gateway import otlp, runs
 from interlock.gateway.broker import Broker
 from interlock.gateway.caps import SANDBOX
 from interlock.gateway.engine import DbosEngine
@@ -40,6 +39,8 @@ from interlock.types import Mode
 __all__ = ["Options", "running", "serve"]
 
 
+#: Running jobs get so long to end.
+DRAIN_S = 60.0
 #: How often certificates are looked at.
 RENEW_S = 60.0
 #: TLS handshakes under way: of one address (a proxy is one), and of all.
@@ -117,30 +118,18 @@ def isolation_of(policy: Policy) -> str:
 def running(options: Options) -> Iterator[tuple[Gateway, DbosEngine | None]]:
     """Put a gateway together, with its engine running, and take it apart again."""
     home = files.private_dir(options.home)
-    exporting = otlp.Exporting(options.name) if otlp.wanted() else None
-    lock = os.open(home / f"gateway-{options.name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    engine: DbosEngine | None = None
-    sweeper: Sweeper | None = None
-    guard: Guard | None = None
-    parts = contextlib.ExitStack()
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UsageError(
-                f"a gateway named {options.name!r} runs on this home",
-                code="gateway-runs",
-                got=str(home),
-                expected="one process for each name",
-                fix="stop it, or give this one another --name",
-            ) from error
+    with contextlib.ExitStack() as parts:  # taken apart in the opposite order
+        lock = runs.hold(home, options.name)
+        parts.callback(os.close, lock)
+        run = options.name if SANDBOX in os.environ else ""
         policy = load_policy(options.policy)
         guard = Guard(policy=policy, home=home, mode=Mode.ENFORCED)
+        parts.callback(guard.close)
         if sandbox := os.environ.get(SANDBOX):
             told = msgspec.json.decode(sandbox)
             guard.ledger.append("sandbox", {"level": str(told["level"])}, told)
         url = options.database or f"sqlite:///{home / 'gateway.db'}"
-        store = GatewayStore(open_database(url), guard.ledger)
+        store = GatewayStore(open_database(url), guard.ledger, run=run)
         # The controls of the path look revocations and approvals up in the same database.
         access = parts.enter_context(kept_in(home, options.database))
         broker = Broker(home, isolation_of(policy))
@@ -153,32 +142,28 @@ def running(options: Options) -> Iterator[tuple[Gateway, DbosEngine | None]]:
             broker=broker,
             issuers=issuers_of(home),
             local=local_principal() if options.local else None,
-            sandboxed=SANDBOX in os.environ,
         )
+        if run:
+            runs.settle(home, store, "")
+            parts.callback(runs.settle, home, store, run)
+        exporting = otlp.Exporting(options.name) if otlp.wanted() else None
+        if exporting is not None:
+            parts.callback(exporting.close)
+        engine: DbosEngine | None = None
         if options.workers:
             worker = Worker(guard, broker, store, exporting.traces if exporting else None)
             steps = options.database or f"sqlite:///{home / 'steps.db'}"
             engine = DbosEngine(
                 store=store, run=worker.run, url=steps, threads=options.workers, name=options.name
             )
+            parts.callback(engine.drain, DRAIN_S)
             engine.start()
             gateway.on_submit.append(engine.wake.set)
         if exporting is not None:
             exporting.start(gateway)
         if kept := settings_of(policy):
-            sweeper = Sweeper(store, guard.ledger, kept)
+            parts.callback(Sweeper(store, guard.ledger, kept).close)
         yield gateway, engine
-    finally:
-        if sweeper is not None:
-            sweeper.close()
-        if engine is not None:
-            engine.drain(60.0)
-        if exporting is not None:
-            exporting.close()
-        if guard is not None:
-            guard.close()
-        parts.close()
-        os.close(lock)
 
 
 def _protocol(on_socket: bool) -> type:

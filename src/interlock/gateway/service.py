@@ -54,8 +54,8 @@ class Gateway:
         access: keys, revocations, approvals.
         broker: the backends.
         issuers: identity providers.
-        local: the principal of whoever may use the Unix socket, or None.
-        sandboxed: that is a program in the sandbox, which may submit, and see its own jobs.
+        local: the principal of whoever may use the Unix socket, or None. Where the store is one
+            run's, that is a program in the sandbox, which may submit, and see its own jobs.
     """
 
     def __init__(
@@ -69,7 +69,6 @@ class Gateway:
         broker: Broker,
         issuers: Sequence[Issuer] = (),
         local: Principal | None = None,
-        sandboxed: bool = False,
     ) -> None:
         self.home = home
         self.policy = policy
@@ -78,7 +77,6 @@ class Gateway:
         self.access = access
         self.broker = broker
         self.local = local
-        self._submitted: set[str] | None = set() if sandboxed else None
         self.authenticator = Authenticator(access, tuple(issuers))
         self.keys = KeyStore(home / "keys")
         self.on_submit: list[Any] = []
@@ -97,7 +95,7 @@ class Gateway:
     def identify(self, credentials: Credentials, *, on_socket: bool) -> Identity:
         """Return who asks; on the Unix socket of an embedded gateway, its owner."""
         if on_socket and self.local is not None and not credentials.authorization:
-            scopes = () if self._submitted is None else SANDBOXED
+            scopes = SANDBOXED if self.store.run else ()
             return Identity(principal=self.local, method="socket", scopes=scopes)
         try:
             return self.authenticator.authenticate(credentials)
@@ -238,7 +236,7 @@ class Gateway:
             backend=job.backend,
             priority=job.priority,
             cost=1.0 + job.shots / 10_000,
-            idem=key or f"\n{job_id}",
+            idem=self._once(key) if key else f"\n{job_id}",
             digest=hashlib.sha256(encoded).hexdigest(),
             body=encoded.decode(),
             **scope_of(principal, job.labels),
@@ -279,12 +277,15 @@ class Gateway:
                 fix="use a new key",
             )
         if result == "new":
-            if self._submitted is not None:
-                self._submitted.add(str(value))
             self.count("submitted", principal.tenant)
             for notify in self.on_submit:
                 notify()
         return {"id": str(value), "state": "queued"}, result == "new"
+
+    def _once(self, key: str) -> str:
+        """Return an idempotency key that is this run's own: it sees no other's jobs."""
+        run = self.store.run
+        return hashlib.sha256(f"{run}\n{key}".encode()).hexdigest() if run else key
 
     def _tenant_settings(self, name: str) -> Tenant:
         found = self._tenants.get(name)
@@ -339,7 +340,7 @@ class Gateway:
 
     def _mine(self, row: JobRow) -> bool:
         """Whether a job is of this run, where the gateway serves a program in the sandbox."""
-        return self._submitted is None or row.id in self._submitted
+        return self.store.run in ("", row.run)
 
     def result(self, who: Identity, job_id: str) -> dict[str, Any] | None:
         """Return the whole outcome of a job that has ended, or None."""
@@ -359,7 +360,7 @@ class Gateway:
         """Return what waits for approval, for those who may approve or read everything."""
         if not (
             self.allowed(who, "approve", owner="(somebody)")
-            or (self._submitted is None and self.allowed(who, "read", owner="(somebody)"))
+            or (not self.store.run and self.allowed(who, "read", owner="(somebody)"))
         ):
             self.require(who, "approve", owner="(somebody)")
         items = self.access.waiting(who.principal.tenant)

@@ -67,7 +67,7 @@ class GatewayStore(Queue):
                         "principal": job.principal, "credential": job.credential,
                         "kind": job.kind, "backend": job.backend, "priority": job.priority,
                         "cost": job.cost, "now": now, "idem": job.idem, "digest": job.digest,
-                        "trace": job.trace, "body": self.sealed(
+                        "trace": job.trace, "run": self.run, "body": self.sealed(
                             f"body/{job.id}", job.body, subject=job.subject, label=job.label
                         ),
                     }
@@ -78,7 +78,7 @@ class GatewayStore(Queue):
                     self.text(
                         "INSERT INTO gateway_job VALUES (:id, :tenant, :owner, :principal,"
                         " :credential, :kind, :backend, 'queued', :priority, :cost, :now, :now, 0,"
-                        " '', 0, :idem, :digest, :body, NULL, :trace)"
+                        " '', 0, :idem, :digest, :body, NULL, :trace, :run)"
                     ),
                     fresh,
                 )

@@ -65,12 +65,12 @@ def test_an_older_database_is_refused_then_migrated_then_used(
         pass
     assert caught.value.code == "schema-older"
     assert "interlock migrate" in str(caught.value.fix)
-    assert columns(old).isdisjoint({"trace"})
+    assert columns(old).isdisjoint({"trace", "run"})
     arguments = ["migrate", str(home), *(["--database", url] if options else [])]
     assert main(arguments) == 0
-    assert "gateway: version 1 -> 2" in capsys.readouterr().out
+    assert "gateway: version 1 -> 3" in capsys.readouterr().out
     assert main(arguments) == 0
-    assert "gateway: version 2\n" in capsys.readouterr().out
+    assert "gateway: version 3\n" in capsys.readouterr().out
     with kit(home, **options) as made:
         assert made.call("ada", "GET", "/v1/jobs/j1").json()["state"] == "cancelled"
         assert made.run("ada", bell())[1]["outcome"] == "RELEASE"
@@ -81,13 +81,13 @@ def test_a_newer_database_is_refused_by_everything(old: Engine, url: str, tmp_pa
     options = {} if url.startswith("sqlite") else {"database": url}
     migrate(old, SCHEMA)
     with old.begin() as db:
-        db.execute(text("UPDATE interlock_schema SET version = 3 WHERE part = 'gateway'"))
+        db.execute(text("UPDATE interlock_schema SET version = 4 WHERE part = 'gateway'"))
     for opening in (lambda: kit(home, **options).__enter__(), lambda: prepare(old, SCHEMA),
                     lambda: migrate_home(home, options.get("database"))):  # fmt: skip
         with pytest.raises(StorageError) as caught:
             opening()
         assert caught.value.code == "schema-newer"
-    assert at(old) == 3
+    assert at(old) == 4
 
 
 KILLED = """
@@ -119,12 +119,12 @@ def test_a_migration_killed_at_any_statement_has_not_begun(old: Engine, url: str
             break
         assert done.returncode == -9, done.stderr
         assert at(old) == 1
-        assert columns(old).isdisjoint({"trace"})
+        assert columns(old).isdisjoint({"trace", "run"})
         assert not inspect(old).has_table("interlock_schema")
         old.dispose()
     assert left > 5
-    assert at(old) == 2
-    assert "trace" in columns(old)
+    assert at(old) == 3
+    assert {"trace", "run"} <= columns(old)
 
 
 def test_a_statement_that_fails_takes_back_those_before_it(old: Engine) -> None:

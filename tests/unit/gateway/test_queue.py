@@ -1,4 +1,5 @@
 import base64
+import os
 import secrets
 from collections import Counter
 from collections.abc import Iterator
@@ -9,7 +10,8 @@ from urllib.parse import urlencode
 import pytest
 
 from interlock.access.store import open_database
-from interlock.errors import InputError, IntegrityError, StorageError
+from interlock.errors import InputError, IntegrityError, StorageError, UsageError
+from interlock.gateway import runs
 from interlock.gateway.store import GatewayStore, NewJob, Tenant
 from interlock.ledger import Ledger
 
@@ -200,3 +202,52 @@ def test_what_a_job_holds_is_encrypted_bound_to_it_and_erased_with_its_owner(
     with pytest.raises(InputError) as caught:
         store.opened(f"body/{first}", gone.body)
     assert caught.value.code == "job-erased"
+
+
+def test_a_runs_jobs_are_taken_by_that_run_alone_and_settled_after_it(
+    store: GatewayStore,
+) -> None:
+    of = {name: GatewayStore(store.engine, store.vault, store.clock, run=name) for name in "ab"}
+    of["a"].add([job("t"), job("t")])
+    store.add([job("t")])
+    assert of["b"].claim("w", 30) is None
+    taken, open_to_all = of["a"].claim("w", 30), store.claim("w", 30)
+    assert taken is not None
+    assert open_to_all is not None
+    assert (taken.run, open_to_all.run) == ("a", "")
+    assert store.claim("w", 30) is None
+    store.abandon("b")
+    assert store.counts() == {"running": 2, "queued": 1}
+    store.abandon("a")
+    assert store.counts() == {"running": 1, "failed": 1, "cancelled": 1}
+    settled = store.job(taken.id, "t")
+    assert settled is not None
+    assert settled.outcome is not None
+    assert settled.outcome["error"]["code"] == "execution-uncertain"
+
+
+def test_a_runs_lapsed_lease_is_that_runs_own(store: GatewayStore, clock: Clock) -> None:
+    run = GatewayStore(store.engine, store.vault, clock, run="a")
+    run.add([job("t")])
+    assert run.claim("w", 30) is not None
+    clock.now += 31
+    assert store.claim("v", 30) is None
+    assert store.counts() == {"running": 1}
+    assert run.claim("w", 30) is not None
+
+
+def test_only_what_ended_runs_left_is_settled(store: GatewayStore, tmp_path: Path) -> None:
+    ended, going = runs.new_name(), runs.new_name()
+    for name in (ended, going):
+        GatewayStore(store.engine, store.vault, store.clock, run=name).add([job(name)])
+    os.close(runs.hold(tmp_path, ended))
+    lock = runs.hold(tmp_path, going)
+    with pytest.raises(UsageError) as caught:
+        runs.hold(tmp_path, going)
+    assert caught.value.code == "gateway-runs"
+    runs.settle(tmp_path, store, "")
+    assert (store.counts(ended), store.counts(going)) == ({"cancelled": 1}, {"queued": 1})
+    assert [p.name for p in tmp_path.glob("gateway-*")] == [f"gateway-{going}.lock"]
+    runs.settle(tmp_path, store, going)
+    assert store.counts(going) == {"cancelled": 1}
+    os.close(lock)

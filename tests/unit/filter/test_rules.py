@@ -72,6 +72,11 @@ def test_a_rule_fires_when_it_should_and_only_then(rule: Any, fields: Any, bad: 
         (Constraint(id="i", field="x", type="integer"), {"x": 2.6}, "3"),
         (Constraint(id="r", relation="low <= high"), {"low": 3, "high": 2}, "2"),
         (Constraint(id="a", field="x", allowed=("buy",)), {"x": "zebra"}, None),
+        (Constraint(id="r", relation="1 <= low"), {"low": 0}, "1"),
+        (Constraint(id="i", field="x", type="integer", min=0.5, max=9.5), {"x": 0}, "1"),
+        (Constraint(id="i", field="x", type="integer", min=0.5, max=9.5), {"x": 11}, "9"),
+        (Constraint(id="i", field="x", type="integer", max=2), {"x": 2.6}, "2"),
+        (Constraint(id="i", field="x", type="integer", min=0.4, max=0.6), {"x": 2}, None),
     ],
 )
 def test_the_nearest_allowed_value_is_named_where_there_is_one(
@@ -79,6 +84,22 @@ def test_the_nearest_allowed_value_is_named_where_there_is_one(
 ) -> None:
     (finding,) = violations(rule, fields)
     assert finding.fix == (nearest and f"the nearest allowed value is {nearest}")
+
+
+@pytest.mark.parametrize(
+    ("expression", "fields", "got"),
+    [
+        ("sum(w) <= 1", {"w": [1, 2], "other": 1}, "w = [1, 2]"),
+        ("all(x <= top for x in w)", {"w": [2], "top": 1, "x": 9}, "top = 1, w = [2]"),
+        ("max(w) - max[0]", {"w": [5], "max": [2]}, "the expression = 3, w = [5], max = [2]"),
+        ("1 > 2", {}, "False"),
+    ],
+)
+def test_an_expression_that_is_not_true_names_the_values(
+    expression: str, fields: Any, got: str
+) -> None:
+    (finding,) = violations(Constraint(id="e", expression=expression), fields)
+    assert sorted(finding.got.split(", ")) == sorted(got.split(", "))
 
 
 @pytest.mark.parametrize(
@@ -261,7 +282,8 @@ def test_a_field_named_like_a_number_moves_no_bound(number: str) -> None:
     assert fixed_fields((rule,), fields) == {"p": float(number), number: 1e9}
     back = Constraint(id="r", relation=f"{number} >= p", on_fail="fix")
     assert violations(back, fields)
-    assert fixed_fields((back,), fields) == fields  # the constant is not the one to move
+    # The constant is not the one to move.
+    assert fixed_fields((back,), fields) == {"p": float(number), number: 1e9}
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,14 @@ class Expression:
     def __init__(self, text: str, tree: ast.expr) -> None:
         self.text = text
         self._tree = tree
+        names = [n for n in ast.walk(tree) if isinstance(n, ast.Name)]
+        # A function is called by a name, and a loop stores one: neither is a field.
+        called = {id(n.func) for n in ast.walk(tree) if isinstance(n, ast.Call)}
+        stored = {n.id for n in names if isinstance(n.ctx, ast.Store)}
+        #: The fields it looks at, in order.
+        self.fields = tuple(
+            dict.fromkeys(n.id for n in names if id(n) not in called and n.id not in stored)
+        )
 
     def __call__(self, fields: Mapping[str, Any]) -> Any:
         """Evaluate over named fields.

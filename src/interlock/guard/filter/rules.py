@@ -256,7 +256,7 @@ def _one(rule: Constraint, field: str, raw: Any, index: int | None) -> Iterator[
             rule.type == "boolean" or not isinstance(value, bool)
         )
         if not right or (numeric and not finite):
-            near = round(value) if rule.type == "integer" and finite else MISSING
+            near = _nearest_number(rule, value) if rule.type == "integer" and finite else MISSING
             yield found("has the wrong type", got, rule.type, near)
             return
     if rule.allowed is not None and not any(_same(value, a) for a in rule.allowed):
@@ -268,13 +268,27 @@ def _one(rule: Constraint, field: str, raw: Any, index: int | None) -> Iterator[
     low = -math.inf if rule.min is None else rule.min
     high = math.inf if rule.max is None else rule.max
     if not finite or not low <= value <= high:
-        near = min(max(value, low), high) if numeric and value == value else MISSING
+        near = _nearest_number(rule, value) if numeric and value == value else MISSING
         bounds = [
             f"{low:g}{unit} <= " if rule.min is not None else "",
             where,
             f" <= {high:g}{unit}" if rule.max is not None else "",
         ]
         yield found("is out of range", got, "".join(bounds), near)
+
+
+def _nearest_number(rule: Constraint, value: float) -> Any:
+    """Return the nearest number within the bounds, a whole one where the rule wants that."""
+    low = -math.inf if rule.min is None else rule.min
+    high = math.inf if rule.max is None else rule.max
+    if rule.type == "integer":
+        low, high = (
+            way(bound) if math.isfinite(bound) else bound
+            for way, bound in ((math.ceil, low), (math.floor, high))
+        )
+        value = round(value) if _finite(value) else value
+    near = min(max(value, low), high)
+    return near if low <= high else MISSING
 
 
 def _finite(value: float) -> bool:
@@ -314,14 +328,16 @@ def _relation(text: str, fields: Mapping[str, Any]) -> Iterator[Violation]:
             expected=text,
         )
     elif not _OPERATORS[symbol](a, b):
-        moves = left in fields and _literal(left) is None
-        movable = symbol in ("<=", ">=", "==") and not isinstance(fields.get(left), list)
+        # The left side moves; the right one where the left is a number of the policy.
+        moved, near = (right, a) if _literal(left) is not None else (left, b)
+        moves = moved in fields and _literal(moved) is None
+        movable = symbol in ("<=", ">=", "==") and not isinstance(fields.get(moved), list)
         yield Violation(
             message="the relation does not hold",
             got=f"{left} = {a!r}, {right} = {b!r}",
             expected=text,
-            field=left if moves else None,
-            nearest=b if movable and moves else MISSING,
+            field=moved if moves else None,
+            nearest=near if movable and moves else MISSING,
         )
 
 
@@ -347,12 +363,16 @@ def _literal(name: str) -> float | None:
 
 def _expression(text: str, fields: Mapping[str, Any]) -> Iterator[Violation]:
     try:
-        value = compile_expression(text)(fields)
+        expression = compile_expression(text)
+        value = expression(fields)
     except ExpressionError as error:
         yield Violation(message="the expression cannot be evaluated", got=str(error), expected=text)
         return
     if value is not True:
-        yield Violation(message="the expression is not true", got=repr(value)[:120], expected=text)
+        told = {"the expression": value} if value is not False else {}
+        told |= {name: fields[name] for name in expression.fields if name in fields}
+        got = ", ".join(f"{name} = {v!r:.120}" for name, v in told.items())
+        yield Violation(message="the expression is not true", got=got or "False", expected=text)
 
 
 def _schema(schema: dict[str, Any], value: Any, where: str) -> Iterator[Violation]:

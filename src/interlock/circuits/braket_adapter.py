@@ -25,7 +25,7 @@ from interlock.errors import InputError
 if TYPE_CHECKING:
     from braket.circuits import Circuit as BraketCircuit
 
-__all__ = ["from_braket", "to_braket"]
+__all__ = ["from_braket", "read_instruction", "to_braket"]
 
 MAX_POWER = 1024
 
@@ -76,6 +76,18 @@ def from_braket(circuit: BraketCircuit, *, measured: bool = False) -> Circuit:
         num_clbits=len(bits),
         operations=tuple(reader.out),
         registers=(Register("b", bits),) if bits else (),
+        global_phase=reader.phase,
+    )
+
+
+def read_instruction(instruction: Any) -> Circuit:
+    """Return the canonical form of one instruction; the qubits keep their numbers."""
+    reader = _Reader(sdk())
+    reader.instruction(instruction)
+    qubits = [int(q) for q in (*instruction.control, *instruction.target)]
+    return Circuit(
+        num_qubits=max(qubits, default=-1) + 1,
+        operations=tuple(reader.out),
         global_phase=reader.phase,
     )
 
@@ -149,13 +161,12 @@ class _Reader:
                 f"the gate {gate.name}", f"{type(error).__name__}: {error}",
                 "write it out in known gates, or bind its parameters",
             ) from error  # fmt: skip
-        steps = [from_matrix(matrix, wires)]
-        if not of_sdk(type(gate), "braket"):
-            self.hold(gate, wires, matrix)
-        return steps
+        if of_sdk(type(gate), "braket"):
+            return [from_matrix(matrix, wires)]
+        return self.held(gate, wires, matrix)
 
-    def hold(self, gate: Any, wires: list[int], matrix: Any) -> None:
-        """Hold a custom gate's matrix to the text that a device gets for it."""
+    def held(self, gate: Any, wires: list[int], matrix: Any) -> list[Operation]:
+        """Return what a device reads in a custom gate's text, held to the gate's matrix."""
         local = list(range(len(wires)))
         try:
             alone = self.module.Circuit([self.module.Instruction(gate, local)])
@@ -165,6 +176,7 @@ class _Reader:
         except Exception as error:
             raise disagree(gate.name, f"{type(error).__name__}: {error}") from error
         agree(gate.name, steps, local[::-1], matrix)
+        return [Operation(s.name, s.params, tuple(wires[q] for q in s.qubits)) for s in steps]
 
 
 @lru_cache(maxsize=1024)

@@ -18,7 +18,15 @@ from interlock.circuits.expression import evaluate
 from interlock.circuits.matrices import unitary
 from interlock.errors import InputError
 
-__all__ = ["FACE_QUBITS", "agree", "disagree", "matrix_of", "of_sdk", "patched"]
+__all__ = [
+    "FACE_QUBITS",
+    "agree",
+    "disagree",
+    "matrix_of",
+    "of_sdk",
+    "patched",
+    "plain_number",
+]
 
 #: Widest gate whose faces are compared as matrices.
 FACE_QUBITS = 8
@@ -55,6 +63,17 @@ def patched(thing: Any, names: Iterable[str]) -> str | None:
     """Return the first of the methods that an object has of its own, over those of its class."""
     own = getattr(thing, "__dict__", None)
     return next((name for name in names if name in own), None) if own else None
+
+
+def plain_number(value: Any) -> bool:
+    """Whether a value is a number of a class that says the same whenever it is asked.
+
+    Example:
+        >>> plain_number(np.float32(0.5)), plain_number(type("Sly", (float,), {})())
+        (True, False)
+    """
+    kind = type(value)
+    return kind in (float, int, bool, complex) or of_sdk(kind, "numpy", "sympy", "fractions")
 
 
 def agree(

@@ -7,17 +7,19 @@ template with one parameter set for each entry.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from interlock.circuits.canonical import Circuit, Control, Operation, Register, finite_or_text
-from interlock.circuits.controlled import control, scaled, steps_of, total
+from interlock.circuits.controlled import control, total
 from interlock.circuits.convert import from_matrix, installed, too_large, unsupported
 from interlock.circuits.expression import Param
-from interlock.circuits.faces import FACE_QUBITS, agree, disagree, matrix_of, of_sdk, patched
+from interlock.circuits.faces import FACE_QUBITS, agree, disagree, matrix_of, of_sdk
+from interlock.circuits.pennylane_faces import custom, holds_code, plain_value, refuse_patched
+from interlock.circuits.pennylane_rules import inverse, rules
 from interlock.circuits.validate import MAX_NESTING, MAX_OPERATIONS, MAX_QUBITS
 
 if TYPE_CHECKING:
@@ -26,10 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["Tape", "from_pennylane", "read", "to_pennylane"]
 
 _MATRIX_QUBITS = 6
-_METHODS = (
-    "matrix", "compute_matrix", "decomposition", "compute_decomposition", "sparse_matrix",
-    "compute_sparse_matrix", "has_matrix", "has_decomposition", "eigvals",
-)  # fmt: skip
 
 
 def sdk() -> Any:
@@ -46,14 +44,15 @@ class Tape:
         parameters: names of the angles that are arrays.
         values: one row for each entry of the arrays; empty without any.
         samples: whether all that is measured is bits at the end of the circuit.
-        matrices: place in the tape -> the matrix that a custom operation was compared with.
+        fixed: place in the tape -> operations of PennyLane's own that do what was read of a custom
+            one.
     """
 
     circuit: Circuit
     parameters: tuple[str, ...] = ()
     values: list[list[float]] = field(default_factory=list)
     samples: bool = False
-    matrices: dict[int, Any] = field(default_factory=dict)
+    fixed: dict[int, list[Any]] = field(default_factory=dict)
 
 
 def from_pennylane(tape: QuantumScript, wires: Sequence[Any] | None = None) -> Circuit:
@@ -81,22 +80,31 @@ def from_pennylane(tape: QuantumScript, wires: Sequence[Any] | None = None) -> C
     return read(tape, wires).circuit
 
 
-def read(tape: QuantumScript, wires: Sequence[Any] | None = None) -> Tape:
-    """Return the canonical form with what a guard needs besides."""
+def read(
+    tape: QuantumScript, wires: Sequence[Any] | None = None, *, graph: bool = False, keep: str = ""
+) -> Tape:
+    """Return the canonical form with what a guard needs besides.
+
+    Args:
+        tape: as for `from_pennylane`.
+        wires: as for `from_pennylane`.
+        graph: whether fixed operations keep the gradient graph of their parameters.
+        keep: a package whose operations its device knows by class; they are not fixed.
+    """
     module = sdk()
     if not of_sdk(type(tape), "pennylane"):
         raise disagree(
             type(tape).__name__, "a class of tapes that may say one thing and run another"
         )
-    reader = _Reader(module, _numbers(tape, wires), tape.batch_size)
+    reader = _Reader(module, _numbers(tape, wires), tape.batch_size, graph, keep)
     if len(tape.operations) > MAX_OPERATIONS:
         raise too_large(f"{len(tape.operations)} operations")
-    matrices = {}
+    fixed = {}
     for place, op in enumerate(tape.operations):
-        reader.matrix = None
-        reader.operation(op, 0)
-        if reader.matrix is not None:
-            matrices[place] = reader.matrix
+        reader.own = False
+        made = reader.operation(op, 0)
+        if reader.own:
+            fixed[place] = made
     samples = bool(tape.measurements) and all(map(is_bits, tape.measurements))
     drawn = tape.shots or any(type(m).__name__ != "ProbabilityMP" for m in tape.measurements)
     samples = bool(samples and drawn and not reader.mid_circuit)
@@ -122,7 +130,7 @@ def read(tape: QuantumScript, wires: Sequence[Any] | None = None) -> Tape:
         parameters=tuple(reader.arrays),
         values=values,
         samples=samples,
-        matrices=matrices,
+        fixed=fixed,
     )
 
 
@@ -146,8 +154,12 @@ def _numbers(tape: Any, wires: Sequence[Any] | None) -> dict[Any, int]:
 
 
 class _Reader:
-    def __init__(self, module: Any, numbers: dict[Any, int], batch: int | None) -> None:
+    def __init__(
+        self, module: Any, numbers: dict[Any, int], batch: int | None, graph: bool, keep: str
+    ) -> None:
         self.qml = module
+        self.graph = graph
+        self.keep = keep
         self.numbers = numbers
         self.batch = batch
         self.width = 0
@@ -157,8 +169,9 @@ class _Reader:
         self.arrays: dict[str, Any] = {}
         self.mid_circuit: dict[Any, int] = {}
         self.count = 0
-        self.rules = _rules(module)
-        self.matrix: Any = None
+        self.rules = rules(module)
+        #: Whether a custom operation was met; what ran of it may be another the next time.
+        self.own = False
 
     def touch(self, wires: Any) -> list[int]:
         """Return the numbers of wires; they count for the width."""
@@ -191,8 +204,8 @@ class _Reader:
         self.arrays[name] = plain
         return name
 
-    def operation(self, op: Any, level: int) -> None:
-        """Append one operation."""
+    def operation(self, op: Any, level: int) -> list[Any]:
+        """Append one operation; return it, or what does the same and is data alone."""
         self.count += 1
         if level > MAX_NESTING or self.count > MAX_OPERATIONS:
             raise too_large(f"over {MAX_OPERATIONS} operations, or nested over {MAX_NESTING} deep")
@@ -201,14 +214,18 @@ class _Reader:
         if kind in ("MidMeasure", "MidMeasureMP"):
             self.mid_measure(op)
         elif kind == "Conditional":
-            self.conditional(op, level)
+            return self.conditional(op, level)
         elif kind == "Barrier":
             self.out.append(Operation("barrier", (), tuple(self.touch(op.wires))))
         elif kind != "Snapshot":
-            self.gate(op, level)
+            return self.gate(op, level)
+        return [op]
 
-    def gate(self, op: Any, level: int) -> None:
-        wires = self.touch(op.wires)
+    def gate(self, op: Any, level: int) -> list[Any]:
+        labels = list(op.wires)
+        wires = self.touch(labels)
+        for value in op.data:
+            plain_value(op.name, value)
         steps = self.steps(op, wires)
         if steps is not None:
             for step in steps:
@@ -216,30 +233,40 @@ class _Reader:
                     self.phase = total(self.phase, step.params[0])
                 else:
                     self.out.append(step)
-            return
+            return [op]
         if isinstance(op, self.qml.operation.Channel):
             raise unsupported(
                 f"the channel {op.name}", op, "give the noise to the device, not to the circuit"
             )
         start = len(self.out)
-        self.written(op, wires, level)
-        matrix = self.hold(op, wires, self.out[start:])
-        if level == 0:
-            self.matrix = matrix
+        outer, self.own = self.own, False
+        parts = self.written(op, wires, level)
+        inside, self.own = self.own, outer
+        if custom(op):
+            matrix = self.hold(op, wires, self.out[start:])
+            if not self.is_kept(type(op)):
+                self.own = True
+                return parts if matrix is None else [self.fixed(op, matrix, labels)]
+        elif inside or holds_code(op):
+            self.own = True
+            return parts
+        return [op]
+
+    def is_kept(self, kind: type) -> bool:
+        return bool(self.keep) and of_sdk(kind, self.keep)
 
     def hold(self, op: Any, wires: list[int], steps: Sequence[Operation]) -> Any:
         """Hold a custom operation to the steps it was read as: devices take its matrix or name.
 
         Returns:
-            The matrix it was compared with; None where it has none, or is a device plugin's own.
+            The matrix it was compared with; None where it has none.
         """
         kind = type(op)
-        if not _custom(op):
-            return None
         others = [base for base in kind.__mro__[1:] if base in self.rules]
         others += [k for k in self.rules if k.__name__ == op.name and k not in others]
         batch = op.batch_size
-        whole = self.whole(op, len(wires)) if op.has_matrix else None
+        raw = self.whole(op, len(wires)) if op.has_matrix else None
+        whole = None if raw is None else self.array(op, raw)
         for row in range(batch) if batch else [0]:
             at = {n: float(v[row]) for n, v in self.arrays.items()}
             numbers = [float(self.plain(p).ravel()[row if self.plain(p).ndim else 0])
@@ -249,34 +276,49 @@ class _Reader:
             for base in others:
                 named = self.rules[base](list(numbers), wires, op) or []
                 agree(op.name, steps, wires[::-1], matrix_of(op.name, named, wires[::-1]), at)
-        root = kind.__module__.partition(".")[0]
-        return None if root.startswith("pennylane_") and of_sdk(kind, root) else whole
+        return raw if self.graph else whole
 
     def whole(self, op: Any, width: int) -> Any:
         if width > FACE_QUBITS:
             raise disagree(op.name, f"{width} qubits")
         try:
-            return self.qml.math.toarray(self.qml.math.detach(op.matrix(op.wires)))
+            return op.matrix(op.wires)
         except Exception as error:
             raise disagree(op.name, f"{type(error).__name__}: {error}") from error
 
-    def written(self, op: Any, wires: list[int], level: int) -> None:
-        """Append what an operation decomposes into, or its matrix."""
+    def array(self, op: Any, raw: Any) -> Any:
+        """Return a copy of a matrix that is an array of NumPy."""
+        plain_value(op.name, raw)
+        try:
+            return np.array(self.qml.math.toarray(self.qml.math.detach(raw)), copy=True)
+        except Exception as error:
+            raise disagree(op.name, f"{type(error).__name__}: {error}") from error
+
+    def fixed(self, op: Any, matrix: Any, labels: list[Any]) -> Any:
+        """Return an operation of PennyLane's with a matrix."""
+        math = self.qml.math
+        if not self.graph and op.data:
+            matrix = math.asarray(matrix, like=math.get_interface(*op.data))
+        return self.qml.QubitUnitary(matrix, wires=labels)
+
+    def written(self, op: Any, wires: list[int], level: int) -> list[Any]:
+        """Append what an operation decomposes into, or its matrix; return the parts."""
         if op.has_decomposition:
-            for part in op.decomposition():
-                self.operation(part, level + 1)
-            return
+            return [made for part in op.decomposition() for made in self.operation(part, level + 1)]
         small = op.has_matrix and len(wires) <= _MATRIX_QUBITS
-        matrix = self.qml.math.toarray(self.qml.math.detach(op.matrix())) if small else None
+        matrix = self.array(op, op.matrix()) if small else None
         if matrix is None or matrix.ndim != 2:
             raise unsupported(f"the operation {op.name}", op, "write it out in known gates")
         self.out.append(from_matrix(matrix, wires))
+        return [op]
 
     def steps(self, op: Any, wires: list[int]) -> list[Operation] | None:
         """Return an operation in gates of the vocabulary, or None when it has to be written out."""
         kind = type(op)
         refuse_patched(op)
         if kind.__name__ == "VocabularyGate" and kind is vocabulary_gate():
+            for angle in op.angles:
+                plain_value(op.name, angle)
             return [Operation(op.canonical, tuple(op.angles), tuple(wires))]
         if not of_sdk(kind, "pennylane"):
             return None
@@ -289,7 +331,7 @@ class _Reader:
             return control(body, wires[:n], values) if body is not None and plain else None
         if kind.__name__ == "AdjointOperation":
             body = self.steps(op.base, wires)
-            return None if body is None else _inverse(body)
+            return None if body is None else inverse(body)
         if kind is self.qml.QubitUnitary and op.batch_size is None:
             return [from_matrix(self.qml.math.toarray(self.qml.math.detach(op.matrix())), wires)]
         rule = self.rules.get(kind)
@@ -312,20 +354,28 @@ class _Reader:
             self.out.append(Operation("reset", (), (wire,)))
         self.clbits += 1
 
-    def conditional(self, op: Any, level: int) -> None:
+    def conditional(self, op: Any, level: int) -> list[Any]:
         outer, self.out = self.out, []
         phase = self.phase
-        self.operation(op.base, level + 1)
+        parts = self.operation(op.base, level + 1)
         body, self.out, self.phase = self.out, outer, phase
         value = op.meas_val
+        if not of_sdk(type(value), "pennylane"):
+            raise disagree(op.name, "a condition of a class of its own")
+        measured = list(value.measurements)
         try:
-            bits = [self.mid_circuit[m] for m in value.measurements]
+            bits = [self.mid_circuit[m] for m in measured]
         except KeyError as error:
             raise unsupported("a condition on a later measurement", op, "measure first") from error
         # PennyLane orders measurements by ids drawn at random; here they are in the order of bits.
+        table = {outcome: bool(result) for outcome, result in value.items()}
         holds = sorted(
-            sorted(zip(bits, outcome, strict=True)) for outcome, result in value.items() if result
+            sorted(zip(bits, outcome, strict=True)) for outcome, result in table.items() if result
         )
+        if value.has_processing:  # a function, which may be the user's
+            self.own = True
+            value = type(value)(measured, lambda *read: table[tuple(int(bit) for bit in read)])
+        made = [self.qml.ops.Conditional(value, part) for part in parts]
         terms: Any = None
         for outcome in holds:
             term: Any = None
@@ -334,76 +384,12 @@ class _Reader:
                 term = one if term is None else ["&&", term, one]
             terms = term if terms is None else ["||", terms, term]
         if terms is None:
-            return  # it never holds
+            return made  # it never holds
         wires = tuple(dict.fromkeys(q for step in body for q in step.qubits))
         self.out.append(
             Operation("if_else", (), wires, tuple(sorted(bits)), Control(terms, (tuple(body),)))
         )
-
-
-def _custom(op: Any) -> bool:
-    """Whether an operation is, or is made from, one that is none of PennyLane's."""
-    inner = (getattr(op, "base", None), *getattr(op, "operands", ()))
-    return not of_sdk(type(op), "pennylane") or any(_custom(i) for i in inner if i is not None)
-
-
-def refuse_patched(op: Any) -> None:
-    """Refuse an operation with methods of its own over those of its class."""
-    method = patched(op, _METHODS)
-    if method is not None:
-        raise disagree(op.name, f"{method} of its own")
-
-
-def _inverse(steps: Sequence[Operation]) -> list[Operation] | None:
-    """Return the steps backwards, each inverted, or None where one has no inverse by name."""
-    pairs = {"s": "sdg", "t": "tdg", "sx": "sxdg", "cs": "csdg"}
-    pairs |= {b: a for a, b in pairs.items()}
-    same = {"id", "x", "y", "z", "h", "cx", "cy", "cz", "ch", "swap", "ccx", "ccz", "cswap", "c3x",
-            "c4x"}  # fmt: skip
-    turned = {"p", "u1", "rx", "ry", "rz", "cp", "crx", "cry", "crz", "rxx", "ryy", "rzz", "gphase"}
-    out: list[Operation] = []
-    for op in reversed(steps):
-        if op.name in turned:
-            out.append(Operation(op.name, (scaled(op.params[0], -1.0),), op.qubits))
-        elif op.name in pairs or op.name in same:
-            out.append(Operation(pairs.get(op.name, op.name), (), op.qubits))
-        else:
-            return None
-    return out
-
-
-Rule = Callable[[list[Param], list[int], Any], "list[Operation] | None"]
-#: PennyLane's class -> canonical name, where parameters and wires are the same.
-NAMES: Mapping[str, str] = {
-    "PauliX": "x", "PauliY": "y", "PauliZ": "z", "Hadamard": "h", "S": "s", "T": "t", "SX": "sx",
-    "RX": "rx", "RY": "ry", "RZ": "rz", "PhaseShift": "p", "U1": "u1", "U2": "u2", "U3": "u3",
-    "CNOT": "cx", "CY": "cy", "CZ": "cz", "CH": "ch", "SWAP": "swap", "ISWAP": "iswap",
-    "CSWAP": "cswap", "Toffoli": "ccx", "CCZ": "ccz", "CRX": "crx", "CRY": "cry", "CRZ": "crz",
-    "ControlledPhaseShift": "cp", "IsingXX": "rxx", "IsingYY": "ryy", "IsingZZ": "rzz",
-}  # fmt: skip
-
-
-def _rules(module: Any) -> dict[type, Rule]:
-    """Return the rule of each class. A subclass has none: it may be another gate."""
-
-    def named(name: str) -> Rule:
-        return lambda params, wires, _op: steps_of((name, params, wires))
-
-    def parity(params: list[Param], wires: list[int], _op: Any) -> list[Operation] | None:
-        name = {1: "rz", 2: "rzz"}.get(len(wires))
-        return None if name is None else steps_of((name, params, wires))
-
-    rules = {getattr(module, kind): named(name) for kind, name in NAMES.items()}
-    rules |= {
-        module.Identity: lambda _p, wires, _op: steps_of(*(("id", (), (w,)) for w in wires)),
-        module.MultiRZ: parity,
-        module.Rot: lambda p, w, _op: steps_of(
-            ("rz", p[:1], w), ("ry", p[1:2], w), ("rz", p[2:], w)
-        ),
-        module.IsingXY: lambda p, w, _op: steps_of(("xx_plus_yy", (scaled(p[0], -1.0), 0.0), w)),
-        module.GlobalPhase: lambda p, _w, _op: steps_of(("gphase", (scaled(p[0], -1.0),), ())),
-    }
-    return rules
+        return made
 
 
 def to_pennylane(circuit: Circuit, values: Mapping[str, Any] | None = None) -> QuantumScript:

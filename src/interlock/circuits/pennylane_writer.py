@@ -66,7 +66,7 @@ def vocabulary_gate() -> Any:
 def _direct() -> Mapping[str, Any]:
     import pennylane as qml
 
-    from interlock.circuits.pennylane_adapter import NAMES
+    from interlock.circuits.pennylane_rules import NAMES
 
     table: dict[str, Any] = {name: getattr(qml, kind) for kind, name in NAMES.items()}
     adjoints = {"sdg": qml.S, "tdg": qml.T, "sxdg": qml.SX}

@@ -7,6 +7,7 @@ from typing import Any
 
 from interlock.circuits.canonical import finite_or_text
 from interlock.circuits.expression import Param, normalise, quote, split, symbols
+from interlock.circuits.faces import of_sdk, plain_number
 from interlock.errors import InputError
 
 __all__ = ["from_sympy", "to_sympy"]
@@ -18,13 +19,16 @@ def from_sympy(value: Any) -> Param:
     """Return a number, or the normal form of a sympy expression, digit for digit.
 
     Raises:
-        InputError: code `circuit-expression`; a function the form does not know, or a complex one.
+        InputError: code `circuit-expression`; a function the form does not know, a complex one,
+            or a class of the user's, which may say something else the next time.
 
     Example:
         >>> import sympy
         >>> from_sympy(1 + 2 * sympy.Symbol("theta"))
         '2*theta + 1'
     """
+    if not (plain_number(value) or of_sdk(type(value), "sympy")):
+        raise _unknown(value)
     if isinstance(value, (int, float)):
         return finite_or_text(float(value))
     if not getattr(value, "free_symbols", None):
@@ -48,7 +52,7 @@ def _unknown(value: Any) -> InputError:
 def _text(node: Any, depth: int) -> str:
     import sympy
 
-    if depth > MAX_DEPTH:
+    if depth > MAX_DEPTH or not of_sdk(type(node), "sympy"):
         raise _unknown(node)
     if isinstance(node, sympy.Symbol):
         return quote(node.name)

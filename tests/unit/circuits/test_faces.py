@@ -205,7 +205,7 @@ def test_braket():
     def read(gate):
         return from_braket(BraketCircuit().add_instruction(BraketInstruction(gate, [3])))
 
-    assert read(Custom("x", X)).operations[0].name == "unitary"
+    assert read(Custom("x", X)).operations[0].name == "x"
     refused(read, Custom("x", np.eye(2)))
     refused(read, Custom("no such gate", X))
     refused(read, Custom("x q[0]; x", X))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -16,7 +15,7 @@ from braket.ir.openqasm import Program as OpenQASMProgram
 from braket.tasks import QuantumTask
 from braket.tasks.quantum_task_batch import QuantumTaskBatch
 
-from interlock.circuits.braket_adapter import from_braket
+from interlock.circuits.braket_settle import settled
 from interlock.errors import InputError
 from interlock.guard.control import Program
 from interlock.guard.hooks import Options
@@ -227,11 +226,12 @@ def _named(names: tuple[str, ...], positional: tuple[Any, ...]) -> dict[str, Any
 def _asked(inner: Any, specification: Any, shots: Any, inputs: Any) -> Asked:
     inputs = {str(k): float(v) for k, v in (inputs or {}).items()}
     if isinstance(specification, Circuit):
-        native: Any = copy.deepcopy(specification)  # what is checked is what runs
-        circuit = native
+        native: Any = None
+        circuit: Any = specification
     elif isinstance(specification, OpenQASMProgram):
-        native = specification.copy(deep=True)
-        inputs = {**{k: float(v) for k, v in (native.inputs or {}).items()}, **inputs}
+        given = {str(k): float(v) for k, v in (specification.inputs or {}).items()}
+        native = OpenQASMProgram(source="".join([specification.source]), inputs=given or None)
+        inputs = {**given, **inputs}
         circuit = _parsed(native)
     else:
         raise InputError(
@@ -243,7 +243,7 @@ def _asked(inner: Any, specification: Any, shots: Any, inputs: Any) -> Asked:
             "have no canonical form",
         )
     shots = _shots(inner, circuit, shots)
-    canonical = from_braket(circuit, measured=bool(shots))
+    circuit, canonical = settled(circuit, measured=bool(shots))  # what is checked is what runs
     missing = sorted(set(canonical.parameters) - set(inputs))
     if missing:
         raise InputError(
@@ -271,7 +271,7 @@ def _asked(inner: Any, specification: Any, shots: Any, inputs: Any) -> Asked:
         observables=() if shots else tuple(f"{t!r:.200}" for t in circuit.result_types),
         bounds=() if shots else _bounds(circuit),
     )
-    return Asked(native, circuit, inputs, program)
+    return Asked(circuit if native is None else native, circuit, inputs, program)
 
 
 def _parsed(program: Any) -> Any:

@@ -10,14 +10,16 @@ import copy
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pennylane as qml
 from pennylane.devices import Device, ExecutionConfig
 from pennylane.tape import QuantumScript
 
-from interlock.circuits.pennylane_adapter import Tape, read
+from interlock.circuits.faces import of_sdk
+from interlock.circuits.pennylane_adapter import Tape
+from interlock.circuits.pennylane_settle import settled
 from interlock.errors import InputError
 from interlock.guard.control import Program
 from interlock.guard.hooks import Options
@@ -65,12 +67,14 @@ class _Call:
         arguments: besides the circuits and the configuration.
         config: the execution configuration.
         needs_graph: whether the results must carry a gradient graph (backpropagation).
+        grad_enabled: whether torch records a graph where the call came from.
     """
 
     method: str
     arguments: tuple[Any, ...]
     config: Any
     needs_graph: bool = False
+    grad_enabled: bool = True
 
     def on(self, device: Any, tapes: Sequence[Any]) -> Any:
         return getattr(device, self.method)(tuple(tapes), *self.arguments, self.config)
@@ -180,40 +184,43 @@ class GuardedDevice(Guarded, Device):
             single = tuple((argument,) for argument in arguments)
             native = self._call(method, (circuits,), single, config)
             return native[0] if method == "execute" else tuple(part[0] for part in native)
-        tapes = [tape.copy() for tape in circuits]  # what is checked is what runs
+        tapes = [tape.copy() for tape in circuits]
         _no_snapshots(self._inner, tapes)
         if not tapes:
             return _Call(method, arguments, config).on(self._inner, tapes)
-        kinds = ["sample" if r.samples else "estimate" for r in self._read(tapes)]
+        graph, enabled = _graph(tapes, config)
+        taken = [
+            settled(
+                tape,
+                self._inner.wires,
+                graph=graph,
+                derivatives=method != "execute",
+                keep=_plugin(self._inner),
+            )
+            for tape in tapes
+        ]  # what is checked is what runs
+        kinds = ["sample" if reading.samples else "estimate" for _, reading in taken]
+        call = _Call(method, arguments, config, graph, enabled)
         if len(set(kinds)) == 1:
-            return self._submit(kinds[0], tapes, _Call(method, arguments, config))
-        return self._by_kind(kinds, tapes, method, arguments, config)
+            return self._submit(kinds[0], taken, call)
+        return self._by_kind(kinds, taken, call)
 
-    def _by_kind(
-        self, kinds: list[str], tapes: list[Any], method: str, arguments: Any, config: Any
-    ) -> Any:
+    def _by_kind(self, kinds: list[str], taken: list[tuple[Any, Tape]], call: _Call) -> Any:
         """Run a batch of samples and estimates as two jobs."""
         found: dict[int, Any] = {}
         for kind in dict.fromkeys(kinds):
             which = [i for i, k in enumerate(kinds) if k == kind]
-            part = tuple(tuple(a[i] for i in which) for a in arguments)
-            native = self._submit(kind, [tapes[i] for i in which], _Call(method, part, config))
-            rows = native if method == "execute" else zip(*native, strict=True)
+            part = tuple(tuple(a[i] for i in which) for a in call.arguments)
+            native = self._submit(kind, [taken[i] for i in which], replace(call, arguments=part))
+            rows = native if call.method == "execute" else zip(*native, strict=True)
             found |= dict(zip(which, rows, strict=True))
-        ordered = tuple(found[i] for i in range(len(tapes)))
-        return ordered if method == "execute" else tuple(zip(*ordered, strict=True))
+        ordered = tuple(found[i] for i in range(len(taken)))
+        return ordered if call.method == "execute" else tuple(zip(*ordered, strict=True))
 
-    def _read(self, tapes: Sequence[Any]) -> list[Tape]:
-        return [read(tape, self._inner.wires) for tape in tapes]
-
-    def _submit(self, kind: str, tapes: list[Any], call: _Call) -> Any:
+    def _submit(self, kind: str, taken: list[tuple[Any, Tape]], call: _Call) -> Any:
         options, inner = self.interlock, self._inner
-        readings = self._read(tapes)
-        graph, enabled = _graph(tapes, call.config)
-        if call.method == "execute" and not graph:
-            tapes = [_settled(t, r) for t, r in zip(tapes, readings, strict=True)]
+        tapes, readings = [tape for tape, _ in taken], [reading for _, reading in taken]
         programs = [_program(r, t) for r, t in zip(readings, tapes, strict=True)]
-        call = _Call(call.method, call.arguments, call.config, graph)
         fallback = options.fallback
         if fallback is not None:
             classical(fallback, "execute")
@@ -229,11 +236,11 @@ class GuardedDevice(Guarded, Device):
         hold_amplitudes(options, [m for t in tapes for m in t.measurements])
 
         def run() -> Result:
-            with _grad_mode(enabled):
+            with _grad_mode(call.grad_enabled):
                 return _neutral(lambda: call.on(inner, tapes), call, tapes, readings)
 
         def compute() -> Result:
-            with _grad_mode(enabled):
+            with _grad_mode(call.grad_enabled):
                 return _baseline(fallback, call, tapes, readings)
 
         backend = getattr(inner, "interlock_wrapped", inner)
@@ -262,6 +269,13 @@ class GuardedDevice(Guarded, Device):
         return to_native(released.result, tapes) if native is None else native
 
 
+def _plugin(device: Any) -> str:
+    """Return the package of a device plugin, which knows operations of its own by their class."""
+    kind = device.__class__
+    root = str(kind.__module__).partition(".")[0]
+    return root if root.startswith("pennylane_") and of_sdk(kind, root) else ""
+
+
 def _no_snapshots(device: Any, tapes: Sequence[Any]) -> None:
     """Refuse snapshots that a debugger takes: states that would come past the path."""
     active = getattr(getattr(device, "_debugger", None), "active", False)
@@ -273,19 +287,6 @@ def _no_snapshots(device: Any, tapes: Sequence[Any]) -> None:
             expected="values that the circuit measures",
             fix="measure what you need, or take snapshots on a simulator that is not guarded",
         )
-
-
-def _settled(tape: Any, reading: Tape) -> Any:
-    """Return a tape with custom operations replaced by the matrices they were compared with."""
-    if not reading.matrices:
-        return tape
-    operations = list(tape.operations)
-    for place, matrix in reading.matrices.items():
-        op = operations[place]
-        like = qml.math.get_interface(*op.data) if op.data else "numpy"
-        same = qml.math.asarray(matrix, like=like)
-        operations[place] = qml.QubitUnitary(same, wires=op.wires)
-    return tape.copy(operations=operations)
 
 
 def _program(reading: Tape, tape: Any) -> Program:

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from interlock.access.slices import Slices
 from interlock.errors import PolicyError, SetupError
 from interlock.types import Principal
 
@@ -137,10 +138,10 @@ class Authoriser:
         schema: str = "",
     ) -> None:
         self._cedar = _cedar()
-        schema = schema or default_schema()
+        own, schema = bool(schema), schema or default_schema()
         try:
             self._schema = self._cedar.Schema.from_str(schema)
-            self._policies = self._cedar.PolicySet.from_str(rules)
+            self._slices = Slices(self._cedar, rules, groups=own)
         except (ValueError, TypeError) as error:
             raise _broken(str(error)) from error
         self.ids = _ids(self._cedar, rules)
@@ -165,6 +166,7 @@ class Authoriser:
             self._members[member.tenant, member.id] = member
         self._roles = {k: tuple(v) for k, v in (roles or {}).items()}
         self._closure = lru_cache(maxsize=1024)(self._close)
+        self._people = lru_cache(maxsize=4096)(self._parse_person)
         self._entities = lru_cache(maxsize=4096)(self._parse_entities)
         self._rulings = lru_cache(maxsize=8192)(self._decide)
 
@@ -261,7 +263,10 @@ class Authoriser:
                 entities = self._parse_entities(principal, behalf, kind, attributes)
             else:
                 entities = self._entities(principal, behalf, kind, attributes)
-            answer = self._cedar.is_authorized(request, self._policies, entities)
+            # A principal may be in the rules only as what its roles make of it.
+            held = frozenset(role for role, _ in self._closure(self.member(principal).roles))
+            rules_of = self._slices.of(action, held)
+            answer = self._cedar.is_authorized(request, rules_of, entities)
         except (ValueError, TypeError) as error:
             return Ruling(allowed=False, rules=(), reason=f"the rules cannot be asked: {error}")
         diagnostics = answer.diagnostics
@@ -280,8 +285,13 @@ class Authoriser:
     def _parse_entities(
         self, principal: Principal, behalf: str, kind: str, attributes: tuple[tuple[str, Any], ...]
     ) -> Any:
-        member = self.member(principal)
         facts = dict(attributes)
+        uid = {"type": f"Interlock::{kind}", "id": facts["id"]}
+        about = json.dumps([{"uid": uid, "attrs": facts, "parents": []}])
+        return self._people(principal, behalf).with_added_json_str(about, self._schema)
+
+    def _parse_person(self, principal: Principal, behalf: str) -> Any:
+        member = self.member(principal)
         entities = [
             {
                 "uid": {
@@ -302,11 +312,6 @@ class Authoriser:
                 {"uid": _role(role), "attrs": {}, "parents": [_role(up) for up in parents]}
                 for role, parents in self._closure(member.roles)
             ),
-            {
-                "uid": {"type": f"Interlock::{kind}", "id": facts["id"]},
-                "attrs": facts,
-                "parents": [],
-            },
         ]
         return self._cedar.Entities.from_json_str(json.dumps(entities), self._schema)
 

@@ -40,6 +40,27 @@ def test_a_generator_with_seven_percent_violations_reads_seven_percent() -> None
     assert abs(gap.trend_z) < 3
 
 
+@pytest.mark.parametrize(
+    ("other", "outcome", "counted"),
+    [
+        ({"decision": "ALLOW", "evidence": {}}, "RELEASE", (10, 3, 7, 0)),
+        ({"decision": "DENY", "evidence": {}}, "DENY", (10, 10, 0, 0)),
+        ({"decision": "ALLOW", "evidence": {"fixed": {"x": 1}}}, "RELEASE", (10, 10, 7, 7)),
+    ],
+)
+def test_a_rule_of_the_whole_output_counts_beside_those_of_its_items(
+    other: Any, outcome: str, counted: Any
+) -> None:
+    items = {"decision": "ALLOW", "evidence": {"items": {"total": 10, "violating": 3}}}
+    stage = {
+        "stage": "filter", "branch": "quantum", "decision": other["decision"],
+        "controls": [items, other],
+    }  # fmt: skip
+    entry = Recorded({"job": {}, "trace": {"outcome": outcome, "stages": [stage]}})
+    gap = alignment_gap([entry])["default"]  # type: ignore[list-item]
+    assert (gap.outputs, gap.violating, gap.released, gap.changed) == counted
+
+
 def test_a_rate_that_rises_shows_as_a_trend() -> None:
     rows = [(1, int(i % 20 == 0), 1, 0, 0) for i in range(500)]
     rows += [(1, int(i % 5 == 0), 1, 0, 0) for i in range(500)]

@@ -77,13 +77,16 @@ def alignment_gap(
 
 def _counts(stage: Mapping[str, Any], *, released: bool) -> tuple[int, int, int, int, int]:
     """Return outputs, violating, released, released and violating, changed of one record."""
+    fixed = any("fixed" in c["evidence"] for c in stage["controls"])
     for control in stage["controls"]:
         items = control["evidence"].get("items")
         if isinstance(items, Mapping) and "violating" in items:
             total, bad = int(items["total"]), int(items["violating"])
             let_out = total - bad if released else 0
-            return total, bad, let_out, 0, 0
-    fixed = any("fixed" in c["evidence"] for c in stage["controls"])
+            others = [c.get("decision", "ALLOW") for c in stage["controls"] if c is not control]
+            # A rule of the whole output is broken by all that is in it.
+            whole = fixed or any(decision not in ("ALLOW", 0) for decision in others)
+            return total, total if whole else bad, let_out, 0, let_out if fixed else 0
     allowed = stage["decision"] in ("ALLOW", 0)
     bad = int(fixed or not allowed)
     return 1, bad, int(released), int(released and not allowed), int(released and fixed)

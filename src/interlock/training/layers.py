@@ -105,7 +105,8 @@ class GuardedLayer(nn.Module):
     raises is answered by the surrogate whole, as is one whose job fell back (`FellBack`). What
     the guarded path refuses, or cannot record, stays refused. While the stop is set nothing is
     answered at all.
-    The surrogate is held to the same rules; if it breaks one too, `DeniedError`.
+    The surrogate is held to the same rules and computed twice; if it breaks one too, or answers
+    the same rows with other bits, `DeniedError`.
 
     Args:
         quantum: the layer, for instance a `QuantumLayer` or a `CircuitLayer`.
@@ -160,10 +161,10 @@ class GuardedLayer(nn.Module):
             raise
         except FellBack as error:
             self.reasons[f"fallback: {error}"] += len(rows)
-            return self._checked(classical)
+            return self._checked(classical, features, classical)
         except Exception as error:  # noqa: BLE001 - whatever a device raises, the model goes on
             self.reasons[f"raised {type(error).__name__}"] += len(rows)
-            return self._checked(classical)
+            return self._checked(classical, features, classical)
         flat = answer.reshape(rows.shape)
         bad = self._bad(flat)
         if not bad:
@@ -171,7 +172,7 @@ class GuardedLayer(nn.Module):
         for rule in bad.values():
             self.reasons[rule] += 1
         index = torch.tensor(sorted(bad), device=flat.device)
-        self._checked(rows[index])
+        self._checked(rows[index], features, classical)
         good = torch.ones(len(rows), dtype=torch.bool, device=flat.device)
         good[index] = False
         kept = flat[good]
@@ -180,7 +181,7 @@ class GuardedLayer(nn.Module):
             kept = _again(self.quantum, features.reshape(len(rows), -1)[good], flat[good])
             if kept is None or self._bad(kept):
                 self.reasons["unstable"] += int(good.sum())
-                return self._checked(classical)
+                return self._checked(classical, features, classical)
         mixed = torch.empty_like(rows)
         mixed[good] = kept
         mixed[index] = rows[index]
@@ -202,7 +203,17 @@ class GuardedLayer(nn.Module):
                 bad.setdefault(index, broken)
         return bad
 
-    def _checked(self, rows: Tensor) -> Tensor:
+    def _checked(self, rows: Tensor, features: Tensor, classical: Tensor) -> Tensor:
+        with torch.no_grad():
+            again = self.surrogate(features)
+        if not torch.equal(again, classical):
+            raise DeniedError(
+                "the surrogate is not deterministic",
+                code="layer-not-repeatable",
+                got="two answers to the same rows, with other bits",
+                expected="the same bits each time",
+                fix="take the randomness out: surrogate.eval() switches dropout off",
+            )
         broken = self._bad(rows.reshape(-1, rows.shape[-1]))
         if broken:
             raise DeniedError(

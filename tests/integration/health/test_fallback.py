@@ -2,20 +2,29 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from qiskit import QuantumCircuit, transpile
+from qiskit.circuit import Parameter
+from qiskit.primitives import StatevectorSampler
+from qiskit.quantum_info import SparsePauliOp
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
-from benchmarks.health_fallback import ANSWER, Broken, bell, inject, offline, policy
+from benchmarks.health_fallback import ANSWER, Broken, Offline, bell, inject, offline, policy
 
 import interlock
 from interlock.backends import TwinSampler, twin
 from interlock.cli.show import job_line as shown
+from interlock.errors import DeniedError
 from interlock.guard.control import check_control
 from interlock.guard.events import job_line
 from interlock.guard.launch import Tally
 from interlock.guard.release.fallbacks import FallbacksControl
+from interlock.training import GuardedLayer, guarded_circuit
 from interlock.types import Decision
 from tests.unit.guard.doubles import a_job
 
@@ -69,3 +78,77 @@ def test_the_alarm_may_deny_and_waits_for_enough_jobs() -> None:
         assert control.decide(a_job(), settings, evidence).decision is decision
     released = evidence | {"fell_back": False}
     assert not control.decide(a_job(), control.Settings(), released).findings
+
+
+class Random(torch.nn.Module):
+    """A surrogate that draws."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(torch.randn_like(features))
+
+
+def parametrised(device: Any) -> tuple[Any, Any, Any]:
+    angle = Parameter("t")
+    made = QuantumCircuit(1)
+    made.ry(angle, 0)
+    isa = transpile(made, device, seed_transpiler=1, optimization_level=1)
+    return isa, angle, SparsePauliOp("Z").apply_layout(isa.layout)
+
+
+@pytest.mark.parametrize("seed", [None, 7])
+def test_an_sdks_own_sampler_answers_the_same_in_every_home(
+    tmp_path: Path, seed: int | None
+) -> None:
+    device = twin("manila")
+    counts = []
+    for home in ("a", "b"):
+        guarded = interlock.guard(
+            Broken(device, offline), policy=policy(), home=tmp_path / home,
+            fallback=StatevectorSampler(seed=seed),
+        )  # fmt: skip
+        result = guarded.run([bell(device)], shots=1000).result()
+        assert result.metadata["interlock"]["outcome"] == "FALLBACK"
+        counts.append(result[0].data.meas.get_counts())
+    assert counts[0] == counts[1]
+
+
+def test_a_samplers_baseline_must_repeat_itself(tmp_path: Path) -> None:
+    device = twin("manila")
+    rng = np.random.default_rng(1)
+
+    def draws(pubs: list[Any]) -> list[Any]:
+        ones = int(rng.binomial(1000, 0.5))
+        return [{"00": 1000 - ones, "11": ones} for _ in pubs]
+
+    guarded = interlock.guard(
+        Broken(device, offline), policy=policy(), home=tmp_path, fallback=draws
+    )
+    with pytest.raises(DeniedError, match="not deterministic"):
+        guarded.run([bell(device)], shots=1000).result()
+
+
+def test_an_estimators_baseline_must_repeat_itself(tmp_path: Path) -> None:
+    device = twin("manila")
+    isa, _, observable = parametrised(device)
+    rng = np.random.default_rng(1)
+    guarded = interlock.guard(
+        Offline(device), policy=policy(), home=tmp_path,
+        fallback=lambda pubs: [rng.uniform(-1, 1, p.shape) for p in pubs],
+    )  # fmt: skip
+    with pytest.raises(DeniedError, match="not deterministic"):
+        guarded.run([(isa, observable, [0.7])], precision=0.05).result()
+
+
+def test_a_torch_layers_surrogate_must_repeat_itself(tmp_path: Path) -> None:
+    device = twin("manila")
+    isa, angle, observable = parametrised(device)
+    layer = guarded_circuit(
+        Offline(device), isa, [observable], inputs=[angle], surrogate=Random(),
+        policy=policy(), home=tmp_path,
+    )  # fmt: skip
+    with pytest.raises(DeniedError, match="not deterministic"):
+        layer(torch.tensor([[0.7]]))
+    bare = GuardedLayer(torch.nn.Identity(), Random())
+    assert torch.equal(bare(torch.tensor([[0.5]])), torch.tensor([[0.5]]))
+    with pytest.raises(DeniedError, match="not deterministic"):
+        bare(torch.tensor([[5.0]]))

@@ -76,6 +76,17 @@ def test_a_baseline_is_needed_only_on_its_branch(tmp_path: Path) -> None:
     assert ask(control, request, None).decision is Decision.DENY
 
 
+def test_a_baseline_that_does_not_repeat_itself_is_denied(tmp_path: Path) -> None:
+    program = Program(circuit=None, native=None)
+    answers = iter([0.25, 0.250000001])
+    request = a_request(
+        tmp_path, branch="baseline", programs=(program,), baseline=lambda: a_result(next(answers))
+    )
+    verdict = ask(BaselineControl(), request, None)
+    assert verdict.decision is Decision.DENY
+    assert [f.rule for f in verdict.findings] == ["release.baseline.not-repeatable"]
+
+
 def test_nothing_is_released_that_could_not_be_explained(tmp_path: Path) -> None:
     request = a_request(tmp_path, result=a_result(1.0))
     request.shared |= {"session": "s", "policy": "p"}

@@ -14,7 +14,7 @@ from interlock.guard.control import Control, Request, Settings, allow
 from interlock.guard.result import Result, Samples
 from interlock.types import Decision, Evidence, Finding, Job, Verdict
 
-__all__ = ["RunControl"]
+__all__ = ["RunControl", "describe", "digest"]
 
 #: Up to this many distinct outcomes are recorded whole; above it the most frequent and a hash.
 FULL_COUNTS = 1024
@@ -114,8 +114,8 @@ class RunControl(Control):
             (p.circuit.sha256, p.values, p.shots, p.precision, p.observables)
             for p in request.programs
         ]
-        key = _digest([request.job.backend, result.seed, request.job.kind, asked])
-        got = _digest(items)
+        key = digest([request.job.backend, result.seed, request.job.kind, asked])
+        got = digest(items)
         before = self._seen.get(key)
         if before is None:
             if len(self._seen) >= REMEMBERED:
@@ -144,7 +144,8 @@ class RunControl(Control):
         )
 
 
-def _digest(value: Any) -> bytes:
+def digest(value: Any) -> bytes:
+    """Return the SHA-256 of a plain JSON value."""
     return hashlib.sha256(msgspec.json.encode(value)).digest()
 
 

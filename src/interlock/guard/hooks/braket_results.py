@@ -29,6 +29,7 @@ from interlock.guard.hooks.common import (
     stripped,
     wrong_result,
 )
+from interlock.guard.hooks.reseed import repeatable
 from interlock.guard.jobs import Released
 from interlock.guard.result import Estimates, Result, Samples
 
@@ -215,7 +216,7 @@ def answer_of(fallback: Any, asked: Sequence[Asked]) -> Result:
     result, with counts (first measured qubit first) or, without shots, with the list of values.
     """
     if hasattr(fallback, "run"):
-        return run_on(fallback, asked, {})
+        return run_on(repeatable(fallback), asked, {})
     bound = [a.circuit.make_bound_circuit(a.inputs) if a.inputs else a.circuit for a in asked]
     seconds: list[float] = []
 

@@ -28,6 +28,7 @@ from interlock.guard.hooks.common import (
     unknown_object,
     wrong_result,
 )
+from interlock.guard.hooks.reseed import repeatable
 from interlock.guard.jobs import Released
 from interlock.guard.result import Result, Samples
 
@@ -246,7 +247,7 @@ def _baseline(fallback: Any, asked: Sequence[_Asked]) -> Result:
     with a `cirq.Result` or, where there is one key, with counts (first measured qubit first).
     """
     if hasattr(fallback, "run"):
-        return _on(fallback, asked)
+        return _on(repeatable(fallback), asked)
     bound = [cirq.resolve_parameters(a.circuit, r) for a in asked for r in a.resolvers]
 
     def read_answers(answers: list[Any]) -> list[list[Any]]:

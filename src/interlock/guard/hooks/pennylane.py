@@ -36,6 +36,7 @@ from interlock.guard.hooks.common import (
     wrong_result,
 )
 from interlock.guard.hooks.pennylane_results import bases, bounds, finite, item, plain, to_native
+from interlock.guard.hooks.reseed import repeatable
 from interlock.guard.result import Result
 
 __all__ = ["GuardedDevice", "wrap"]
@@ -355,7 +356,7 @@ def _baseline(fallback: Any, call: _Call, tapes: Sequence[Any], readings: Sequen
     tuple with one for each measurement.
     """
     if hasattr(fallback, "execute"):
-        return _neutral(lambda: _prepared(fallback, call, tapes), call, tapes, readings)
+        return _neutral(lambda: _prepared(repeatable(fallback), call, tapes), call, tapes, readings)
     if call.method != "execute":
         raise _no_gradient(fallback, call.method)
     seconds: list[float] = []

@@ -15,6 +15,7 @@ from qiskit.result.models import ExperimentResult, ExperimentResultData
 from interlock.errors import InputError
 from interlock.guard.control import Program
 from interlock.guard.hooks.qiskit_checked import neutral
+from interlock.guard.hooks.reseed import repeatable
 from interlock.guard.result import Estimates, Result, Samples
 
 __all__ = ["fallback_result", "paired", "to_native"]
@@ -41,7 +42,7 @@ def fallback_result(
         InputError: the function's answer is of the wrong kind.
     """
     if hasattr(fallback, "run"):
-        return on(fallback, baseline=type(fallback).__name__)
+        return on(repeatable(fallback), baseline=type(fallback).__name__)
     started = time.perf_counter()
     native = fallback(list(pubs))
     if not isinstance(native, PrimitiveResult | QiskitResult):

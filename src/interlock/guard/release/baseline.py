@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from interlock.guard.control import Control, Request, allow, deny, verdict
-from interlock.guard.execute.run import describe
+from interlock.guard.execute.run import describe, digest
 from interlock.guard.validate.counts import faults
 from interlock.types import Evidence, Finding, Job, Verdict
 
@@ -13,10 +13,15 @@ __all__ = ["BaselineControl"]
 
 
 class BaselineControl(Control):
-    """Computes the declared classical baseline on the fallback branch; denies without one."""
+    """Computes the declared classical baseline on the fallback branch; denies without one.
+
+    It is computed twice, and one that answers the same job with other bits is denied: it would be
+    noise in place of noise.
+    """
 
     id = "baseline"
     stage = "release"
+    version = 2
 
     def gather(self, request: Request, settings: Any) -> Evidence:
         """Compute the baseline on the fallback branch; on the quantum branch there is no need."""
@@ -26,13 +31,16 @@ class BaselineControl(Control):
         if request.baseline is None:
             return {"needed": True, "available": False}
         result = request.baseline()
+        items = [describe(item) for item in result.items]
+        again = [describe(item) for item in request.baseline().items]
         request.result = result
         return {
             "needed": True,
             "available": True,
             "name": str(result.extra.get("baseline", "user")),
             "faults": faults(result, request.programs, drawn=True),
-            "items": [describe(item) for item in result.items],
+            "items": items,
+            "repeats": digest(items) == digest(again),
         }
 
     def decide(self, job: Job, settings: Any, evidence: Evidence) -> Verdict:
@@ -61,4 +69,15 @@ class BaselineControl(Control):
             )
             for fault in evidence["faults"]
         ]
+        if not evidence["repeats"]:
+            findings.append(
+                Finding(
+                    rule="release.baseline.not-repeatable",
+                    message="the classical baseline is not deterministic",
+                    got=f"two answers of {evidence['name']} to one job, with other bits",
+                    expected="the same bits each time it is computed",
+                    fix="give it a whole-number seed, as StatevectorSampler(seed=7): a generator"
+                    " goes on each time. Of a torch module, eval() switches dropout off",
+                )
+            )
         return verdict(evidence, findings)

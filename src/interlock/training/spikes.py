@@ -22,11 +22,16 @@ __all__ = [
     "EntropySpikeLoss",
     "SpikeReport",
     "SpikeTracker",
+    "Weight",
     "linear_schedule",
     "meyer_wallach",
     "miller_madow",
     "output_entropy",
+    "weight_at",
 ]
+
+#: A weight, or a schedule: the weight as a function of the step.
+Weight = float | Callable[[int], float]
 
 
 def output_entropy(probabilities: Tensor) -> Tensor:
@@ -74,6 +79,11 @@ def linear_schedule(start: int, end: int, weight: float) -> Callable[[int], floa
     return lambda step: weight * min(1.0, max(0.0, (step - start) / max(1, end - start)))
 
 
+def weight_at(weight: Weight, step: int) -> float:
+    """Return the weight a schedule, or a plain number, gives a step."""
+    return weight(step) if callable(weight) else weight
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpikeReport:
     """One step, the three quantities apart.
@@ -101,7 +111,7 @@ class EntropySpikeLoss(nn.Module):
 
     def __init__(
         self,
-        weight: float | Callable[[int], float] = 0.0,
+        weight: Weight = 0.0,
         *,
         tracker: SpikeTracker | None = None,
     ) -> None:
@@ -129,7 +139,7 @@ class EntropySpikeLoss(nn.Module):
             state: amplitudes, shape (batch, 2**n), to report entanglement.
         """
         entropy = output_entropy(probabilities).mean()
-        weight = self.weight(self.step) if callable(self.weight) else self.weight
+        weight = weight_at(self.weight, self.step)
         against = self.tracker.threshold()
         if against is None:
             penalty = entropy * 0.0

@@ -1,5 +1,6 @@
 import copy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
@@ -107,8 +108,25 @@ def test_the_gymnasium_wrapper() -> None:
     _, reward, *_, info = env.step(0.9)
     assert reward < 0
     assert info["raw_reward"] == 1.0
+    assert info["output_entropy"] == 0.9
+    assert reward == 1.0 - info["spike_weight"] * info["entropy_spike"]
     with pytest.raises(KeyError):
         env.step(None)
+
+
+def test_a_schedule_gives_the_rewards_their_weight() -> None:
+    env = EntropySpikeWrapper(Env(), weight=linear_schedule(0, 4, 2.0))
+    assert [env.step(0.2)[4]["spike_weight"] for _ in range(6)] == [0.0, 0.5, 1.0, 1.5, 2.0, 2.0]
+    plain, halved = (
+        trl_reward(weight=w, tracker=SpikeTracker(warm_up=1))
+        for w in (2.0, linear_schedule(0, 10, 2.0))
+    )
+    columns = {"completions": ["c"] * 3, "decision_entropy": [0.2, 0.2, 0.9]}
+    state = SimpleNamespace(global_step=5)
+    assert halved(trainer_state=state, **columns)[2] == plain(**columns)[2] / 2
+    by_calls = trl_reward(weight=linear_schedule(0, 1, 1.0), tracker=SpikeTracker(warm_up=1))
+    assert by_calls(**columns)[2] == 0
+    assert by_calls(**columns)[2] < 0
 
 
 def test_the_trl_reward() -> None:
@@ -116,11 +134,14 @@ def test_the_trl_reward() -> None:
     reward = trl_reward(weight=1.0, tracker=SpikeTracker(warm_up=3))
     call = {"prompts": ["p"] * 5, "completions": ["c"] * 5, "trainer_state": None,
             "log_extra": None, "log_metric": logged.__setitem__}  # fmt: skip
-    out = reward(**call, decision_entropy=[0.2, 0.2, 0.2, None, 0.9])
+    entangled = [0.0, 0.5, None, 0.5, 1.0]
+    out = reward(**call, decision_entropy=[0.2, 0.2, 0.2, None, 0.9], entanglement=entangled)
     assert out[3] is None
     assert out[4] is not None
     assert out[4] < -1
     assert logged["entropy_spike"] > 0
+    assert logged["output_entropy"] == pytest.approx(1.5 / 4)
+    assert logged["entanglement"] == 0.5
     with pytest.raises(ValueError):
         reward(**call, decision_entropy=[0.1])
 

@@ -8,9 +8,11 @@ and each such repair is listed; a missing value is None and never a good one.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Iterable, Mapping
 from functools import cached_property
+from typing import Any
 
 import msgspec
 
@@ -220,13 +222,21 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             raise _invalid(f"{len(data)} bytes", f"at most {_MAX_BYTES} bytes")
         try:
             raw = msgspec.json.decode(data, type=cls)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            json.loads(data, object_pairs_hook=_distinct)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise _invalid(str(error), "a calibration in the generic JSON form") from error
         for text in (raw.device, raw.source):
             # it names the device's evidence, and is printed on terminals and in reports
             if len(text) > _MAX_NAME or not text.isprintable():
                 raise _invalid(f"{text[:80]!r}", f"at most {_MAX_NAME} printable characters")
         return clean(raw)
+
+
+def _distinct(members: list[tuple[str, Any]]) -> None:
+    """Refuse an object that has a member twice: a decoder takes the last and says nothing."""
+    names = [name for name, _ in members]
+    if len(set(names)) < len(names):
+        raise ValueError(f"a member that stands twice in {sorted(set(names))!s:.80}")
 
 
 def _rank(gate: Gate) -> float:

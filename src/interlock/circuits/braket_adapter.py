@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from interlock.circuits.canonical import Circuit, Operation, Register, finite_or_text
+from interlock.circuits.canonical import Circuit, Operation, Register
 from interlock.circuits.controlled import control, exchange, scaled, steps_of, total
 from interlock.circuits.convert import from_matrix, installed, too_large, unsupported
 from interlock.circuits.expression import Param
 from interlock.circuits.faces import agree, disagree, of_sdk, patched
 from interlock.circuits.matrices import gate_matrix
+from interlock.circuits.operation import finite_or_text
 from interlock.circuits.sympy_text import from_sympy
 from interlock.circuits.validate import MAX_OPERATIONS, MAX_QUBITS
 from interlock.errors import InputError

@@ -13,11 +13,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgspec
 
 from interlock.circuits.expression import Param, substitute, symbols
+from interlock.circuits.levels import Summary, ordered, summarise
+from interlock.circuits.operation import BARRIERS, Control, Operation, Register
 from interlock.errors import InputError
 from interlock.types import CircuitFacts
 
@@ -25,70 +27,6 @@ __all__ = ["VERSION", "Circuit", "Control", "Operation", "Register", "shared"]
 
 VERSION = 1
 _DOMAIN = b"interlock-circuit-v1\n"
-_BARRIERS = frozenset({"barrier", "break_loop", "continue_loop"})
-_SHIFT = 40
-
-#: A classical expression or a loop's values as nested JSON lists.
-Json: TypeAlias = Any
-
-
-class Control(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """The classical part of a control-flow operation.
-
-    Attributes:
-        condition: what is tested, as nested lists: `["bit", 3]`, `["bits", [0, 1]]`,
-            `["value", 5, width]`, `["==", left, right]`, ... For a `for_loop` the values it takes,
-            `["range", start, stop, step]` or `["set", [..]]`.
-        blocks: the bodies, on the same bit numbers as the circuit.
-        cases: for `switch_case`, the labels of each block; an empty tuple is the default.
-        symbol: for `for_loop`, the parameter the loop sets, or "".
-    """
-
-    condition: Json
-    blocks: tuple[tuple[Operation, ...], ...]
-    cases: tuple[tuple[int, ...], ...] = ()
-    symbol: str = ""
-
-
-class Operation(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
-    """One instruction.
-
-    Attributes:
-        name: from the vocabulary in `circuits.gates`, `unitary`, or a control-flow name.
-        params: numbers, or canonical expression text; of `unitary` the matrix, row by row, each
-            entry as real and imaginary part.
-        qubits: bit numbers in the order the gate takes them.
-        clbits: bit numbers written (`measure`) or used.
-        control: condition and blocks of a control-flow operation.
-    """
-
-    name: str
-    params: tuple[Param, ...] = ()
-    qubits: tuple[int, ...] = ()
-    clbits: tuple[int, ...] = ()
-    control: Control | None = None
-
-    def __str__(self) -> str:
-        params = ", ".join(p if isinstance(p, str) else f"{p:.6g}" for p in self.params[:8])
-        wires = ", ".join(f"q[{q}]" for q in self.qubits[:8])
-        more = ", ..." if len(self.qubits) > 8 else ""
-        bits = " -> " + ", ".join(f"c[{c}]" for c in self.clbits[:8]) if self.clbits else ""
-        return f"{self.name}{f'({params})' if params else ''} {wires}{more}{bits}".rstrip()
-
-
-class Register(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A named classical register: the bit numbers it holds, least significant first."""
-
-    name: str
-    clbits: tuple[int, ...]
-
-
-class _Summary(msgspec.Struct, frozen=True):
-    order: tuple[int, ...]
-    depth: int
-    size: int
-    two_qubit_ops: int
-    bounded: bool
 
 
 class Circuit(msgspec.Struct, frozen=True, dict=True, kw_only=True, forbid_unknown_fields=True):
@@ -130,8 +68,8 @@ class Circuit(msgspec.Struct, frozen=True, dict=True, kw_only=True, forbid_unkno
         return hash(self.sha256)
 
     @cached_property
-    def _summary(self) -> _Summary:
-        return _summarise(
+    def _summary(self) -> Summary:
+        return summarise(
             self.operations, [0] * (self.num_qubits + self.num_clbits), self.num_qubits
         )
 
@@ -161,7 +99,7 @@ class Circuit(msgspec.Struct, frozen=True, dict=True, kw_only=True, forbid_unkno
     @cached_property
     def used_qubits(self) -> frozenset[int]:
         """Qubits that something other than a barrier acts on."""
-        return frozenset(q for op in self.walk() if op.name not in _BARRIERS for q in op.qubits)
+        return frozenset(q for op in self.walk() if op.name not in BARRIERS for q in op.qubits)
 
     @cached_property
     def used_edges(self) -> frozenset[tuple[int, int]]:
@@ -169,7 +107,7 @@ class Circuit(msgspec.Struct, frozen=True, dict=True, kw_only=True, forbid_unkno
         return frozenset(
             (op.qubits[0], op.qubits[1])
             for op in self.walk()
-            if len(op.qubits) == 2 and op.control is None and op.name not in _BARRIERS
+            if len(op.qubits) == 2 and op.control is None and op.name not in BARRIERS
         )
 
     @cached_property
@@ -207,12 +145,12 @@ class Circuit(msgspec.Struct, frozen=True, dict=True, kw_only=True, forbid_unkno
     def identity_bytes(self) -> bytes:
         """Return what the identity is the hash of: domain line, then compact JSON."""
         ops = self.operations
-        ordered = [
-            op if op.control is None and op.name not in _BARRIERS else _ordered(op, self.num_qubits)
+        listed = [
+            op if op.control is None and op.name not in BARRIERS else ordered(op, self.num_qubits)
             for op in map(ops.__getitem__, self._summary.order)
         ]
         names = self.registers if len(self.registers) > 1 else ()
-        body = (self.num_qubits, self.num_clbits, ordered, sorted(names, key=lambda r: r.clbits))
+        body = (self.num_qubits, self.num_clbits, listed, sorted(names, key=lambda r: r.clbits))
         return _DOMAIN + msgspec.json.encode(body)
 
     def facts(
@@ -256,6 +194,7 @@ class Circuit(msgspec.Struct, frozen=True, dict=True, kw_only=True, forbid_unkno
             InputError: code `circuit-json` or `circuit-invalid`.
         """
         try:
+            _refuse_repeated(data)
             circuit = msgspec.json.decode(data, type=cls)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise InputError(
@@ -303,11 +242,20 @@ def shared(circuit: Circuit) -> Circuit:
 _PERSISTED = ("version", "num_qubits", "num_clbits", "registers", "global_phase", "operations")
 
 
-def finite_or_text(value: float) -> Param:
-    """Return a number fit for JSON: NaN and the infinities become text, -0.0 becomes 0.0."""
-    if value - value == 0.0:
-        return value + 0.0
-    return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
+def _refuse_repeated(data: bytes | str) -> None:
+    """Refuse a member that stands twice; a circuit is one object, with lists inside.
+
+    A decoder takes the last of them and says nothing: then some of the text is missing.
+
+    Raises:
+        msgspec.DecodeError: a member stands twice, or its name is written with escapes.
+    """
+    plain = data.encode() if isinstance(data, str) else bytes(data)
+    text = msgspec.json.format(plain, indent=-1)
+    members = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    kept = sum(len(name.encode()) + len(bytes(value)) + 4 for name, value in members.items())
+    if members and len(text) != kept + 1:
+        raise msgspec.DecodeError("a member that stands twice, or a name with escapes")
 
 
 def _symbols_of(param: Param) -> frozenset[str]:
@@ -360,106 +308,3 @@ def _bind(
             )
         out.append(Operation(op.name, params, op.qubits, op.clbits, control))
     return tuple(out)
-
-
-def rounds_of(op: Operation) -> int:
-    """How often the blocks of an operation run."""
-    control = op.control
-    if op.name != "for_loop" or control is None:
-        return 1
-    kind, *rest = control.condition
-    if kind == "set":
-        return len(rest[0])
-    start, stop, step = (int(v) for v in rest)
-    return max(0, -((start - stop) // step))
-
-
-def _summarise(
-    operations: Sequence[Operation], levels: list[int] | dict[int, int], num_qubits: int
-) -> _Summary:
-    """Level every operation by the wires it waits for, in one pass.
-
-    A level is `depth << 40 | barriers since`, so that barriers take a place in the order without
-    adding to the depth. Operations of one level share no wire.
-
-    Args:
-        operations: the operations of a circuit or a block.
-        levels: zero for every wire; classical bits follow the qubits.
-        num_qubits: number of the first classical wire.
-    """
-    base = len(levels) + num_qubits + 1
-    keys: list[int] = []
-    size = two = 0
-    bounded = True
-    one = 1 << _SHIFT
-    mask = -one
-    for op in operations:
-        qubits = op.qubits
-        if op.control is None and not op.clbits and op.name not in _BARRIERS:
-            if len(qubits) == 1:
-                first = qubits[0]
-                levels[first] = level = (levels[first] & mask) + one
-                keys.append(level * base + first)
-                size += 1
-                continue
-            if len(qubits) == 2:
-                first, other = qubits
-                start = levels[first]
-                if levels[other] > start:
-                    start = levels[other]
-                levels[first] = levels[other] = level = (start & mask) + one
-                keys.append(level * base + first)
-                size += 1
-                two += 1
-                continue
-        touched: Sequence[int] = [*qubits, *[num_qubits + c for c in op.clbits]]
-        touched = touched or (list(levels) if isinstance(levels, dict) else range(len(levels)))
-        start = max([levels[w] for w in touched], default=0)
-        if op.name in _BARRIERS:
-            level = start + 1
-        elif op.control is None:
-            level = (start & mask) + one
-            size += 1
-            two += len(qubits) > 1
-        else:
-            parts = [
-                _summarise(block, dict.fromkeys(touched, 0), num_qubits)
-                for block in op.control.blocks
-            ]
-            rounds = rounds_of(op)
-            bounded = bounded and op.name != "while_loop" and all(p.bounded for p in parts)
-            level = (start & mask) + one * max(1, rounds * max([p.depth for p in parts], default=1))
-            size += 1 + rounds * sum(p.size for p in parts)
-            two += rounds * sum(p.two_qubit_ops for p in parts)
-        for w in touched:
-            levels[w] = level
-        keys.append(level * base + (min(touched) if touched else 0))
-    ends = levels.values() if isinstance(levels, dict) else levels
-    return _Summary(
-        order=tuple(sorted(range(len(keys)), key=keys.__getitem__)),
-        depth=max(ends, default=0) >> _SHIFT,
-        size=size,
-        two_qubit_ops=two,
-        bounded=bounded,
-    )
-
-
-def _ordered(op: Operation, num_qubits: int) -> Operation:
-    """Return the operation as the identity sees it: wires and blocks in canonical order."""
-    control = op.control
-    if control is None:
-        if op.name == "barrier":
-            return Operation(op.name, op.params, tuple(sorted(op.qubits)), op.clbits)
-        return op
-    wires = [*op.qubits, *[num_qubits + c for c in op.clbits]]
-    blocks = []
-    for block in control.blocks:
-        order = _summarise(block, dict.fromkeys(wires, 0), num_qubits).order
-        blocks.append(tuple(_ordered(block[i], num_qubits) for i in order))
-    return Operation(
-        op.name,
-        op.params,
-        tuple(sorted(op.qubits)),
-        tuple(sorted(op.clbits)),
-        Control(control.condition, tuple(blocks), control.cases, control.symbol),
-    )

@@ -11,10 +11,11 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from interlock.circuits.canonical import Operation, finite_or_text
+from interlock.circuits.canonical import Operation
 from interlock.circuits.controlled import scaled, steps_of
 from interlock.circuits.convert import from_matrix, unsupported
 from interlock.circuits.expression import Param
+from interlock.circuits.operation import finite_or_text
 from interlock.circuits.sympy_text import from_sympy
 
 __all__ = ["angle", "rules"]

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-from interlock.circuits.canonical import Circuit, Operation, finite_or_text
+from interlock.circuits.canonical import Circuit, Operation
+from interlock.circuits.operation import finite_or_text
 from interlock.circuits.validate import MAX_NESTING, MAX_OPERATIONS, MAX_QUBITS
 from interlock.errors import InputError, SetupError
 

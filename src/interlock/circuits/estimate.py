@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from interlock.circuits.canonical import Circuit, Operation, rounds_of
+from interlock.circuits.canonical import Circuit, Operation
+from interlock.circuits.levels import rounds_of
 from interlock.circuits.packs import Limits
 from interlock.circuits.target import Target
 

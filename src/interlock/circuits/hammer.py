@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from interlock.circuits.canonical import Circuit, Operation, rounds_of
+from interlock.circuits.canonical import Circuit, Operation
+from interlock.circuits.levels import rounds_of
 from interlock.circuits.target import Target
 
 __all__ = ["Pressure", "coupling", "pressure"]

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from interlock.circuits.canonical import Circuit, Control, Operation, Register, finite_or_text
+from interlock.circuits.canonical import Circuit, Control, Operation, Register
 from interlock.circuits.controlled import control, total
 from interlock.circuits.convert import from_matrix, installed, too_large, unsupported
 from interlock.circuits.expression import Param
 from interlock.circuits.faces import FACE_QUBITS, agree, disagree, matrix_of, of_sdk
+from interlock.circuits.operation import finite_or_text
 from interlock.circuits.pennylane_faces import custom, holds_code, plain_value, refuse_patched
 from interlock.circuits.pennylane_rules import inverse, rules
 from interlock.circuits.validate import MAX_NESTING, MAX_OPERATIONS, MAX_QUBITS

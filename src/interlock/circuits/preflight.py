@@ -12,9 +12,10 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from interlock.circuits.canonical import Circuit, Operation, rounds_of
+from interlock.circuits.canonical import Circuit, Operation
 from interlock.circuits.expression import symbols
 from interlock.circuits.gates import CONTROL_FLOW, GATES
+from interlock.circuits.levels import rounds_of
 from interlock.circuits.target import Target
 
 __all__ = ["RULES", "Kind", "Problem", "Severity", "inspect"]
@@ -136,7 +137,7 @@ def inspect(circuit: Circuit, target: Target, *, kind: Kind = "sample") -> tuple
         kind: `sample` needs a measurement, `estimate` must have none.
 
     Example:
-        >>> from interlock.circuits.canonical import Circuit, Operation, rounds_of
+        >>> from interlock.circuits.canonical import Circuit, Operation
         >>> wide = Circuit(num_qubits=9, operations=(Operation("h", (), (8,)),))
         >>> [p.rule for p in inspect(wide, Target(name="tiny", num_qubits=5))]
         ['width', 'no-measurement']

@@ -11,11 +11,12 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from interlock.circuits.canonical import Circuit, Operation, Register, finite_or_text, shared
+from interlock.circuits.canonical import Circuit, Operation, Register, shared
 from interlock.circuits.convert import too_large, unsupported
 from interlock.circuits.expression import Param, linear, normalise, quote
 from interlock.circuits.faces import disagree
 from interlock.circuits.gates import ALIASES, GATES
+from interlock.circuits.operation import finite_or_text
 from interlock.circuits.qiskit_faces import data_key, hold, hold_standard
 from interlock.circuits.validate import MAX_NESTING, MAX_OPERATIONS, MAX_QUBITS
 

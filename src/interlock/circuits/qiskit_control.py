@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from interlock.circuits.canonical import Control, Json, Operation
 from interlock.circuits.convert import unsupported
 from interlock.circuits.faces import of_sdk, patched
+from interlock.circuits.operation import Control, Json, Operation
 from interlock.errors import InputError
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from interlock.circuits.canonical import finite_or_text
 from interlock.circuits.expression import Param, normalise, quote, split, symbols
 from interlock.circuits.faces import of_sdk, plain_number
+from interlock.circuits.operation import finite_or_text
 from interlock.errors import InputError
 
 __all__ = ["from_sympy", "to_sympy"]

@@ -162,6 +162,9 @@ def _control(op: Operation, where: str) -> None:
         raise _bad(f"{where} has a wrong number of blocks", len(control.blocks), "its blocks")
     if len(control.cases) != (len(control.blocks) if op.name == "switch_case" else 0):
         raise _bad(f"{where} has labels that do not match", control.cases, "labels of each block")
+    labels = [label for case in control.cases for label in case]
+    if len(set(labels)) < len(labels) or () in control.cases[:-1]:
+        raise _bad(f"{where} has a label twice", control.cases, "each label once, the default last")
     if control.symbol and op.name != "for_loop":
         raise _bad(f"{where} sets a parameter", control.symbol, "only a for_loop does")
     if op.name == "box":

@@ -70,6 +70,7 @@ def test_broken_values_are_taken_out_and_said() -> None:
      made(device="\x1b[31mlab").to_json(),
      made(source="a\nb").to_json(),
      made(device="d" * 201).to_json(),
+     made().to_json().replace(b'"kind"', b'"kind":"twin","kind"', 1),
      made(version=2).to_json()],
 )  # fmt: skip
 def test_a_hostile_or_inconsistent_file_is_refused(data: bytes) -> None:

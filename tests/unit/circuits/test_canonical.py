@@ -22,6 +22,31 @@ def bell(*extra):
     )
 
 
+_SWITCH = (
+    '{"num_qubits": 1, "num_clbits": 1, "operations": '
+    '[["switch_case", [], [0], [0], [["bit", 0], [[["x", [], [0]]], []], %s]]]}'
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"num_qubits": 1, "num_qubits": 2}',
+        '{"num_qubits": 2, "operations": [["h", [], [0]]], "operations": []}',
+        b'{"num_qubits": 1, "num\\u005fqubits": 2}',
+        _SWITCH % "[[1], [1]]",
+        _SWITCH % "[[], [1]]",
+    ],
+)
+def test_what_stands_twice_is_refused(text):
+    with pytest.raises(InputError) as error:
+        Circuit.from_json(text)
+    assert error.value.code in ("circuit-json", "circuit-invalid")
+    assert "twice" in f"{error.value} {error.value.got}"
+    once = b'{ "num_qubits": 1,\n "version": 1, "registers": [["\xc3\xa4 \\n", []]] }'
+    assert Circuit.from_json(once).registers[0].name == "\u00e4 \n"
+
+
 def test_facts_of_a_circuit():
     circuit = bell(Operation("barrier", (), (0, 1)))
     assert (circuit.depth, circuit.size, circuit.two_qubit_ops) == (3, 4, 1)

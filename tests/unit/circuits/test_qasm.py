@@ -284,3 +284,32 @@ def test_a_definition_that_is_the_gate_of_its_name_at_some_angles_only_is_anothe
     other = parse(head % angle)
     assert [op.name for op in other.operations] == ["U"]
     assert parse("OPENQASM 3.0; gate x q { U(6e-5,0,0) q; U(pi,0,pi) q; } qubit q; x q;").size == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "gate h a { U(0, 0, 0) a; } include 'stdgates.inc'; qubit q; h q;",
+        "include 'stdgates.inc'; include 'stdgates.inc'; qubit q; h q;",
+        "include 'stdgates.inc'; include 'qelib1.inc'; qubit q; h q;",
+        "include 'stdgates.inc'; const int g = 1; gate g a { x a; } qubit q; g q;",
+        "include 'stdgates.inc'; qubit[2] q; for int q in [0:1] { h q; }",
+        "qubit if; U(0, 0, 0) if;",
+        "gate g(in) a { U(in, 0, 0) a; } qubit q; g(1) q;",
+        "qubit q; bit[2] c; switch (c) { case 1 { U(1,0,0) q; } case 1 { U(2,0,0) q; } }",
+        "qubit q; bit[2] c; switch (c) { case 1, 1 { U(1,0,0) q; } }",
+        "qubit q; bit[2] c; switch (c) { default { U(1,0,0) q; } case 1 { U(2,0,0) q; } }",
+        "qubit[2] q; if (true) { let a = q[0]; } U(1, 0, 0) a;",
+    ],
+)
+def test_names_and_labels_that_stand_twice_are_refused(text):
+    with pytest.raises(InputError) as error:
+        parse("OPENQASM 3.0; " + text.replace("'", '"'))
+    assert error.value.code in ("qasm-undefined", "qasm-syntax")
+    assert str(error.value).startswith("line 1")
+
+
+def test_words_of_one_version_are_names_in_the_other():
+    assert parse("OPENQASM 2.0; qreg box[1]; creg let[1]; measure box -> let;").size == 1
+    rounds = "for int i in [0:1] { let a = q[i]; U(1, 0, 0) a; }"
+    assert parse(f"OPENQASM 3.0; qubit[2] q; {rounds}").size == 2

@@ -9,7 +9,7 @@ from interlock.circuits.canonical import Circuit, Control, Operation
 from interlock.circuits.expression import symbols
 from interlock.circuits.qasm.lexer import Token
 from interlock.circuits.qasm.operations import Operations
-from interlock.circuits.qasm.reader import Scope, UnrollError
+from interlock.circuits.qasm.reader import RESERVED, Scope, UnrollError
 from interlock.circuits.qasm.values import Bits, Symbol, Value, condition_of
 
 __all__ = ["Flow"]
@@ -20,6 +20,7 @@ class Flow(Operations):
 
     def _block(self, values: dict[str, Value] | None = None) -> tuple[Operation, ...]:
         self.scopes.append(Scope(values=values or {}))
+        names = len(self.qubits)
         try:
             if self.take("{"):
                 while not self.take("}"):
@@ -30,6 +31,8 @@ class Flow(Operations):
                 self._statement()
         finally:
             scope = self.scopes.pop()
+            while len(self.qubits) > names:  # an alias ends with its block
+                self.qubits.popitem()
         return tuple(scope.operations)
 
     def _if(self, token: Token) -> None:
@@ -68,7 +71,7 @@ class Flow(Operations):
             self.fail("a loop over something else than whole numbers", kind,
                       code="qasm-unsupported", expected="int or uint", fix="use int")  # fmt: skip
         self._skip_width()
-        variable = self.name().text
+        variable = self._loop_variable()
         self.need("in")
         values = self._loop_values()
         symbol = self._uncaught(variable)
@@ -115,6 +118,14 @@ class Flow(Operations):
                 self._emit(op, token)
         self.rounds -= 1
 
+    def _loop_variable(self) -> str:
+        """Return the name of a loop variable; a constant of the name is hidden in the loop."""
+        token = self.name()
+        name = token.text
+        if name in self.qubits or name in self.bits or name in RESERVED[self.version]:
+            self._defined(name, token)
+        return name
+
     def _uncaught(self, variable: str) -> str:
         """Return a name for a loop variable that no value in force is made from.
 
@@ -159,15 +170,21 @@ class Flow(Operations):
         self.need("{")
         blocks: list[tuple[Operation, ...]] = []
         cases: list[tuple[int, ...]] = []
+        known: set[int] = set()
         while not self.take("}"):
-            if self.take("default"):
-                cases.append(())
-            else:
+            start = self.tokens[self.i]
+            labels: list[int] = []
+            if not self.take("default"):
                 self.need("case")
                 labels = [self._whole("a label")]
                 while self.take(","):
                     labels.append(self._whole("a label"))
-                cases.append(tuple(labels))
+            count = len(known) + len(labels)
+            known.update(labels)
+            if len(known) < count or (cases and not cases[-1]):
+                self.fail("a switch has a label twice, or one after its default", start,
+                          expected="each label once, default last")  # fmt: skip
+            cases.append(tuple(labels))
             if self.peek() != "{":
                 self.fail("a case needs a block", expected="'{'")
             blocks.append(self._block())

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from interlock.circuits.canonical import Operation
 from interlock.circuits.expression import Param, normalise
-from interlock.circuits.gates import ALIASES, GATES, STDGATES
+from interlock.circuits.gates import STDGATES
 
 __all__ = ["INCLUDES", "controlled", "inverse"]
 
@@ -80,15 +79,3 @@ def controlled(op: Operation, control: int) -> list[Operation] | None:
         return []
     name = _CONTROLLED.get(op.name)
     return None if name is None else [Operation(name, op.params, (control, *op.qubits))]
-
-
-def known(name: str, includes: Sequence[str]) -> str | None:
-    """Return the canonical name of a library gate that the program has included."""
-    if any(name in INCLUDES[include] for include in includes):
-        return ALIASES.get(name, name)
-    return None
-
-
-def shape(name: str) -> tuple[int, int]:
-    """Return the number of parameters and of qubits of a gate of the vocabulary."""
-    return GATES[name]

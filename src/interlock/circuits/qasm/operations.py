@@ -7,13 +7,14 @@ import random
 import re
 from collections.abc import Sequence
 
-from interlock.circuits.canonical import Operation, finite_or_text
+from interlock.circuits.canonical import Operation
 from interlock.circuits.expression import Param, evaluate, split, symbols
 from interlock.circuits.gates import ALIASES, GATES
+from interlock.circuits.operation import finite_or_text
 from interlock.circuits.qasm.expressions import Expressions
 from interlock.circuits.qasm.lexer import Token
 from interlock.circuits.qasm.library import INCLUDES, controlled, inverse
-from interlock.circuits.qasm.reader import MAX_DEPTH, Gate, Scope
+from interlock.circuits.qasm.reader import MAX_DEPTH, RESERVED, Gate, Scope
 from interlock.circuits.qasm.values import Bits, Symbol, Value, binary
 
 __all__ = ["Operations"]
@@ -35,10 +36,9 @@ class Operations(Expressions):
     def _gate(self, token: Token) -> None:
         self._top(token)
         title = self.name("the name of a gate")
-        name = title.text
-        if name in self.gates or name == "U" or self._library(name) or name in self.qubits:
-            self.fail(f"the gate {name!r} is defined already", title, code="qasm-undefined",
-                      expected="a new name", fix="rename it")  # fmt: skip
+        name = self._fresh(title)
+        if self._library(name):
+            self._defined(name, title)
         params: list[str] = []
         if self.take("("):
             while self.peek() != ")":
@@ -51,6 +51,8 @@ class Operations(Expressions):
             qubits.append(self.name("a qubit").text)
         if len({*params, *qubits}) != len(params) + len(qubits):
             self.fail("a gate has a name twice", title)
+        for word in RESERVED[self.version].intersection([*params, *qubits]):
+            self._defined(word, title)
         self.need("{")
         body = self.i
         self.gates[name] = Gate(tuple(params), tuple(qubits), body)

@@ -116,6 +116,11 @@ class _Parser(Flow):
             self.fail("only the standard includes are read", file, code="qasm-unsupported",
                       expected=" or ".join(INCLUDES), fix="paste the gates it defines")  # fmt: skip
         self.i += 1
+        if self.includes:
+            self.fail("gates are included twice", file, code="qasm-undefined",
+                      expected="one include", fix="keep one of them")  # fmt: skip
+        for again in sorted(INCLUDES[name] & self.gates.keys()):
+            self._defined(again, file)
         self.includes.append(name)
         self.need(";")
 

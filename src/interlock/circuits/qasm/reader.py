@@ -20,6 +20,21 @@ MAX_DEPTH = 48
 CONSTANTS = {"pi": math.pi, "π": math.pi, "tau": math.tau, "τ": math.tau, "euler": math.e,
               "ℇ": math.e, "true": 1, "false": 0}  # fmt: skip
 
+_WORDS_2 = frozenset(
+    {"OPENQASM", "include", "qreg", "creg", "gate", "opaque", "if", "measure", "reset", "barrier",
+     "pi", "sin", "cos", "tan", "exp", "ln", "sqrt", "U", "CX"}
+)  # fmt: skip
+#: Version -> words of the language, which name nothing else.
+RESERVED = {
+    2: _WORDS_2,
+    3: (_WORDS_2 - {"pi", "sin", "cos", "tan", "exp", "ln", "sqrt", "CX"})
+    | {"qubit", "bit", "bool", "int", "uint", "float", "angle", "complex", "array", "void",
+       "duration", "stretch", "durationof", "delay", "box", "let", "const", "input", "output",
+       "else", "for", "in", "while", "break", "continue", "end", "switch", "case", "default",
+       "def", "cal", "defcal", "defcalgrammar", "extern", "return", "pragma", "readonly",
+       "mutable", "ctrl", "negctrl", "inv", "pow", "gphase", "true", "false"},
+}  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -130,11 +145,14 @@ class Reader(abc.ABC):
 
     def _fresh(self, token: Token) -> str:
         name = token.text
-        taken = (self.qubits, self.bits, self.gates, self.scopes[-1].values)
-        if any(name in table for table in taken) or name in CONSTANTS or name == "U":
-            self.fail(f"{name!r} is defined already", token, code="qasm-undefined",
-                      expected="a new name", fix="rename it")  # fmt: skip
+        taken = (self.qubits, self.bits, self.gates, self.scopes[-1].values, CONSTANTS)
+        if any(name in table for table in (*taken, RESERVED[self.version])):
+            self._defined(name, token)
         return name
+
+    def _defined(self, name: str, token: Token) -> None:
+        self.fail(f"{name!r} is defined already", token, code="qasm-undefined",
+                  expected="a new name", fix="rename it")  # fmt: skip
 
     def _size(self) -> int:
         token = self.tokens[self.i]

@@ -31,8 +31,25 @@ def _orders(orders: list[dict[str, Any]]) -> str:
                      for o in orders)  # fmt: skip
 
 
+def _limits(limits: dict[str, Any]) -> list[list[str]]:
+    told = {
+        f"in any {w['seconds']:g} s": f"{w['orders']} orders, notional {w['notional']:,.0f}"
+        for w in limits["windows"]
+    }
+    told["gross exposure"] = f"{limits['max_exposure']:,.0f}"
+    told["drawdown from the highest equity"] = f"{limits['max_drawdown']:,.0f}"
+    told["override"] = (
+        f"two of {', '.join(limits['overriders'])}, for at most {limits['max_override_s']:g} s"
+    )
+    return [[_cell(name), _cell(value)] for name, value in told.items()]
+
+
 def write(
-    path: Path, lines: list[str], signals: list[list[str]], tape: list[dict[str, Any]], limits: str
+    path: Path,
+    lines: list[str],
+    signals: list[list[str]],
+    tape: list[dict[str, Any]],
+    limits: dict[str, Any],
 ) -> None:
     """Write numbers, the table of signals and the whole tape."""
     summary = "".join(f"<li>{html.escape(line)}" for line in lines)
@@ -51,7 +68,9 @@ def write(
         f"<ul>{summary}</ul><h2>Signals</h2>"
         + _table(["signal", "right sign on news", "acted on pure noise", "acted on news"],
                  [[_cell(c) for c in row] for row in signals])
-        + f"<h2>Limits</h2><p>{html.escape(limits)}<h2>Tape</h2>"
+        + "<h2>Limits that were signed</h2>"
+        + _table(["limit", "at most"], _limits(limits))
+        + "<h2>Tape</h2>"
         + _table(["step", "scene", "headline", "score", "proposed", "outcome", "released",
                   "reason", "receipt"], rows),
         "utf-8",

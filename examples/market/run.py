@@ -303,7 +303,7 @@ def main() -> int:
             f"fdatasync alone p50 {time_ms['disk_p50']:.3f} ms, p99 {time_ms['disk_p99']:.3f} ms"
         ),
     ]
-    page.write(options.report, lines, signals, tape, str(limits))
+    page.write(options.report, lines, signals, tape, limits)
     print("\n".join(lines))
     for row in signals:
         print(f"{row[0]:50} sign {row[1]}; on noise {row[2]}; on news {row[3]}")

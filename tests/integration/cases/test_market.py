@@ -47,6 +47,7 @@ def test_the_case_runs_and_nothing_is_breached(tmp_path: Path) -> None:
     for reason in ("validate.significance.unclear", "govern.governor", "kill-switch.stopped"):
         assert reason in tape
     assert "class=RELEASE" in tape
+    assert "in any 1 s<td>3 orders, notional 30,000" in tape
 
 
 def order(side: str, quantity: float, price: float = 10.0) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from pathlib import Path
 
 import click
@@ -35,6 +37,8 @@ def command(home: Path, name: str, logs: tuple[Path, ...], host: str, port: int)
     witness = Witness(home, name, known)
     server = serve(witness, host, port)
     address = f"http://{server.server_address[0]!s}:{server.server_address[1]}"
+    # A process that is the first of its container ignores SIGTERM unless it says what to do.
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
     click.echo(f"witness {name} on {address}, keys in {home / 'witness.vkeys'}")
     try:
         server.serve_forever()

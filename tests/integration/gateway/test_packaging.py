@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import re
 import signal
 import stat
@@ -19,12 +20,15 @@ import yaml
 from dockerfile_parse import DockerfileParser
 
 from interlock.cli.serve import command as serve
+from interlock.cli.witness import command as witness
 from interlock.gateway.zones.flows import SHIPPED, load
 from interlock.gateway.zones.render import render
+from interlock.ledger import Ledger
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "packaging" / "kubernetes"
 CONTAINER = ROOT / "packaging" / "container" / "Containerfile"
+ZONES = ("gateway", "console", "worker", "signer")
 #: The oldest Kubernetes whose kubelet speaks post-quantum TLS, and the newest with a schema.
 VERSIONS = ("1.33", "1.37")
 
@@ -44,7 +48,7 @@ def kinds(kind: str) -> dict[str, Any]:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_manifest_fits_the_schema(version: str) -> None:
     found = documents()
-    assert len(found) == 12
+    assert len(found) == 23
     for document in found:
         kubernetes_validate.validate(document, version, strict=True)
 
@@ -81,7 +85,7 @@ def faults(deployment: dict[str, Any]) -> Iterator[str]:
     for volume in pod["volumes"]:
         if set(volume) - {"name"} - VOLUMES:
             yield f"volume {volume['name']}"
-    for container in (*pod["initContainers"], *pod["containers"]):
+    for container in (*pod.get("initContainers", ()), *pod["containers"]):
         own = container.get("securityContext", {})
         if own.get("allowPrivilegeEscalation") is not False or own.get("privileged"):
             yield "privileges"
@@ -106,9 +110,9 @@ def faults(deployment: dict[str, Any]) -> Iterator[str]:
             yield "probes"
 
 
-@pytest.mark.parametrize("name", ["interlock-gateway", "interlock-worker"])
-def test_deployments_are_hardened(name: str) -> None:
-    assert list(faults(kinds("Deployment")[name])) == []
+@pytest.mark.parametrize("zone", ZONES)
+def test_deployments_are_hardened(zone: str) -> None:
+    assert list(faults(kinds("Deployment")[f"interlock-{zone}"])) == []
 
 
 def _in_pod(change: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]], Any]:
@@ -151,7 +155,8 @@ def test_each_weakening_is_noticed(fault: str) -> None:
 
 def test_network_policies_are_those_of_the_flow_file() -> None:
     rendered = render(load(SHIPPED))
-    for zone in ("gateway", "worker"):
+    assert set(kinds("Deployment")) == {f"interlock-{zone}" for zone in ZONES}
+    for zone in ZONES:
         text = (FOLDER / "network" / f"{zone}.yaml").read_text()
         assert text == rendered[f"kubernetes/{zone}.yaml"]
         labels = kinds("Deployment")[f"interlock-{zone}"]["spec"]["template"]["metadata"]["labels"]
@@ -159,6 +164,10 @@ def test_network_policies_are_those_of_the_flow_file() -> None:
     deny = kinds("NetworkPolicy")["interlock-default-deny"]["spec"]
     assert deny == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     assert "interlock-worker" not in kinds("Service")  # nothing reaches the broker
+    for name, service in kinds("Service").items():
+        (port,) = service["spec"]["ports"]
+        zone = name.removeprefix("interlock-")
+        assert port["port"] in {f.port for f in load(SHIPPED).flows if f.to == zone}
 
 
 def test_only_the_worker_sees_provider_credentials() -> None:
@@ -166,8 +175,9 @@ def test_only_the_worker_sees_provider_credentials() -> None:
         volumes = kinds("Deployment")[name]["spec"]["template"]["spec"]["volumes"]
         return {v["secret"]["secretName"] for v in volumes if "secret" in v}
 
-    assert "interlock-credentials" in secrets("interlock-worker")
-    assert "interlock-credentials" not in secrets("interlock-gateway")
+    having = [zone for zone in ZONES if "interlock-credentials" in secrets(f"interlock-{zone}")]
+    assert having == ["worker"]
+    assert secrets("interlock-signer") == set()  # not the ledger's keys either
 
 
 def test_namespace_accounts_and_budgets() -> None:
@@ -182,15 +192,22 @@ def test_namespace_accounts_and_budgets() -> None:
     assert kinds("Deployment")["interlock-gateway"]["spec"]["replicas"] > 1
 
 
-@pytest.mark.parametrize("name", ["interlock-gateway", "interlock-worker"])
-def test_the_commands_are_ones_that_exist(name: str) -> None:
-    pod = kinds("Deployment")[name]["spec"]["template"]["spec"]
+@pytest.mark.parametrize("zone", ZONES)
+def test_the_commands_are_ones_that_exist(zone: str) -> None:
+    pod = kinds("Deployment")[f"interlock-{zone}"]["spec"]["template"]["spec"]
     (container,) = pod["containers"]
-    known = {option for parameter in serve.params for option in parameter.opts}
-    assert container["args"][0] == "serve"
-    assert {a.partition("=")[0] for a in container["args"][1:]} <= known
-    mounted = {m["name"] for c in (*pod["initContainers"], container) for m in c["volumeMounts"]}
-    assert mounted == {v["name"] for v in pod["volumes"]}
+    command, *given = container["args"]
+    asked = {"serve": serve, "witness": witness}[command]
+    known = {option for parameter in asked.params for option in parameter.opts}
+    assert {a.partition("=")[0] for a in given} <= known
+    of_the_flow_file = str(load(SHIPPED).zones[zone].command).split()
+    assert of_the_flow_file[0] == command
+    containers = (*pod.get("initContainers", ()), container)
+    assert {m["name"] for c in containers for m in c["volumeMounts"]} == {
+        v["name"] for v in pod["volumes"]
+    }
+    if command == "witness":
+        return
     asked = next(e for e in container["env"] if e["name"] == "INTERLOCK_DATABASE_URL")
     assert "secretKeyRef" in asked["valueFrom"]
 
@@ -247,6 +264,28 @@ def test_the_workers_probes_answer_for_a_gateway(tmp_path: Path) -> None:
     finally:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=90)
+
+
+def test_the_signer_ends_when_it_is_asked_to_though_it_is_process_one(tmp_path: Path) -> None:
+    (container,) = kinds("Deployment")["interlock-signer"]["spec"]["template"]["spec"]["containers"]
+    with Ledger.open(tmp_path / "log"):
+        pass
+    changed = {"--home": str(tmp_path / "w"), "--log": str(tmp_path / "log" / "ledger.vkeys"),
+               "--host": "127.0.0.1", "--port": "0"}  # fmt: skip
+    pairs = [a.partition("=")[::2] for a in container["args"][1:]]
+    arguments = [f"{name}={changed.get(name, value)}" for name, value in pairs]
+    process = subprocess.Popen(
+        ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-m", "interlock.cli",
+         "witness", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    said = process.stdout.readline()
+    if not said.startswith("witness"):
+        pytest.skip(f"no process namespace here: {process.communicate()[1]}")
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[0]), signal.SIGTERM)
+    process.communicate(timeout=20)
+    assert process.returncode == 0
 
 
 # -- the container file

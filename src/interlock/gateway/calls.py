@@ -14,7 +14,7 @@ import msgspec
 
 from interlock.access.identity import Credentials, Identity, UnauthenticatedError
 from interlock.errors import InputError, InterlockError
-from interlock.gateway import metrics
+from interlock.gateway import consent, metrics
 from interlock.gateway.apart import EVERY, may_give, may_measure, own_policy
 from interlock.gateway.service import Gateway
 from interlock.gateway.store import FINAL, Tenant
@@ -252,11 +252,11 @@ class Calls:
 
     async def approvals(self, who: Identity) -> dict[str, Any]:
         """List what waits for approval."""
-        return {"waiting": await asyncio.to_thread(self.gateway.waiting, who)}
+        return {"waiting": await asyncio.to_thread(consent.waiting, self.gateway, who)}
 
     async def approve(self, who: Identity, asked: Approval) -> dict[str, Any]:
         """Approve a waiting job in the caller's name."""
-        return await asyncio.to_thread(self.gateway.approve, who, asked.subject, asked.gate)
+        return await asyncio.to_thread(consent.give, self.gateway, who, asked.subject, asked.gate)
 
     async def revoke(self, who: Identity, asked: Revocation) -> dict[str, Any]:
         """Revoke a principal, key, token or the tenant."""

@@ -19,6 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from interlock.access.identity import Credentials, Identity
 from interlock.errors import InterlockError
+from interlock.gateway import consent
 from interlock.gateway.apart import EVERY
 from interlock.gateway.console_events import add_events
 from interlock.gateway.console_views import add_views
@@ -247,7 +248,7 @@ def add_console(app: FastAPI, gateway: Gateway) -> None:
     @router.get("/approvals")
     async def approvals(request: Request) -> Response:
         def work(session: Session) -> Response:
-            waiting = gateway.waiting(session.identity)
+            waiting = consent.waiting(gateway, session.identity)
             return page("approvals.html", "Approvals", session, waiting=waiting)
 
         return await shown(request, work)
@@ -258,7 +259,8 @@ def add_console(app: FastAPI, gateway: Gateway) -> None:
 
         def work(session: Session) -> Response:
             checked(session, fields)
-            gateway.approve(session.identity, fields.get("subject", ""), fields.get("gate", ""))
+            subject, gate = fields.get("subject", ""), fields.get("gate", "")
+            consent.give(gateway, session.identity, subject, gate)
             return go("/console/approvals")
 
         return await shown(request, work)

@@ -13,7 +13,6 @@ from typing import Any
 
 import msgspec
 
-from interlock.access.approvals import approve
 from interlock.access.cedar import ACTIONS, Authoriser
 from interlock.access.identity import Authenticator, Credentials, Identity, Issuer
 from interlock.access.store import AccessStore
@@ -38,7 +37,6 @@ __all__ = ["Gateway"]
 #: A longer body is read beside the event loop.
 LONG = 32_768
 _KEY = re.compile(r"[\x21-\x7e]{0,200}")
-APPROVAL_S = 7 * 86_400.0
 #: What a program in the sandbox may do.
 SANDBOXED = ("submit", "read", "cancel")
 
@@ -353,76 +351,6 @@ class Gateway:
         done = self.store.cancel(row.id, row.tenant)
         self.record("cancel", who, {"job": row.id, "outcome": "ALLOW" if done else "LATE"})
         return done
-
-    # -- approvals
-
-    def waiting(self, who: Identity) -> list[dict[str, Any]]:
-        """Return what waits for approval, for those who may approve or read everything."""
-        if not (
-            self.allowed(who, "approve", owner="(somebody)")
-            or (not self.store.run and self.allowed(who, "read", owner="(somebody)"))
-        ):
-            self.require(who, "approve", owner="(somebody)")
-        items = self.access.waiting(who.principal.tenant)
-        for item in items:
-            given = self.access.approvals(item["subject"], who.principal.tenant)
-            item["approvals"] = [g["statement"] for g in given]
-        return items
-
-    def approve(self, who: Identity, subject: str, gate: str) -> dict[str, Any]:
-        """Approve what waits, in the caller's name, signed by the gateway.
-
-        Raises:
-            UnknownError: nothing of this tenant waits under this subject.
-            ForbiddenError: the approval would not count.
-            RefusedError: it is the caller's own.
-        """
-        found = [w for w in self.access.waiting(who.principal.tenant) if w["subject"] == subject]
-        if not found:
-            raise unknown("approval", subject)
-        submitter = Principal(
-            id=found[0]["job"]["submitter"], on_behalf_of=found[0].get("on_behalf_of")
-        )
-        self.require(who, "approve", owner=submitter.id)
-        self._counts(who.principal, gate, found[0]["gates"])
-        body = approve(
-            subject=subject,
-            gate=gate,
-            approver=who.principal,
-            submitter=submitter,
-            lifetime_s=APPROVAL_S,
-            now=time.time(),
-            signer="gateway",
-            key=lambda a: self.keys.signing_key(f"gateway-{a}", a),
-        )
-        self.record("approval", who, {"approval": body, "outcome": "ALLOW"})
-        self.access.add_approval(body)
-        return dict(body["statement"])
-
-    def _counts(self, who: Principal, gate: str, gates: Mapping[str, Any]) -> None:
-        """Raise unless an approval for this gate would count: nobody shall believe it does."""
-        known = [
-            a
-            for bound in self.policy.controls("admit")
-            for a in getattr(bound.settings, "approvers", ())
-            if a.tenant == who.tenant
-        ]
-        groups = sorted({str(g["group"]) for g in gates.values()})
-        member = any(a.id == who.id and gate in a.groups and not a.vouches for a in known)
-        vouched = any(a.vouches for a in known)
-        if gate in groups and member and vouched:
-            return
-        fix = "ask a member of the gate's group"
-        if member and not vouched:
-            fix = "add what `interlock access public --gateway` prints to the policy's approvers"
-        raise ForbiddenError(
-            "this approval would not count",
-            code="approval-group",
-            got=f"gate {gate[:80]!r} by {who.id}",
-            expected=f"a gate of {', '.join(groups)}, one of its group in the policy's approvers, "
-            "and this gateway to vouch for it",
-            fix=fix,
-        )
 
     # -- the rest
 

@@ -227,18 +227,20 @@ def test_an_interrupt_leaves_nothing_running(tmp_path: Path) -> None:
         program = subprocess.Popen(
             [sys.executable, "-c", SCRIPT, str(tmp_path), json.dumps(bell(100))],
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "TMPDIR": folder},
             start_new_session=True,
         )
         try:
             while not (tmp_path / "ledger.db").exists():
-                assert program.poll() is None
+                assert program.poll() is None, program.communicate()
                 time.sleep(0.05)
             ours = family(program.pid)
             assert len(ours) > 3
             program.send_signal(signal.SIGINT)
-            assert program.communicate(timeout=120)[0].split() == ["begin", "interrupted"]
+            out, said = program.communicate(timeout=120)
+            assert (out.split(), program.returncode) == (["begin", "interrupted"], 0), said
         finally:
             program.kill()
             program.wait()

@@ -192,12 +192,16 @@ class Connections:
     def use(self) -> Iterator[sqlite3.Connection]:
         """Lend this thread's connection, opening it the first time; no fork happens meanwhile."""
         with entered():
-            held: _Held | None = getattr(self._local, "held", None)
-            if held is None:
-                held = _Held(self._connect())
-                self._local.held = held
-                self._all.add(held)
-            yield held.connection
+            yield self.mine()
+
+    def mine(self) -> sqlite3.Connection:
+        """Return this thread's connection; for use between `enter` and `leave`."""
+        held: _Held | None = getattr(self._local, "held", None)
+        if held is None:
+            held = _Held(self._connect())
+            self._local.held = held
+            self._all.add(held)
+        return held.connection
 
     def drop(self) -> None:
         """Forget this thread's connection."""

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+import msgspec
+
 __all__ = [
     "CircuitFacts",
     "Decision",
@@ -67,8 +69,7 @@ class Principal:
     on_behalf_of: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One thing a control has to say.
 
     Attributes:
@@ -88,13 +89,12 @@ class Finding:
     location: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What a control decided, why, and on what evidence."""
 
     decision: Decision
     findings: tuple[Finding, ...] = ()
-    evidence: Evidence = field(default_factory=dict)
+    evidence: Evidence = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 __all__ = ["settled"]
 
 
-def settled(circuit: QuantumCircuit) -> tuple[QuantumCircuit, Circuit]:
-    """Return a copy that is the same whenever it is read, and its canonical form.
+def settled(circuit: QuantumCircuit) -> tuple[QuantumCircuit, Circuit, bool]:
+    """Return a copy that is the same whenever it is read, its canonical form, and if it is plain.
+
+    A plain circuit has no operations but Qiskit's standard gates, measurements, resets, barriers
+    and delays.
 
     Raises:
         InputError: those of `from_qiskit`; `circuit-two-faces` for a gate that is another the
@@ -39,9 +42,9 @@ def settled(circuit: QuantumCircuit) -> tuple[QuantumCircuit, Circuit]:
         ...         self.definition.x(0)
         >>> mine = QuantumCircuit(1)
         >>> _ = mine.append(Flip("flip", 1, []), [0])
-        >>> copy, form = settled(mine)
-        >>> copy.data[0].operation.base_class.__name__, str(form.operations[0])
-        ('Gate', 'x q[0]')
+        >>> copy, form, plain = settled(mine)
+        >>> copy.data[0].operation.base_class.__name__, str(form.operations[0]), plain
+        ('Gate', 'x q[0]', False)
     """
     from qiskit import QuantumCircuit
 
@@ -49,12 +52,12 @@ def settled(circuit: QuantumCircuit) -> tuple[QuantumCircuit, Circuit]:
     reader = Reader()
     form = read_with(reader, copy)
     if not reader.custom and of_sdk(type(copy), "qiskit"):
-        return copy, form
+        return copy, form, True
     fixed = _Settler().circuit(copy, 0)
     again = read_with(Reader(), fixed)
     if again != form:
         raise disagree(copy.name, "a circuit that is another the second time it is read")
-    return fixed, form
+    return fixed, form, False
 
 
 class _Settler:

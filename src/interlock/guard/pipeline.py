@@ -7,8 +7,10 @@ gather it; at replay it comes from the ledger. Nothing else differs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+from msgspec.structs import replace
 
 from interlock.types import Decision, Evidence, Finding, Job, Outcome, Verdict
 
@@ -60,8 +62,7 @@ class EvidenceSource(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ControlRecord:
+class ControlRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What one control decided."""
 
     control: str
@@ -69,8 +70,7 @@ class ControlRecord:
     verdict: Verdict
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageRecord:
+class StageRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What one stage decided: the most severe verdict of its controls."""
 
     stage: str
@@ -85,8 +85,7 @@ class StageRecord:
         return tuple(f for record in ordered for f in record.verdict.findings)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trace:
+class Trace(msgspec.Struct, frozen=True, kw_only=True):
     """The whole way of one job and how it ended."""
 
     outcome: Outcome

@@ -11,10 +11,11 @@ import contextlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
+
+import msgspec
 
 from interlock import forks
 from interlock.crypto import files
@@ -30,6 +31,8 @@ _SCHEMA = (
     " PRIMARY KEY (scope, unit, start)) WITHOUT ROWID"
 )
 
+T = TypeVar("T")
+
 VERSION = 1
 #: A window is kept in this many slices; use leaves it slice by slice, at most 1/64 of it late.
 SLICES = 64
@@ -37,8 +40,7 @@ SLICES = 64
 BUSY_S = 10.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cap:
+class Cap(msgspec.Struct, frozen=True, kw_only=True):
     """A limit on one unit within a rolling window.
 
     Attributes:
@@ -56,8 +58,7 @@ class Cap:
     window_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """What one cap looked like when it was tried."""
 
     unit: str
@@ -92,19 +93,7 @@ class State:
             home.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise _storage(self.path, error) from error
-        with self._transaction() as db:
-            found = int(db.execute("PRAGMA user_version").fetchone()[0])
-            if found > VERSION:
-                raise StorageError(
-                    "the counters of this home are of a newer version",
-                    code="state-newer",
-                    got=f"{self.path}: version {found}",
-                    expected=f"version {VERSION}, or older",
-                    fix="run the Interlock that wrote them",
-                )
-            if found < VERSION:
-                db.execute(_SCHEMA)
-                db.execute(f"PRAGMA user_version = {VERSION}")
+        self._transaction(self._prepare)
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -114,16 +103,32 @@ class State:
         connection.execute("PRAGMA synchronous=NORMAL")
         return connection
 
-    @contextmanager
-    def _transaction(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        found = int(db.execute("PRAGMA user_version").fetchone()[0])
+        if found > VERSION:
+            raise StorageError(
+                "the counters of this home are of a newer version",
+                code="state-newer",
+                got=f"{self.path}: version {found}",
+                expected=f"version {VERSION}, or older",
+                fix="run the Interlock that wrote them",
+            )
+        if found < VERSION:
+            db.execute(_SCHEMA)
+            db.execute(f"PRAGMA user_version = {VERSION}")
+
+    def _transaction(self, work: Callable[[sqlite3.Connection], T], *, durable: bool = False) -> T:
+        """Do something as one transaction: all of it is kept, or nothing."""
         try:
-            with self._connections.use() as db:
+            forks.enter()
+            try:
+                db = self._connections.mine()
                 if durable:
                     db.execute("PRAGMA synchronous=FULL")
                 try:
                     db.execute("BEGIN IMMEDIATE")
                     try:
-                        yield db
+                        found = work(db)
                     except BaseException:
                         if db.in_transaction:
                             db.execute("ROLLBACK")
@@ -132,9 +137,12 @@ class State:
                 finally:
                     if durable:
                         db.execute("PRAGMA synchronous=NORMAL")
+            finally:
+                forks.leave()
         except (sqlite3.Error, OSError) as error:
             self._connections.drop()
             raise _storage(self.path, error) from error
+        return found
 
     def reserve(
         self, caps: tuple[Cap, ...], now: float, *, durable: bool = False
@@ -146,7 +154,7 @@ class State:
             now: seconds since the epoch.
             durable: wait until the reservation is on disk; for jobs that cost money.
         """
-        if any(not cap.amount >= 0 for cap in caps):
+        if not all(cap.amount >= 0 for cap in caps):
             raise InternalError(
                 "a reservation cannot be negative",
                 code="state-negative",
@@ -154,30 +162,33 @@ class State:
                 expected="amounts >= 0",
                 fix="this is a fault of the control that asked for it",
             )
-        with self._transaction(durable=durable) as db:
+
+        def take(db: sqlite3.Connection) -> tuple[Usage, ...]:
             usage = _usage(db, caps, now)
             if all(u.fits for u in usage):
                 _add(db, caps, now, 1.0)
-        return usage
+            return usage
+
+        return self._transaction(take, durable=durable)
 
     def release(self, caps: tuple[Cap, ...], now: float) -> None:
         """Give back what `reserve` took with the same caps and the same `now`."""
-        with self._transaction() as db:
-            _add(db, caps, now, -1.0)
+        self._transaction(lambda db: _add(db, caps, now, -1.0))
 
     def used(self, cap: Cap, now: float) -> float:
         """Return what the window of a cap holds."""
-        with self._transaction() as db:
-            return _usage(db, (cap,), now)[0].used
+        return self._transaction(lambda db: _usage(db, (cap,), now))[0].used
 
     def totals(self, prefix: str, window_s: float, now: float) -> dict[str, dict[str, float]]:
         """Return scope -> unit -> what the window holds, of a scope and all beneath it."""
-        with self._transaction() as db:
-            rows = db.execute(
+        values = now - window_s * (1 + 1 / SLICES), prefix, len(prefix) + 1, f"{prefix}/"
+        rows = self._transaction(
+            lambda db: db.execute(
                 "SELECT scope, unit, sum(amount) FROM total WHERE start > ?"
                 " AND (scope = ? OR substr(scope, 1, ?) = ?) GROUP BY scope, unit",
-                (now - window_s * (1 + 1 / SLICES), prefix, len(prefix) + 1, f"{prefix}/"),
+                values,
             ).fetchall()
+        )
         found: dict[str, dict[str, float]] = {}
         for scope, unit, amount in rows:
             found.setdefault(str(scope), {})[str(unit)] = float(amount)
@@ -216,11 +227,12 @@ def _usage(db: sqlite3.Connection, caps: tuple[Cap, ...], now: float) -> tuple[U
             "SELECT unit, sum(amount) FROM total WHERE scope = ? AND start > ? GROUP BY unit",
             (scope, oldest),
         )
-        used |= {(scope, unit): float(amount) for unit, amount in rows}
-    return tuple(
+        for unit, amount in rows:
+            used[scope, unit] = float(amount)
+    return tuple([
         Usage(unit=c.unit, used=used.get((c.scope, c.unit), 0.0), amount=c.amount, limit=c.limit)
         for c in caps
-    )
+    ])  # fmt: skip
 
 
 def _add(db: sqlite3.Connection, caps: tuple[Cap, ...], now: float, sign: float) -> None:

@@ -7,15 +7,15 @@ format version. Nothing in it may be personal: headers stay for ever, payloads c
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, TypeAlias
+
+import msgspec
 
 from interlock.errors import InputError, IntegrityError
 from interlock.ledger.tree import leaf_hash
@@ -28,6 +28,9 @@ FORMAT = 1
 _EVENT = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _FIELD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _RECEIPT = re.compile(r"(0|[1-9][0-9]{0,15})-([a-z2-7]{10})")
+_BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
+#: Where the ten characters of a receipt id begin in the first 56 bits of the leaf hash.
+_PLACES = tuple(range(51, 1, -5))
 _SAFE = 2**53 - 1
 _MAX_HEADER = 64 << 10
 _MAX_PAYLOAD = 64 << 20
@@ -35,8 +38,7 @@ _SHAPE = {"event": str, "header": dict, "index": int, "key": str, "time": str}
 _SCALARS = (str, int, bool, type(None))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """One recorded event.
 
     Attributes:
@@ -62,36 +64,38 @@ class Entry:
     erased: bool = False
 
 
-@dataclass(slots=True)
-class Draft:
-    """An entry that has no place and no time yet."""
+class Draft(msgspec.Struct, kw_only=True):
+    """An entry that has no place and no time yet.
+
+    Attributes:
+        event: what kind of event.
+        header: the caller's fields.
+        fields: the same as `canonical` writes them.
+        payload: the caller's values, or their JSON text.
+        key: id of the data key.
+        stored: the payload as it is stored.
+    """
 
     event: str
     header: Mapping[str, HeaderValue]
+    fields: bytes
     payload: Mapping[str, Any] | bytes
     key: str
     stored: bytes
-    head: str = field(init=False)
-    tail: str = field(init=False)
-    digest: bytes = field(init=False)
-
-    def __post_init__(self) -> None:
-        fields = _canonical(dict(self.header))
-        self.head = f'{{"event":"{self.event}","header":{fields},"index":'
-        self.tail = f',"v":{FORMAT}}}'
-        self.digest = hashlib.sha256(self.stored).digest()
 
     def place(self, index: int, time: str) -> tuple[bytes, bytes]:
         """Return the canonical header and the leaf hash at this place and time."""
-        text = f'{self.head}{index},"key":"{self.key}","time":"{time}"{self.tail}'
-        header = text.encode()
-        return header, leaf_hash(header + self.digest)
+        header = (
+            b'{"event":"%b","header":%b,"index":%d,"key":"%b","time":"%b","v":%d}'
+            % (self.event.encode(), self.fields, index, self.key.encode(), time.encode(), FORMAT)
+        )  # fmt: skip
+        return header, leaf_hash(header + hashlib.sha256(self.stored).digest())
 
 
 def draft(
     event: str, header: Mapping[str, HeaderValue], payload: Mapping[str, Any] | bytes
-) -> tuple[Mapping[str, HeaderValue], bytes]:
-    """Check what a caller wants recorded and return the header and the payload as JSON bytes.
+) -> tuple[bytes, bytes]:
+    """Check what a caller wants recorded; return header (canonical) and payload as JSON text.
 
     Raises:
         InputError: a name, a header value or a payload value cannot be recorded exactly.
@@ -112,12 +116,12 @@ def draft(
     if len(data) > _MAX_PAYLOAD:
         raise _bad("the payload", f"{len(data)} B", f"at most {_MAX_PAYLOAD} B; record its hash")
     try:
-        size = len(_canonical(dict(header)).encode())
+        fields = canonical(header)
     except UnicodeEncodeError as error:
         raise _bad("a header value", str(error), "text that UTF-8 can carry") from error
-    if size > _MAX_HEADER:
-        raise _bad("the header", f"{size} B", f"at most {_MAX_HEADER} B; use the payload")
-    return header, data
+    if len(fields) > _MAX_HEADER:
+        raise _bad("the header", f"{len(fields)} B", f"at most {_MAX_HEADER} B; use the payload")
+    return fields, data
 
 
 def _plain(value: object) -> object:
@@ -128,8 +132,24 @@ def _plain(value: object) -> object:
     raise TypeError(f"{type(value).__name__} is not a JSON value")
 
 
-#: For flat objects whose names are ASCII this is RFC 8785 exactly (the tests hold it to that).
-_canonical = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
+def _base(value: object) -> object:
+    """Return a value of a class derived from str or int, as NumPy's text, as the base class's."""
+    return str(value) if isinstance(value, str) else int(value)  # type: ignore[call-overload]
+
+
+_encode_sorted = msgspec.json.Encoder(order="deterministic", enc_hook=_base).encode
+
+
+def canonical(header: Mapping[str, HeaderValue]) -> bytes:
+    """Return a header as RFC 8785 writes a flat object whose names are ASCII.
+
+    Example:
+        >>> canonical({"outcome": "DENY", "n": 1})
+        b'{"n":1,"outcome":"DENY"}'
+    """
+    return _encode_sorted(dict(header))
+
+
 _encode = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain
 ).encode
@@ -142,7 +162,8 @@ def receipt_id(index: int, leaf: bytes) -> str:
         >>> receipt_id(42, bytes(32))
         '42-aaaaaaaaaa'
     """
-    return f"{index}-{base64.b32encode(leaf[:7])[:10].decode().lower()}"
+    bits = int.from_bytes(leaf[:7], "big")
+    return f"{index}-" + "".join([_BASE32[bits >> place & 31] for place in _PLACES])
 
 
 def parse_receipt(text: str) -> int:
@@ -167,8 +188,8 @@ def format_time(time_ns: int) -> str:
         '1970-01-01T00:00:00.001500Z'
     """
     seconds, rest = divmod(time_ns, 1_000_000_000)
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest // 1000:06d}Z"
+    moment = datetime.fromtimestamp(seconds, UTC).isoformat()
+    return f"{moment[:19]}.{rest // 1000:06d}Z"
 
 
 def parse_time(text: str) -> int:

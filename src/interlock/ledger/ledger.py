@@ -234,7 +234,11 @@ class Ledger(Rotating):
     ) -> Pending:
         fields, data = entries.draft(event, header, payload)
         key, stored = self._subjects.encrypt(scope, data)
-        pending = self._sequencer.submit(Draft(event, fields, payload, key, stored))
+        pending = self._sequencer.submit(
+            Draft(
+                event=event, header=header, fields=fields, payload=payload, key=key, stored=stored
+            )
+        )
         if not self.wake.is_set():
             self._start()
         return pending

@@ -1,7 +1,6 @@
 """A hundred jobs decided again in another process, home and folder, without any state."""
 
 import contextlib
-import dataclasses
 import json
 import os
 import shutil
@@ -99,7 +98,7 @@ def test_a_published_figure_that_the_counts_do_not_bear_out_is_named(home: Path)
                 for control in stage["controls"]:
                     if control["control"] == "interval":
                         control["evidence"]["figures"][0]["value"] += 0.05
-        changed.append(dataclasses.replace(entry, payload=payload))
+        changed.append(msgspec.structs.replace(entry, payload=payload))
     found = [r for r in replay(changed) if r.recorded == "RELEASE"]
     assert found
     assert all("does not follow from the counts" in r.differences[0] for r in found)

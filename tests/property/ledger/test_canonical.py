@@ -6,7 +6,7 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock.ledger.entry import Draft, format_time, parse_time
+from interlock.ledger.entry import Draft, draft, format_time, parse_time
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -15,7 +15,11 @@ VALUES = st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | TEXT
 
 @given(st.dictionaries(NAMES, VALUES), st.integers(0, 2**53 - 1))
 def test_headers_are_canonical(header: dict[str, object], index: int) -> None:
-    raw, _ = Draft("event", header, {}, "00ff", b"stored").place(index, "t")  # type: ignore[arg-type]
+    fields, _ = draft("event", header, {})  # type: ignore[arg-type]
+    made = Draft(
+        event="event", header=header, fields=fields, payload={}, key="00ff", stored=b"stored"
+    )  # type: ignore[arg-type]
+    raw, _ = made.place(index, "t")
     assert raw == rfc8785.dumps(json.loads(raw))
     assert json.loads(raw)["header"] == header
 

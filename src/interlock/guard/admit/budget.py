@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -97,16 +96,21 @@ class BudgetControl(Control):
         if _per_job(job, evidence, settings):
             return evidence | {"usage": []}
         scope = scope_for(job, settings)
-        caps = tuple(
-            Cap(scope=scope, unit=u, amount=a or 0.0, limit=limit, window_s=DAY_S)
-            for u, a, limit in (
-                ("jobs", 1.0, settings.max_jobs_per_day),
-                ("shots", float(amounts["shots"]), settings.max_shots_per_day),
-                ("cost_usd", amounts["cost_usd"], settings.max_cost_usd_per_day),
-                ("qpu_s", amounts["qpu_s"], settings.max_qpu_s_per_day),
-            )
+        rows = (
+            ("jobs", 1.0, settings.max_jobs_per_day),
+            ("shots", float(amounts["shots"]), settings.max_shots_per_day),
+            ("cost_usd", amounts["cost_usd"], settings.max_cost_usd_per_day),
+            ("qpu_s", amounts["qpu_s"] or 0.0, settings.max_qpu_s_per_day),
         )
-        held = tuple(replace(c, unit=c.unit + RESERVED, limit=None) for c in caps)
+        caps = tuple([
+            Cap(scope=scope, unit=unit, amount=amount, limit=limit, window_s=DAY_S)
+            for unit, amount, limit in rows
+        ])  # fmt: skip
+        held = tuple([
+            Cap(scope=scope, unit=unit + RESERVED, amount=amount, limit=None, window_s=DAY_S)
+            for unit, amount, _ in rows
+            if amount
+        ])  # fmt: skip
         now = request.now()
         usage = request.state.reserve(caps + held, now, durable=amounts["cost_usd"] > 0)[:4]
         if all(u.fits for u in usage):

@@ -7,6 +7,8 @@ from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
+import msgspec
+
 from interlock.guard.control import Control, Request, Settings
 from interlock.guard.filter.fields import NOT_FINITE, fields_of
 from interlock.guard.filter.plugin import run_plugin
@@ -131,7 +133,8 @@ def _fixes(rules: tuple[Constraint, ...], raw: Mapping[str, Any]) -> Iterator[Fi
     for rule in rules:
         if rule.on_fail == "fix":
             for violation in list(check(rule, raw))[:1]:
-                yield replace(violation.finding(rule), message=f"fixed: {violation.message}")
+                finding = violation.finding(rule)
+                yield msgspec.structs.replace(finding, message=f"fixed: {violation.message}")
 
 
 def _does_not_apply(rule: Constraint, fields: Mapping[str, Any]) -> bool:

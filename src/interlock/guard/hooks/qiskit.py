@@ -318,9 +318,9 @@ def _start(
     programs: Sequence[Program],
     run_options: Mapping[str, Any],
 ) -> GuardedJob:
-    def on(target: Any, **extra: Any) -> Result:
+    def on(target: Any, given: Sequence[Any], **extra: Any) -> Result:
         started = time.perf_counter()
-        native = target.run(list(pubs), **run_options).result()
+        native = target.run(list(given), **run_options).result()
         seconds = time.perf_counter() - started
         return neutral(native, kind, programs, seconds, seed_of(target, run_options), target, extra)
 
@@ -335,7 +335,7 @@ def _start(
         kind=kind,
         backend_name=name_of(inner),
         backend=backend_of(inner),
-        execute=lambda: on(inner),
+        execute=lambda: on(inner, pubs),
         baseline=None if fallback is None else baseline(fallback, compute),
         decode=decoder(options),
         seed=seed_of(inner, run_options),

@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import weakref
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qiskit import QuantumCircuit
 from qiskit.circuit import ControlFlowOp
 from qiskit.providers import BackendV2
 
+from interlock.circuits.faces import of_sdk, patched
 from interlock.circuits.qiskit_settle import settled
+from interlock.guard.execute.run import is_ours
 from interlock.guard.hooks.qiskit_targets import backend_of
 
 if TYPE_CHECKING:
     from interlock.circuits.canonical import Circuit
 
 __all__ = ["native"]
+
+#: Classes of these packages leave the circuits they run as they are.
+_LEAVING = ("qiskit", "qiskit_aer", "qiskit_ibm_runtime")
+#: Circuits of which the copy and the form are remembered.
+REMEMBERED = 256
+
+
+class _Known(NamedTuple):
+    """A circuit that was submitted, and what was made of it."""
+
+    of: weakref.ref[QuantumCircuit]
+    copy: QuantumCircuit
+    form: Circuit
+
+
+#: id of a submitted circuit -> what was made of it.
+_known: dict[int, _Known] = {}
 
 
 def native(circuit: QuantumCircuit, device: Any) -> tuple[QuantumCircuit, Circuit]:
@@ -23,19 +43,56 @@ def native(circuit: QuantumCircuit, device: Any) -> tuple[QuantumCircuit, Circui
     The canonical form holds what composite gates are made of. A device that knows its gates by
     name would refuse the composite after the check has passed it, so it gets the parts.
 
+    A plain circuit that is submitted again as it was has the same copy again.
+
     Raises:
         InputError: those of `settled`.
     """
-    copy, form = settled(circuit)
     backend = backend_of(device)
+    leaving = _leaves(device) and _leaves(backend)
+    known = _known.get(id(circuit)) if leaving else None
+    if known is not None and _same(circuit, known):
+        return known.copy, known.form
+    copy, form, plain = settled(circuit)
+    if plain:
+        if leaving and type(circuit) is QuantumCircuit:
+            if len(_known) >= REMEMBERED:
+                _known.clear()
+            _known[id(circuit)] = _Known(weakref.ref(circuit), copy, form)
+        return copy, form
     # Aer makes its target anew each time it is asked, so it is not asked for nothing.
     if not isinstance(backend, BackendV2) or not _foreign(copy, set()):
         return copy, form
-    known = set(backend.target.operation_names)
-    if not known or not _foreign(copy, known):
+    names = set(backend.target.operation_names)
+    if not names or not _foreign(copy, names):
         return copy, form
-    parts, again = settled(_written_out(copy, known))
+    parts, again, _ = settled(_written_out(copy, names))
     return (parts, again) if again == form else (copy, form)
+
+
+def _leaves(device: Any) -> bool:
+    """Whether a device leaves the circuits it is given as they are, so that jobs can share them."""
+    known = of_sdk(type(device), *_LEAVING) or is_ours(device)
+    return known and not patched(device, ("run", "_run"))
+
+
+def _same(circuit: Any, known: _Known) -> bool:
+    """Whether a circuit is what it was when its copy was made.
+
+    What runs is the copy, which was checked, whatever a gate's own `==` says here.
+    """
+    copy: Any = known.copy
+    there = bool(known.of() is circuit)
+    return (
+        there
+        and circuit._data == copy._data
+        and circuit.name == copy.name
+        and circuit._layout is copy._layout
+        and circuit.cregs == copy.cregs
+        and circuit.qregs == copy.qregs
+        and circuit.metadata == copy.metadata
+        and vars(circuit).keys() == vars(copy).keys()
+    )
 
 
 def _composite(op: Any, known: set[str]) -> bool:

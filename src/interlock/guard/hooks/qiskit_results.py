@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 from qiskit.primitives import BitArray, DataBin, PrimitiveResult, PubResult
+from qiskit.primitives.containers.estimator_pub import EstimatorPub
+from qiskit.primitives.containers.sampler_pub import SamplerPub
 from qiskit.result import Result as QiskitResult
 from qiskit.result.models import ExperimentResult, ExperimentResultData
 
@@ -33,7 +35,7 @@ def fallback_result(
     Args:
         fallback: a primitive or backend of the same kind, or a function from the list of pubs
             (or circuits) to one answer each.
-        on: runs the job on a primitive or backend.
+        on: runs pubs on a primitive or backend.
         pubs: what the job would have run.
         kind: sample, estimate or run.
         programs: the same in the form of no SDK.
@@ -41,15 +43,27 @@ def fallback_result(
     Raises:
         InputError: the function's answer is of the wrong kind.
     """
+    own = [_copied(pub) for pub in pubs]
     if hasattr(fallback, "run"):
-        return on(repeatable(fallback), baseline=type(fallback).__name__)
+        return on(repeatable(fallback), own, baseline=type(fallback).__name__)
     started = time.perf_counter()
-    native = fallback(list(pubs))
+    native = fallback(own)
     if not isinstance(native, PrimitiveResult | QiskitResult):
         native = _native_answer(native, kind, programs)
     seconds = time.perf_counter() - started
     name = getattr(fallback, "__name__", type(fallback).__name__)
     return neutral(native, kind, programs, seconds, None, None, {"baseline": name})
+
+
+def _copied(pub: Any) -> Any:
+    """Return what a fallback may change: other jobs may run the same circuit."""
+    if isinstance(pub, SamplerPub):
+        return SamplerPub(pub.circuit.copy(), pub.parameter_values, pub.shots, validate=False)
+    if isinstance(pub, EstimatorPub):
+        return EstimatorPub(
+            pub.circuit.copy(), pub.observables, pub.parameter_values, pub.precision, validate=False
+        )
+    return pub.copy()
 
 
 def _native_answer(answers: Any, kind: str, programs: Sequence[Program]) -> Any:

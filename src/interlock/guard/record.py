@@ -31,7 +31,6 @@ __all__ = [
     "Scope",
     "Unfinished",
     "job_from",
-    "job_payload",
     "refusal",
     "scope_of",
     "session_payload",
@@ -149,12 +148,6 @@ def session_payload(policy: Policy) -> dict[str, Any]:
 def session_id(payload: Mapping[str, Any]) -> str:
     """Return the identity of a session payload: equal sessions are recorded once."""
     return hashlib.sha256(msgspec.json.encode(payload, order="deterministic")).hexdigest()
-
-
-def job_payload(job: Job) -> dict[str, Any]:
-    """Return a job as plain values."""
-    plain: dict[str, Any] = msgspec.to_builtins(job)
-    return plain
 
 
 def job_from(payload: Mapping[str, Any]) -> Job:

@@ -43,7 +43,6 @@ from interlock.guard.record import (
     FORMAT,
     Receipt,
     Scope,
-    job_payload,
     refusal,
     scope_of,
     session_id,
@@ -299,7 +298,7 @@ class Guard:
                 self._record_circuit(program, scope)
             intent = {
                 "format": FORMAT,
-                "job": job_payload(request.job),
+                "job": request.job,
                 "bindings": bindings_of(request.programs),
             }
             pending = self.ledger.append(
@@ -348,7 +347,7 @@ class Guard:
             "format": FORMAT,
             "session": request.shared["session"],
             "policy": self._policy.sha256,
-            "job": job_payload(job),
+            "job": job,
             "trace": trace_payload(trace),
             "settle_faults": faults,
         }

@@ -62,9 +62,13 @@ class EvidenceStore:
 
     @contextmanager
     def _transaction(self, *, writes: bool = True) -> Iterator[sqlite3.Connection]:
+        """Lend the database for one transaction; a single query is one by itself."""
         try:
             with self._connections.use() as db:
-                db.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+                if not writes:
+                    yield db
+                    return
+                db.execute("BEGIN IMMEDIATE")
                 try:
                     yield db
                 except BaseException:

@@ -101,4 +101,4 @@ def test_what_a_fallback_does_to_a_circuit_stays_with_it(policy, home) -> None: 
         result = guarded.run([circuit], shots=100).result()
         assert isinstance(result, PrimitiveResult)
         assert result.metadata["interlock"]["outcome"] == "FALLBACK"
-    assert seen == [len(circuit.data)] * 3
+    assert set(seen) == {len(circuit.data)}

@@ -153,7 +153,7 @@ def main() -> None:
     tally = sweep(outputs, wild, model="--no-model" not in sys.argv, trained=trained)
     high = proportion_interval(len(tally.violating), tally.outputs)[1]
     print(
-        f"{tally.outputs} outputs of {tally.different} different molecules, {tally.released} "
+        f"{tally.outputs} outputs of {tally.different} different SMILES, {tally.released} "
         f"released, {len(tally.violating)} violating (95 % upper bound {high:.1e} of outputs), "
         f"{tally.unread} that the second reader cannot read, "
         f"{tally.outputs / tally.seconds:,.0f} outputs/s"

@@ -201,7 +201,7 @@ def summary(job: dict[str, Any]) -> list[str]:
     proposed, released, judged = job["proposed"], job["released"], job["judged"]
     bad = [s for s in released if judged[s]["blocked"] or checker.faults(s)]
     rules = Counter(judged[s]["blocked"][0].rule for s in proposed if judged[s]["blocked"])
-    alone = {s for s, r in judged.items() if r["blocked"] and r["alone"]}
+    alone = {s: page.name(s, r) for s, r in judged.items() if r["blocked"] and r["alone"]}
     job["violating"] = len(bad)
     return [
         (
@@ -210,8 +210,8 @@ def summary(job: dict[str, Any]) -> list[str]:
         ),
         "first rule: " + ", ".join(f"{k} {v}" for k, v in rules.most_common(8)),
         (
-            f"blocked here, passed by a classical-only check: {len(alone)} molecules, proposed "
-            f"{sum(s in alone for s in proposed)} times"
+            f"blocked here, passed by a classical-only check: {len(set(alone.values()))} "
+            f"molecules, proposed {sum(s in alone for s in proposed)} times"
         ),
     ]
 

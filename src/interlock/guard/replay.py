@@ -14,7 +14,7 @@ from interlock.guard.pipeline import ABSENT, QUANTUM, STAGES, Trace, walk
 from interlock.guard.policy import Bound, Policy
 from interlock.guard.record import FORMAT, job_from, trace_payload
 from interlock.guard.result import Result, Samples
-from interlock.guard.validate.interval import figures
+from interlock.guard.validate.figures import figures
 from interlock.ledger import Entry
 from interlock.types import Evidence
 
@@ -161,7 +161,7 @@ def _statistics(recorded: Mapping[str, Any]) -> tuple[tuple[Mapping[str, Any], .
     for index, item in enumerate(items):
         result = _counted(item)
         if result is not None:
-            made, _, _ = figures(Result(items=(result,)), float(interval["confidence"]))
+            made = figures(Result(items=(result,)), float(interval["confidence"])).named
             again |= {(index, str(f["name"])): f for f in made}
     wrong = [
         f"validate.interval: {f['name']} of circuit {f['circuit']} does not follow from the counts"

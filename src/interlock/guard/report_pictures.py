@@ -17,7 +17,7 @@ from interlock.errors import InputError
 from interlock.guard.health.grades import Grade
 from interlock.guard.health.layout import device_grades
 from interlock.guard.health.pictures import device_map, evidence_chart
-from interlock.guard.validate.interval import wilson
+from interlock.guard.validate.figures import wilson
 
 __all__ = ["pictures"]
 

@@ -9,13 +9,17 @@ from hypothesis import strategies as st
 from interlock.guard.stats.uncertainty import (
     ESTIMATES,
     FIGURES,
+    WIDTHS,
+    Bounds,
+    Figure,
     conformal_bounds,
     interval_from,
     jeffreys,
     kind_of,
-    scale_of,
+    scale_in,
     score,
     shot_sd,
+    stratum,
 )
 
 
@@ -42,40 +46,62 @@ def test_the_conformal_bounds_cover_what_they_did_not_see() -> None:
     covered = []
     for _ in range(300):
         scores = rng.standard_cauchy(140) + 0.3
-        low, high = conformal_bounds(scores[:120].tolist())
+        low, high, _ = conformal_bounds(scores[:120].tolist())
         covered.append(float(np.mean((scores[120:] >= low) & (scores[120:] <= high))))
     assert 0.88 <= np.mean(covered) <= 0.93
-    assert conformal_bounds([1.0] * 18) == (-math.inf, math.inf)
+    assert conformal_bounds([1.0] * 18) == (-math.inf, math.inf, 1.0)
 
 
-def test_more_noise_and_a_worse_model_widen_the_scale() -> None:
-    base = scale_of(0.4, shot_sd(0.4, 1000), 0.95, 0.125).physical
-    assert scale_of(0.4, shot_sd(0.4, 1000), 0.7, 0.125).physical > base
-    assert scale_of(0.4, shot_sd(0.4, 100), 0.95, 0.125).physical > base
-    assert scale_of(0.0, shot_sd(0.0, 1000), 1.0, 0.5).physical > 0
-    bounds = dict.fromkeys((k.name for k in FIGURES), (-1.0, 2.0))
-    low, high = interval_from(0.4, 0.01, bounds)
+def figure(value: float, sampling: float = 0.01, success: float = 1.0, **more: Any) -> Figure:
+    given: dict[str, Any] = {"resting": 0.5, "width": 1} | more
+    return Figure(value, sampling, success, **given)
+
+
+def test_more_noise_and_a_worse_model_widen_the_interval() -> None:
+    middle = kind_of(0.4)
+    base = scale_in(0.4, shot_sd(0.4, 1000), 0.95, 0.125, middle)
+    assert scale_in(0.4, shot_sd(0.4, 1000), 0.7, 0.125, middle) > base
+    assert scale_in(0.4, shot_sd(0.4, 100), 0.95, 0.125, middle) > base
+    assert scale_in(0.0, shot_sd(0.0, 1000), 1.0, 0.5, FIGURES[0]) > 0
+    bounds = {stratum(k, 1): Bounds(-1.0, 2.0, 0.0) for k in FIGURES}
+    low, high = interval_from(figure(0.4), bounds)
     assert (low, high) == pytest.approx((0.39, 0.42))
-    wide = interval_from(0.4, 0.01, bounds, model=0.1)
-    assert wide[0] < low < high < wide[1]
-    open_ends = dict.fromkeys(bounds, (-math.inf, math.inf))
-    assert interval_from(0.4, 0.01, open_ends) == (0.0, 1.0)
+    wide = interval_from(figure(0.4, model=0.1), bounds)
+    assert wide[0] == pytest.approx(0.4 - math.hypot(0.01, 1.645 * 0.1), abs=1e-3)
+    assert wide[1] == pytest.approx(0.4 + math.hypot(0.02, 1.645 * 0.1), abs=1e-3)
+    open_ends = dict.fromkeys(bounds, Bounds(-math.inf, math.inf))
+    assert interval_from(figure(0.4), open_ends) == (0.0, 1.0)
     # No truth fits: nothing is known.
-    assert interval_from(0.4, 0.01, dict.fromkeys(bounds, (90.0, 91.0))) == (0.0, 1.0)
+    assert interval_from(figure(0.4), dict.fromkeys(bounds, Bounds(90.0, 91.0))) == (0.0, 1.0)
+
+
+def test_a_device_that_moved_a_figure_far_is_not_taken_for_a_good_one() -> None:
+    """A 1 read as 0 in half the shots stands at 0.55: from there it has moved by nearly a half."""
+    one = ESTIMATES[-1]
+    assert scale_in(0.55, 0.01, 0.55, 0.5, one) > 1.3 * scale_in(
+        0.55, 0.01, 0.55, 0.5, ESTIMATES[1]
+    )
+
+
+def test_each_width_has_scores_of_its_own() -> None:
+    bounds = {stratum(k, w): Bounds(-w, w) for k in FIGURES for w in range(1, WIDTHS + 1)}
+    widths = [interval_from(figure(0.5, width=w), bounds) for w in (1, 2, 3, 9)]
+    assert [round(high - low, 3) for low, high in widths] == [0.02, 0.04, 0.06, 0.06]
 
 
 @given(
-    st.floats(0, 1), st.floats(1e-4, 0.5), st.floats(0, 1), st.sampled_from([FIGURES, ESTIMATES])
-)
+    st.floats(0, 1), st.floats(1e-4, 0.5), st.floats(0, 1), st.sampled_from([FIGURES, ESTIMATES]),
+    st.floats(0, 1),
+)  # fmt: skip
 def test_a_truth_whose_score_lies_in_the_bounds_of_its_kind_lies_in_the_interval(
-    value: float, scale: float, truth: float, kinds: Any
+    value: float, sampling: float, truth: float, kinds: Any, success: float
 ) -> None:
-    own = score(value, truth, scale)
     kind = kind_of(truth, kinds)
     assert kind.low <= truth <= kind.high
-    bounds = dict.fromkeys((k.name for k in kinds), (1e9, 1e9))
-    bounds[kind.name] = (own - 0.1, own + 0.1)
-    low, high = interval_from(value, scale, bounds, kinds)
+    own = score(value, truth, scale_in(value, sampling, success, 0.5, kind))
+    bounds = {stratum(k, 1): Bounds(1e9, 1e9) for k in kinds}
+    bounds[stratum(kind, 1)] = Bounds(own - 0.1, own + 0.1)
+    low, high = interval_from(figure(value, sampling, success), bounds, kinds)
     assert 0 <= low <= truth + 1e-9
     assert truth - 1e-9 <= high <= 1
 
@@ -85,7 +111,7 @@ def test_at_the_ends_all_misses_are_to_one_side() -> None:
     for truth, kind in ((0.0, FIGURES[0]), (1.0, FIGURES[-1]), (0.5, FIGURES[2])):
         noisy = np.abs(truth - np.abs(rng.normal(0, 0.05, 4000)))
         scores = [score(float(v), truth, 0.05) for v in noisy]
-        low, high = conformal_bounds(scores[:2000], 0.9, kind.below)
+        low, high, _ = conformal_bounds(scores[:2000], 0.9, kind.below)
         inside = np.mean([low <= s <= high for s in scores[2000:]])
         assert 0.88 <= inside <= 0.92
         assert (low == -math.inf, high == math.inf) == (kind.below == 0.0, kind.below == 1.0)

@@ -13,7 +13,8 @@ from interlock.guard.execute.isolation import IsolationControl, IsolationSetting
 from interlock.guard.execute.run import FULL_COUNTS, RunControl, RunSettings, describe
 from interlock.guard.result import Estimates, Result, Samples
 from interlock.guard.validate.counts import CountsControl, CountsSettings
-from interlock.guard.validate.interval import IntervalControl, IntervalSettings, wilson
+from interlock.guard.validate.figures import wilson
+from interlock.guard.validate.interval import IntervalControl, IntervalSettings
 from interlock.types import Decision
 from tests.unit.guard.doubles import a_job, a_request, ask
 

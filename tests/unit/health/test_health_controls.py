@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from interlock.backends import Calibration, Gate, Qubit, calibration_of, snapshot
+from interlock.backends.noise import relaxation_fidelity
 from interlock.circuits.canonical import Circuit, Operation
 from interlock.guard.control import Program, check_control
 from interlock.guard.health.calibration import CalibrationControl, CalibrationSettings
@@ -148,9 +149,17 @@ def test_the_prediction_is_the_product_of_its_parts() -> None:
     sx = calibration.gate_table["sx", (0,)].error
     cx = calibration.gate_table["cx", (0, 1)].error
     reads = [calibration.qubits[q].readout_error for q in (0, 1)]
+    expected = 1.0
     assert sx is not None
     assert cx is not None
-    expected = (1 - sx) * (1 - cx)
+    # What the two qubits lose during the gate is a little more than its reported error.
+    table, qubits = calibration.gate_table, calibration.qubits
+    for error, name, where in ((sx, "sx", (0,)), (cx, "cx", (0, 1))):
+        kept = 1.0
+        for q in where:
+            t1, t2 = qubits[q].t1_us, qubits[q].t2_us
+            kept *= (2 * relaxation_fidelity(t1, t2, table[name, where].duration_us) + 1) / 3
+        expected *= min(1 - error, kept)
     for error in reads:
         assert error is not None
         expected *= 1 - error

@@ -2,10 +2,10 @@
 
 ESP is the product of the chances that nothing goes wrong: (1 - error) of each gate, decay while
 waiting, (1 - assignment error) of each measurement (Nishio et al., arXiv 1903.10963, extended by
-idling). It is an estimate from the calibration, not a fidelity. Pooled over circuits it ranks
-poorly, because a flat distribution forgives what a sharp one does not; where the ideal
-distribution is known, the mixture ESP * ideal + (1 - ESP) * uniform predicts the Hellinger
-fidelity of the counts.
+idling, and by relaxation over each gate as the least error it can have). It is an estimate from the
+calibration, not a fidelity. Pooled over circuits it ranks poorly, because a flat distribution
+forgives what a sharp one does not; where the ideal distribution is known, the mixture
+ESP * ideal + (1 - ESP) * uniform predicts the Hellinger fidelity of the counts.
 """
 
 from __future__ import annotations
@@ -55,8 +55,7 @@ def predict(
         circuit: in the device's own gates.
         calibration: of the device.
         process: count every error, also those that a single input state may not show: process
-            infidelity, (d + 1)/d times the average gate error and at least what relaxation does
-            over the gate. Right for circuits that scramble.
+            infidelity, (d + 1)/d times the average gate error. Right for circuits that scramble.
         read: every qubit in use is read out, as an estimator does with circuits that measure
             none. One without a readout error makes the success unknown.
     """
@@ -75,10 +74,11 @@ def predict(
             readout += math.log1p(-min(wrong, 1 - 1e-12))
             worse += _worse(calibration, op.qubits[0])
         else:
-            if process:
+            if wrong:
+                # No gate is better than what its qubits lose while it lasts, whatever is reported.
                 dim = 2 ** len(op.qubits)
-                limit = sum(_decay(calibration, q, duration, True) for q in op.qubits)
-                wrong = max(wrong * (dim + 1) / dim, -math.expm1(limit) if wrong else 0.0)
+                limit = sum(_decay(calibration, q, duration, process) for q in op.qubits)
+                wrong = max(wrong * (dim + 1) / dim if process else wrong, -math.expm1(limit))
             gates += math.log1p(-min(wrong, 1 - 1e-12))
     if read:
         used = {q for op in circuit.walk() if op.name not in _SILENT for q in op.qubits}

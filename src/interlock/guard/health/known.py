@@ -20,12 +20,15 @@ from interlock.guard.health.evidence_store import store_of
 from interlock.guard.stats.uncertainty import (
     ESTIMATES,
     FIGURES,
+    WIDTHS,
+    Bounds,
     Kind,
     conformal_bounds,
     kind_of,
-    scale_of,
+    scale_in,
     score,
     shot_sd,
+    stratum,
 )
 
 if TYPE_CHECKING:
@@ -33,22 +36,18 @@ if TYPE_CHECKING:
 
     from interlock.backends.calibration import Calibration
 
-__all__ = ["FAMILIES", "bounds_for", "known_circuit", "learn", "scores_of"]
+__all__ = ["FAMILIES", "bounds_for", "known_circuit", "learn", "scores_of", "shipped_bounds"]
 
 #: Scores of a kind that a device must have before they are used instead of the shipped ones.
 LEAST = 50
 #: Scores of a kind that are kept.
 KEPT = 2000
-#: Most frequent outcomes of a circuit that are scored, as the interval control reports them.
-TOP = 8
 #: Parities of a circuit that are scored.
-PARITIES = 3
+PARITIES = 2
 
 
-def bounds_for(
-    home: Path, device: str, confidence: float
-) -> tuple[dict[str, tuple[float, float]], str]:
-    """Return the score bounds of each kind of figure, and where they come from.
+def bounds_for(home: Path, device: str, confidence: float) -> tuple[dict[str, Bounds], str]:
+    """Return the score bounds of each stratum of figures, and where they come from.
 
     Args:
         home: folder of the ledger, state and keys.
@@ -56,17 +55,18 @@ def bounds_for(
         confidence: of the intervals.
     """
     own = store_of(home).scores(device)
-    made: dict[str, tuple[float, float]] = {}
+    made: dict[str, Bounds] = {}
     used = 0
-    kinds = (*FIGURES, *ESTIMATES)
-    for kind in kinds:
-        rows = own.get(kind.name, [])
-        if len(rows) >= LEAST:
-            made[kind.name] = conformal_bounds(rows, confidence, kind.below)
-            used += 1
-        else:
-            made[kind.name] = _shipped_bounds(kind, confidence)
-    return made, {0: "shipped", len(kinds): "device"}.get(used, "device and shipped")
+    for kind in (*FIGURES, *ESTIMATES):
+        for width in range(1, WIDTHS + 1):
+            name = stratum(kind, width)
+            rows = own.get(name, [])
+            if len(rows) >= LEAST:
+                made[name] = conformal_bounds(rows, confidence, kind.below)
+                used += 1
+            else:
+                made[name] = shipped_bounds(kind, width, confidence)
+    return made, {0: "shipped", len(made): "device"}.get(used, "device and shipped")
 
 
 @cache
@@ -76,14 +76,15 @@ def _shipped() -> dict[str, list[float]]:
 
 
 @cache
-def _shipped_bounds(kind: Kind, confidence: float) -> tuple[float, float]:
-    """Quantiles of the shipped scores, kept as evenly spaced quantiles."""
-    points = _shipped()[kind.name]
+def shipped_bounds(kind: Kind, width: int, confidence: float) -> Bounds:
+    """Return bounds from the shipped scores, which are kept as evenly spaced quantiles."""
+    points = _shipped()[stratum(kind, width)]
     below = (1 - confidence) * kind.below
     above = (1 - confidence) * (1 - kind.below)
-    return (
+    return Bounds(
         float(np.quantile(points, below)) if below else -math.inf,
         float(np.quantile(points, 1 - above)) if above else math.inf,
+        float(np.quantile(points, 0.5)),
     )
 
 
@@ -93,7 +94,7 @@ def scores_of(
     success: float,
     rng: np.random.Generator | int | None = None,
 ) -> list[tuple[str, float]]:
-    """Return (kind, score) of one circuit's most frequent outcomes, and of three parities.
+    """Return (stratum, score) of one circuit's outcomes, and of two parities.
 
     The parities, of all qubits and of random ones, stand for expectation values.
 
@@ -109,10 +110,11 @@ def scores_of(
     made = []
 
     def add(kinds: tuple[Kind, ...], value: float, known: float, resting: float) -> None:
-        size = scale_of(value, shot_sd(value, shots), success, resting).physical
-        made.append((kind_of(known, kinds).name, score(value, known, size)))
+        kind = kind_of(known, kinds)
+        size = scale_in(value, shot_sd(value, shots), success, resting, kind)
+        made.append((stratum(kind, width), score(value, known, size)))
 
-    for bits, count in sorted(counts.items(), key=lambda kv: (-kv[1], kv[0]))[:TOP]:
+    for bits, count in counts.items():
         add(FIGURES, count / shots, truth.get(bits, 0.0), rest)
     random = np.random.default_rng(rng)
     for number in range(PARITIES):

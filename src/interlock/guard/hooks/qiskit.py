@@ -351,7 +351,7 @@ def _with_receipt(released: Released, kind: str, pubs: Sequence[Any]) -> Any:
     native = released.result.native
     if native is None:
         native = to_native(released.result, kind, pubs)
-    receipt = receipt_of(released) | {"intervals": intervals_of(released.trace)}
+    receipt = receipt_of(released) | intervals_of(released.trace)
     if isinstance(native, PrimitiveResult):
         return PrimitiveResult(list(native), metadata={**native.metadata, "interlock": receipt})
     if isinstance(native, QiskitResult):

@@ -3,30 +3,37 @@
 The combined interval is split conformal (Vovk et al. 2005; for noisy quantum devices arXiv
 2511.18225): how far earlier figures with a known answer lay off, in units of a scale that says what
 shot noise, predicted device noise and the model's own error together could do, sets the width. The
-scores are kept by where the truth lies (label-conditional: Vovk, Mach. Learn. 92, 349), so that
-truths at 0, near it, between and at 1 are each covered as often as promised. Coverage holds for
-figures exchangeable with those, whatever the noise looks like.
+scores are kept by where the truth lies (label-conditional: Vovk, Mach. Learn. 92, 349) and by
+width, so that truths at 0, near it, between and at 1, of one, two and more qubits, are each covered
+as often as promised. Coverage holds for figures exchangeable with those, whatever the noise looks
+like.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
+from statistics import NormalDist, median
 from typing import NamedTuple
 
 __all__ = [
     "ESTIMATES",
     "FIGURES",
+    "WIDTHS",
+    "Bounds",
+    "Figure",
     "Kind",
     "Scale",
     "conformal_bounds",
     "interval_from",
     "jeffreys",
     "kind_of",
-    "scale_of",
+    "reach",
+    "scale_in",
     "score",
     "shot_sd",
+    "stratum",
 ]
 
 
@@ -86,6 +93,26 @@ def jeffreys(count: int, shots: int, confidence: float = 0.9) -> tuple[float, fl
     return low, high
 
 
+class Figure(NamedTuple):
+    """A probability as it was measured, and what could have moved it.
+
+    Attributes:
+        value: measured; a model's error may put it outside [0, 1].
+        sampling: its standard error from the shots; see `shot_sd`.
+        success: predicted success of the circuit.
+        resting: see `reach`.
+        width: qubits of the circuit, or bits of the register.
+        model: standard error of the model that uses it.
+    """
+
+    value: float
+    sampling: float
+    success: float
+    resting: float
+    width: int
+    model: float = 0.0
+
+
 class Scale(NamedTuple):
     """What could have moved a figure: standard deviations of the three parts.
 
@@ -99,11 +126,6 @@ class Scale(NamedTuple):
     device: float
     model: float = 0.0
 
-    @property
-    def physical(self) -> float:
-        """Shots and device together."""
-        return math.hypot(self.sampling, self.device)
-
 
 def shot_sd(value: float, shots: float) -> float:
     """Return the standard error of a proportion; half a count each way, so it is never nothing."""
@@ -111,21 +133,16 @@ def shot_sd(value: float, shots: float) -> float:
     return math.sqrt(smooth * (1 - smooth) / shots)
 
 
-def scale_of(
-    value: float, sampling: float, success: float, resting: float, model: float = 0.0
-) -> Scale:
-    """Return what shot noise, device noise and the model's error together could do to a figure.
+def reach(truth: float, success: float, resting: float) -> float:
+    """Return how far device noise could move a figure with this truth.
 
     Args:
-        value: measured probability.
-        sampling: its standard error from the shots; see `shot_sd`.
+        truth: probability on the noiseless device.
         success: predicted success of the circuit.
         resting: the value a fully decohered device would give. What few outcomes share, errors
             bring more of to each.
-        model: standard error of the model that uses the figure, when it gives one.
     """
-    lost = (1 - success) * (0.02 + 0.5 * resting + abs(value - resting))
-    return Scale(sampling, lost, model)
+    return (1 - success) * (0.02 + 0.5 * resting + abs(truth - resting))
 
 
 class Kind(NamedTuple):
@@ -160,6 +177,18 @@ ESTIMATES = (
 )
 
 
+#: Circuits of one, of two, and of more qubits have scores of their own.
+WIDTHS = 3
+
+
+class Bounds(NamedTuple):
+    """The scores of one kind: the two that hold the next one, and their median."""
+
+    low: float
+    high: float
+    median: float = 0.0
+
+
 def kind_of(truth: float, kinds: Sequence[Kind] = FIGURES) -> Kind:
     """Return which kind a figure with this truth is.
 
@@ -170,6 +199,33 @@ def kind_of(truth: float, kinds: Sequence[Kind] = FIGURES) -> Kind:
     return next((k for k in kinds if truth < k.high), kinds[-1])
 
 
+def stratum(kind: Kind, width: int) -> str:
+    """Return under which name the scores of a kind and a width are kept.
+
+    Example:
+        >>> stratum(FIGURES[0], 1), stratum(FIGURES[0], 27)
+        ('p-zero/1', 'p-zero/3')
+    """
+    return f"{kind.name}/{min(max(width, 1), WIDTHS)}"
+
+
+def scale_in(value: float, sampling: float, success: float, resting: float, kind: Kind) -> float:
+    """Return what shots and device could do to a figure if its truth were of a kind.
+
+    The truth of that kind nearest to the value stands for it. From the value alone a bad device
+    would look good: what it moved far no longer shows how far there was to move.
+
+    Args:
+        value: measured probability.
+        sampling: its standard error from the shots; see `shot_sd`.
+        success: predicted success of the circuit.
+        resting: see `reach`.
+        kind: what the truth is taken to be.
+    """
+    truth = min(max(value, kind.low), kind.high)
+    return math.hypot(sampling, reach(truth, success, resting))
+
+
 def score(value: float, truth: float, scale: float) -> float:
     """Return how far a known truth lay above a figure, in units of the scale."""
     return (truth - value) / scale
@@ -177,56 +233,65 @@ def score(value: float, truth: float, scale: float) -> float:
 
 def conformal_bounds(
     scores: Sequence[float], confidence: float = 0.9, below: float = 0.5
-) -> tuple[float, float]:
+) -> Bounds:
     """Return the two scores that hold the next one with this confidence; infinite when too few.
 
     Args:
-        scores: of figures of one kind.
+        scores: of figures of one stratum.
         confidence: of the bounds together.
         below: share of the misses that is below; at 1 or 0 the other side is open.
 
     Example:
         >>> conformal_bounds([float(n) for n in range(1, 20)])
-        (1.0, 19.0)
+        Bounds(low=1.0, high=19.0, median=10.0)
         >>> conformal_bounds([float(n) for n in range(1, 20)], below=1.0)
-        (2.0, inf)
+        Bounds(low=2.0, high=inf, median=10.0)
         >>> conformal_bounds([0.0])
-        (-inf, inf)
+        Bounds(low=-inf, high=inf, median=0.0)
     """
     ordered = sorted(scores)
     room = (len(ordered) + 1) * (1 - confidence)
     low, high = math.floor(room * below + 1e-9), math.floor(room * (1 - below) + 1e-9)
-    return (
+    return Bounds(
         ordered[low - 1] if low >= 1 else -math.inf,
         ordered[len(ordered) - high] if high >= 1 else math.inf,
+        median(ordered) if ordered else 0.0,
     )
 
 
+@cache
+def _z(tail: float) -> float:
+    return -NormalDist().inv_cdf(tail) if tail > 0 else math.inf
+
+
 def interval_from(
-    value: float,
-    scale: float,
-    bounds: Mapping[str, tuple[float, float]],
+    figure: Figure,
+    bounds: Mapping[str, Bounds],
     kinds: Sequence[Kind] = FIGURES,
-    model: float = 0.0,
+    confidence: float = 0.9,
 ) -> tuple[float, float]:
     """Return the least interval with every truth whose score lies within the bounds of its kind.
 
-    When none does, nothing is known and the interval is all of [0, 1].
+    When none does, nothing is known and the interval is all of [0, 1]. A model's own error moves
+    each bound away from the median of the scores, in quadrature: both are errors of one sum.
 
     Args:
-        value: measured probability.
-        scale: of shots and device; the scores are in units of it.
-        bounds: of the scores of each kind; see `conformal_bounds`.
+        figure: what was measured.
+        bounds: of the scores of each stratum; see `conformal_bounds` and `stratum`.
         kinds: `FIGURES` or `ESTIMATES`.
-        model: half-width that the model's own error has by itself; it adds in quadrature.
+        confidence: of the bounds; sets how far the model's error alone would reach.
     """
+    miss = 1 - confidence
     low, high = math.inf, -math.inf
     for kind in kinds:
-        least, most = bounds[kind.name]
-        start, end = max(kind.low, value + least * scale), min(kind.high, value + most * scale)
+        found = bounds[stratum(kind, figure.width)]
+        scale = scale_in(figure.value, figure.sampling, figure.success, figure.resting, kind)
+        least, most = found.low * scale, found.high * scale
+        if figure.model:
+            middle = found.median * scale
+            least = middle - math.hypot(middle - least, _z(miss * kind.below) * figure.model)
+            most = middle + math.hypot(most - middle, _z(miss * (1 - kind.below)) * figure.model)
+        start, end = max(kind.low, figure.value + least), min(kind.high, figure.value + most)
         if start <= end:
             low, high = min(low, start), max(high, end)
-    if low > high:
-        return 0.0, 1.0
-    centre, half = (low + high) / 2, math.hypot((high - low) / 2, model)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return (0.0, 1.0) if low > high else (low, high)

@@ -210,6 +210,11 @@ def test_an_order_in_disguise_is_stopped(orders: Any, settings: Any, rule: str) 
     assert f"filter.finance.{rule}" in {f.rule for f in orders_verdict(orders, **settings).findings}
 
 
+def test_a_restricted_symbol_is_called_so_in_small_letters_too() -> None:
+    found = orders_verdict([order(symbol="xyz")], restricted=("Xyz",)).findings
+    assert [f.rule for f in found][0] == "filter.finance.restricted"
+
+
 @pytest.mark.parametrize("price", [1234.5678, 0.123456789, 98765.4321])
 def test_the_nearest_allowed_value_is_itself_allowed(price: float) -> None:
     settings = FinanceSettings(max_quantity=1e6, max_notional=7777.77, max_total_notional=1e15)

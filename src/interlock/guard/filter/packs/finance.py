@@ -101,10 +101,10 @@ def order_faults(
         yield "symbol", ascii(symbol)[:100], "1 to 32 printable ASCII characters, no blank", None
         return
     canonical = symbol.upper()
-    if canonical != symbol:
-        yield "symbol", repr(symbol), repr(canonical), None
     if canonical in {s.upper() for s in settings.restricted}:
         yield "restricted", symbol, "a symbol that is not restricted", None
+    elif canonical != symbol:
+        yield "symbol", repr(symbol), repr(canonical), None
     if settings.symbols and symbol not in settings.symbols:
         yield "symbol", symbol, "one of " + ", ".join(settings.symbols), None
     if quantity > settings.max_quantity:

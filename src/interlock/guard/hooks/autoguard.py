@@ -21,14 +21,15 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 from typing import Any
 
 from interlock.guard import events
+from interlock.guard.hooks.sdk_classes import is_sdk, is_sdk_object
 
-__all__ = ["BASELINE", "INSIDE", "install", "is_sdk"]
+__all__ = ["BASELINE", "INSIDE", "install"]
 
 #: True while the guard itself is calling the SDK.
 INSIDE: contextvars.ContextVar[bool] = contextvars.ContextVar("interlock_inside", default=False)
@@ -77,11 +78,6 @@ TRIP_WIRES: dict[str, tuple[tuple[str, str], ...]] = {
 
 #: Trip wires that stand at a provider: a device class of the user may be the one to reach them.
 _REMOTE = frozenset({"create_quantum_task", "program_run", "putrequest"})
-#: Roots of the packages whose classes submit each job once.
-_SDKS = (
-    "braket", "cirq", "cirq_google", "interlock", "pennylane", "pennylane_lightning", "qiskit",
-    "qiskit_aer", "qiskit_ibm_runtime",
-)  # fmt: skip
 
 #: Hosts of providers whose job submissions are watched, whatever library sends them.
 PROVIDER_HOSTS = (
@@ -205,7 +201,8 @@ def _wrap_method(cls: type, method: str) -> None:
     @functools.wraps(original)
     def run(self: Any, *args: Any, **options: Any) -> Any:
         if INSIDE.get():
-            return original(self, *args, **options)
+            with _inside(self, cls):
+                return original(self, *args, **options)
         _refuse_in_baseline(f"{cls.__qualname__}.{method}")
         return getattr(_guarded(self, method, original, cls), method)(*args, **options)
 
@@ -216,7 +213,8 @@ def _wrap_method(cls: type, method: str) -> None:
         @functools.wraps(original)
         async def run(self: Any, *args: Any, **options: Any) -> Any:
             if INSIDE.get():
-                return await original(self, *args, **options)
+                with _inside(self, cls):
+                    return await original(self, *args, **options)
             _refuse_in_baseline(f"{cls.__qualname__}.{method}")
             made = _guarded(self, plain, getattr(cls, plain), cls)
             return getattr(made, plain)(*args, **options)
@@ -224,13 +222,6 @@ def _wrap_method(cls: type, method: str) -> None:
     del run.__wrapped__
     run.interlock_wrapper = True  # type: ignore[attr-defined]
     setattr(cls, method, run)
-
-
-def is_sdk(kind: type) -> bool:
-    """Whether a class is an SDK's own, which submits each job once."""
-    from interlock.circuits.faces import of_sdk
-
-    return of_sdk(kind, *_SDKS)
 
 
 def _refuse_in_baseline(what: str) -> None:
@@ -275,9 +266,30 @@ class _Original:
     def __getattr__(self, name: str) -> Any:
         if name == self._method:
             run = functools.partial(self._original, self._target)
-            return _setting(INSIDE if is_sdk(self._owner) else _NESTED, run)
+            return _setting(_flag(self._target, self._owner), run)
         value = getattr(self._target, name)
-        return _setting(INSIDE, value) if inspect.ismethod(value) else value
+        if not inspect.ismethod(value):
+            return value
+        wrapped = getattr(value, "interlock_wrapper", False)  # it looks at the object itself
+        return _setting(INSIDE if wrapped else _flag(self._target, type(self._target)), value)
+
+
+@contextlib.contextmanager
+def _inside(target: Any, owner: type) -> Iterator[None]:
+    """Let a guarded job call a method; what a user's class submits in it is guarded again."""
+    if _flag(target, owner) is INSIDE:
+        yield
+        return
+    tokens = INSIDE.set(False), _NESTED.set(True)
+    try:
+        yield
+    finally:
+        INSIDE.reset(tokens[0])
+        _NESTED.reset(tokens[1])
+
+
+def _flag(target: Any, owner: type) -> contextvars.ContextVar[bool]:
+    return INSIDE if is_sdk(owner) and is_sdk_object(target) else _NESTED
 
 
 def _setting(flag: contextvars.ContextVar[bool], method: Callable[..., Any]) -> Callable[..., Any]:

@@ -18,6 +18,7 @@ from interlock.circuits.data import Sensitivity, check_clearance, sensitivity_of
 from interlock.circuits.faces import of_sdk
 from interlock.errors import DeniedError, InputError, InterlockError
 from interlock.guard.hooks import Options
+from interlock.guard.hooks.sdk_classes import is_sdk, is_sdk_object
 from interlock.guard.jobs import Released, labels_in_force
 from interlock.guard.result import Result
 from interlock.guard.service import Guard
@@ -414,10 +415,10 @@ def baseline(fallback: Any, compute: Callable[[], Result]) -> Callable[[], Resul
     A noiseless simulator of an SDK runs as it is. A function, or a class of the user's own, must
     not submit anything: under `interlock run` that is refused.
     """
-    from interlock.guard.hooks.autoguard import BASELINE, INSIDE, is_sdk
+    from interlock.guard.hooks.autoguard import BASELINE, INSIDE
 
     name = getattr(fallback, "__name__", type(fallback).__name__)
-    flag = INSIDE if is_sdk(type(fallback)) else BASELINE
+    flag = INSIDE if is_sdk(type(fallback)) and is_sdk_object(fallback) else BASELINE
 
     def named() -> Result:
         token = flag.set(True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from interlock.guard.hooks.autoguard import is_sdk
+from interlock.guard.hooks.sdk_classes import is_sdk
 
 __all__ = ["repeatable"]
 

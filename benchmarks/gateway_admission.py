@@ -24,11 +24,13 @@ from interlock.access.cedar import Authoriser, Member
 from interlock.types import Principal
 
 SERVER = """
-import sys, json
+import gc, sys, json
 from pathlib import Path
 import uvicorn
 kind, port, home = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
 def run(app):
+    gc.collect()
+    gc.freeze()  # as `interlock serve` does
     uvicorn.run(app, host="127.0.0.1", port=port, http="httptools", loop="uvloop",
                 log_level="critical", access_log=False, lifespan="off")
 if kind == "bare":

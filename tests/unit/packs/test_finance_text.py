@@ -212,7 +212,7 @@ def test_an_order_in_disguise_is_stopped(orders: Any, settings: Any, rule: str) 
 
 def test_a_restricted_symbol_is_called_so_in_small_letters_too() -> None:
     found = orders_verdict([order(symbol="xyz")], restricted=("Xyz",)).findings
-    assert [f.rule for f in found][0] == "filter.finance.restricted"
+    assert found[0].rule == "filter.finance.restricted"
 
 
 @pytest.mark.parametrize("price", [1234.5678, 0.123456789, 98765.4321])

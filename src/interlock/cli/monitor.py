@@ -10,6 +10,7 @@ import click
 
 from interlock.cli.monitor_edge import edge
 from interlock.cli.monitor_release import release
+from interlock.cli.monitor_triage import triage_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -304,6 +305,7 @@ def listen_command(
 
 
 command.add_command(edge)
+command.add_command(triage_command)
 
 
 @command.group("access")

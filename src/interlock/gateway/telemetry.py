@@ -20,6 +20,8 @@ from interlock.gateway.service import Gateway
 from interlock.guard.admit.budget import DAY_S
 from interlock.guard.state import Cap
 from interlock.monitor.store import AlarmRow, SourceState, Strip, monitor_store
+from interlock.monitor.triage import Ticket, triage
+from interlock.monitor.triage_input import ASSETS, read_assets, recorded_alerts
 
 __all__ = ["add_telemetry"]
 
@@ -121,6 +123,12 @@ def add_telemetry(
         devices = set(names) | {gateway.broker.specs[n].device for n in names}
         return [s for s in store.sources() if s.device in devices]
 
+    def tickets(devices: set[str]) -> list[Ticket]:
+        path = gateway.home / ASSETS
+        known = read_assets(path) if path.exists() else {}
+        since = time.time() - DAY_S
+        return triage(recorded_alerts(store, known, since_s=since, devices=devices))
+
     @router.get("/telemetry")
     async def sources(request: Request) -> Response:
         def work(session: Any) -> Response:
@@ -129,7 +137,10 @@ def add_telemetry(
                 (a for s in found for a in store.alarms(s.source, limit=20)),
                 key=lambda a: (-a.at_s, -a.row),
             )[:20]
-            return page("telemetry.html", "Telemetry", session, sources=found, alarms=newest)
+            return page(
+                "telemetry.html", "Telemetry", session, sources=found, alarms=newest,
+                tickets=tickets({s.device for s in found})[:10],
+            )  # fmt: skip
 
         return await shown(request, work)  # type: ignore[no-any-return]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -20,6 +20,7 @@ class Alert:
         infidelity: predicted loss of fidelity of a typical job, 0 to 1.
         jobs: queued jobs that use the asset.
         criticality: of the asset to the business, 0 to 1.
+        shares: what weighed most in the detector's score, name -> share.
     """
 
     t_s: float
@@ -28,6 +29,7 @@ class Alert:
     infidelity: float
     jobs: int
     criticality: float
+    shares: dict[str, float] = field(default_factory=dict)
 
     @property
     def impact(self) -> float:

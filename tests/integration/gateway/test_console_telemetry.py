@@ -58,6 +58,10 @@ def test_sources_alarms_and_health_are_shown(made: Kit) -> None:
     text = made.client.get("/console/telemetry", headers=me).text
     assert "fridge &lt;b&gt;1&lt;/b&gt;" in text
     assert "temperature, simulated" in text
+    first = text.partition("What to look at first")[2].partition("Newest alarms")[0]
+    assert "= 1 x 1 x 1" in first  # no figures: the worst is assumed
+    assert "<meter" in first
+    assert "not-ours" not in first
     assert "shift" in text
     assert "other" not in text.replace("another", "")
     one = made.client.get("/console/telemetry/fridge%20%3Cb%3E1%3C%2Fb%3E", headers=me)
@@ -70,6 +74,21 @@ def test_sources_alarms_and_health_are_shown(made: Kit) -> None:
         assert "style=" not in reply
         assert "onload" not in reply
     assert "unsafe" not in one.headers["content-security-policy"]
+
+
+def test_what_costs_most_is_looked_at_first(made: Kit) -> None:
+    path = made.gateway.home / "triage.yaml"
+    path.write_text("assets: {manila: {jobs: 40, criticality: 0.5, infidelity: {shift: 0.1}}}")
+    try:
+        text = made.client.get("/console/telemetry", headers=cookie(made, "adm")).text
+        first = text.partition("What to look at first")[2].partition("Newest alarms")[0]
+        assert first.index("20 = 1 x 40 x 0.5") < first.index("2 = 0.1 x 40 x 0.5")
+        path.write_text("assets: 7")
+        broken = made.client.get("/console/telemetry", headers=cookie(made, "adm"))
+        assert broken.status_code == 422
+        assert "monitor-assets-file" in broken.text
+    finally:
+        path.unlink()
 
 
 def test_only_those_who_may_read_the_record_see_it(made: Kit) -> None:

@@ -13,7 +13,7 @@ from interlock.crypto import signing
 from interlock.errors import InterlockError, UsageError
 from interlock.monitor.frames import Origin, StreamKind
 from interlock.monitor.ingest.listen import grpc_listener, http_listener
-from interlock.monitor.ingest.receiver import METRICS, REMOTE_WRITE, Receiver
+from interlock.monitor.ingest.receiver import LOGS, METRICS, REMOTE_WRITE, Receiver
 from interlock.monitor.ingest.sources import SignedPush, Source
 
 requests = pytest.importorskip("requests")
@@ -478,7 +478,7 @@ def audit_body(*events):
     for event in events:
         record = scope.log_records.add()
         record.time_unix_nano = int(event["t_s"] * 1e9)
-        for name in ("principal", "role", "action", "target", "allowed"):
+        for name in event.keys() - {"t_s"}:
             attribute = record.attributes.add()
             attribute.key, attribute.value.string_value = name, str(event[name])
     return message.SerializeToString()
@@ -652,6 +652,127 @@ def test_slow_connections_shut_out_nobody(clock):
         for _ in range(PER_PEER):
             stack.enter_context(dribble(port))
         assert closed(oldest)
+
+
+def test_a_body_that_nobody_known_can_have_sent_is_not_read(clock):
+    receiver = Receiver([source(), source("fridge-2", token=TOKEN)], clock_ns=clock)
+    head = (b"POST /v1/metrics HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\n"
+            b"content-length: 16000000\r\n")  # fmt: skip
+    liars = (
+        b"authorization: Bearer guess\r\n",
+        b"",
+        b"x-interlock-source: nobody\r\n",
+        b"x-interlock-source: fridge\r\nx-interlock-number: 1\r\nx-interlock-signature: 00\r\n",
+    )
+    with http_listener(receiver) as port:
+        for more in liars:
+            with dribble(port, head + more + b"\r\n" + bytes(200_000)) as sent:
+                assert sent.recv(99).startswith(b"HTTP/1.1 401")  # long before the body is in
+    assert receiver.refused == {"monitor-source": len(liars)}
+
+
+def test_bodies_of_unproven_senders_are_bounded_for_each_address(clock, monkeypatch):
+    from interlock.monitor.ingest import connections
+
+    monkeypatch.setattr(connections, "UNPROVEN_PEER", 300_000)
+    receiver = Receiver([source(), source("t", token=TOKEN)], clock_ns=clock)
+    push = SignedPush("fridge", KEY, clock_ns=clock)
+    lines = "".join(f"{k}: {v}\r\n" for k, v in push.headers(METRICS, b"").items())
+    head = (f"POST {METRICS} HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\n"
+            f"content-length: 16000000\r\n{lines}\r\n").encode()  # fmt: skip
+    with http_listener(receiver) as port, contextlib.ExitStack() as stack:
+        held = [stack.enter_context(dribble(port, head + bytes(200_000))) for _ in range(2)]
+        held[1].settimeout(20)
+        heard = [b"", b""]
+        while not any(heard):
+            for k, one in enumerate(held):
+                one.settimeout(0.1)
+                with contextlib.suppress(TimeoutError):
+                    heard[k] = one.recv(200)
+        assert max(heard).startswith(b"HTTP/1.1 503")
+        assert b"retry-after" in max(heard)
+        assert post(port, METRICS, both(0), BEARER)[0] == 200  # a token is proof: not charged
+    # what was held is given back
+    with http_listener(receiver) as port:
+        late = both(1)
+        assert post(port, METRICS, late, push.headers(METRICS, late))[0] == 200
+
+
+def test_log_records_are_charged_by_their_size(clock, monkeypatch):
+    from interlock.monitor.ingest import receiver as module
+
+    monkeypatch.setattr(module, "BUFFER_BYTES", 100_000)
+    receiver = Receiver([source("audit", token=TOKEN, kind=StreamKind.AUDIT), source()],
+                        clock_ns=clock)  # fmt: skip
+    receiver._buffer._max_bytes = 100_000
+
+    def send(k, size):
+        body = audit_body({"t_s": float(k), "note": "x" * size})
+        return receiver.push(LOGS, BEARER, body)
+
+    assert send(0, 40_000) == send(1, 40_000) == 0
+    with pytest.raises(InterlockError) as caught:
+        send(2, 40_000)
+    assert caught.value.code == "monitor-busy"
+    with pytest.raises(InterlockError) as caught:
+        send(3, 200_000)  # it would never fit
+    assert caught.value.code == "monitor-batch-rows"
+    assert len(receiver.take_events()) == 2
+    assert send(2, 40_000) == 0  # nothing of it was taken before, and there is room again
+
+
+def test_a_message_of_too_many_records_is_refused(clock):
+    from interlock.monitor.ingest.otlp import MAX_RECORDS
+
+    receiver = Receiver([source("audit", token=TOKEN, kind=StreamKind.AUDIT)], clock_ns=clock)
+    inner = b"\x12\x00" * (MAX_RECORDS + 1)
+    size = bytes([len(inner) & 127 | 128, len(inner) >> 7 & 127 | 128, len(inner) >> 14])
+    inner = b"\x12" + size + inner
+    size = bytes([len(inner) & 127 | 128, len(inner) >> 7 & 127 | 128, len(inner) >> 14])
+    with pytest.raises(InterlockError) as caught:
+        receiver.push(LOGS, BEARER, b"\x0a" + size + inner)
+    assert "100001 records" in caught.value.got
+
+
+SETTINGS = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+
+
+@pytest.mark.parametrize("text", [b"", SETTINGS[:24], SETTINGS, SETTINGS + b"\0\0\0\4\1\0\0\0\0"])
+def test_a_grpc_client_that_goes_silent_loses_its_place(clock, monkeypatch, text):
+    from interlock.monitor.ingest import connections
+
+    monkeypatch.setattr(connections, "HEAD_S", 0.5)
+    receiver = Receiver([source(token=TOKEN)], clock_ns=clock)
+    with grpc_listener(receiver) as port, dribble(port, text) as slow:
+        began = time.monotonic()
+        while not closed(slow):
+            pass  # the server's own settings come first
+        assert time.monotonic() - began < 8  # far from the 40 s a connection may live
+        assert over_grpc(port) == 0
+
+
+def test_grpc_reads_no_message_of_an_unknown_sender(clock):
+    import grpc
+
+    receiver = Receiver([source(), source("fridge-2", token=TOKEN)], clock_ns=clock)
+    pushed = []
+    receiver.push = lambda *a: pushed.append(a) or 0
+    with grpc_listener(receiver) as port:
+        for token in ("guess", ""):
+            with pytest.raises(grpc.RpcError) as caught:
+                over_grpc(port, token=token)
+            assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        with grpc.insecure_channel(f"localhost:{port}") as channel:
+            call = channel.unary_unary(
+                "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
+            )
+            signed = SignedPush("fridge", KEY, clock_ns=clock).headers(METRICS, both(0))
+            with pytest.raises(grpc.RpcError) as caught:
+                call(both(0), timeout=20, metadata=tuple(signed.items()))
+            assert "gRPC takes no signed requests" in caught.value.details()
+        assert not pushed
+        assert over_grpc(port) == 0
+        assert len(pushed) == 1
 
 
 @pytest.fixture

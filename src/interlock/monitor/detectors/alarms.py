@@ -132,7 +132,7 @@ class AlarmBank:
         terms, c = seq.TERMS, channels
         self._state: dict[str, npt.NDArray[Any]] = {
             "ints": np.zeros((c, 22), np.int64),
-            "floats": np.zeros((c, 11)),
+            "floats": np.zeros((c, 12)),
             "lags": np.zeros((c, seq.ORDER)),
             "gram": np.zeros((c, terms, terms)),
             "moment": np.zeros((c, terms)),
@@ -199,7 +199,7 @@ class AlarmBank:
         p = np.full((n if keep else 0, self.channels), np.nan)
         found = self._seq.run_rows(
             x,
-            self._rng.random(x.shape),
+            self._rng.random((*x.shape, 2)),
             self.rows,
             *self._state.values(),
             self._seq.BETS,

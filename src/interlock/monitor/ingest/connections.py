@@ -7,14 +7,51 @@ unfinished one: slow connections shut out nobody else.
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["BODY_S", "CONNECTIONS", "HEAD_S", "PER_PEER", "bounded_protocol"]
+from interlock.monitor.ingest.receiver import busy
+
+__all__ = ["BODY_S", "CONNECTIONS", "HEAD_S", "PER_PEER", "Unproven", "bounded_protocol"]
 
 HEAD_S, BODY_S = 10.0, 30.0
 #: All connections, one less than uvicorn answers with 503; and those of one address.
 CONNECTIONS, PER_PEER = 63, 16
+#: Bytes of bodies whose sender is not proven yet: of one address, and of all.
+UNPROVEN_PEER, UNPROVEN = 32 << 20, 128 << 20
+
+
+class Unproven:
+    """Counts the bytes of bodies that are being read before their signature can be checked."""
+
+    def __init__(self) -> None:
+        self._held: collections.Counter[str] = collections.Counter()
+
+    @contextlib.contextmanager
+    def charged(self, peer: str) -> Iterator[Callable[[int], None]]:
+        """Give what charges `peer` for the bytes of one body, until its request is answered.
+
+        Raises:
+            BusyError: the peer, or all together, hold too much.
+        """
+        mine = 0
+
+        def charge(size: int) -> None:
+            nonlocal mine
+            mine += size
+            self._held[peer] += size
+            if self._held[peer] > UNPROVEN_PEER or self._held.total() > UNPROVEN:
+                raise busy(f"{self._held[peer]} B of unproven bodies", f"at most {UNPROVEN_PEER} B")
+
+        try:
+            yield charge
+        finally:
+            self._held[peer] -= mine
+            if not self._held[peer]:
+                del self._held[peer]
 
 
 def bounded_protocol() -> type:

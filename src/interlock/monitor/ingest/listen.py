@@ -12,24 +12,28 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from interlock.crypto.door import doored
 from interlock.crypto.tls import Files, HybridContext
 from interlock.errors import InputError, InterlockError, SetupError, StorageError, UsageError
-from interlock.monitor.ingest.connections import BODY_S, HEAD_S, bounded_protocol
+from interlock.monitor.ingest.connections import BODY_S, HEAD_S, Unproven, bounded_protocol
 from interlock.monitor.ingest.receiver import LOGS, METRICS, REMOTE_WRITE, BusyError, Receiver
 from interlock.monitor.ingest.relay import relay
+from interlock.monitor.ingest.source import refusal
+from interlock.monitor.ingest.sources import NAME
 
 __all__ = ["grpc_listener", "http_listener"]
 
 MAX_BODY = 16 << 20
+#: a body that is read although nobody known can have sent it
+SMALL_BODY = 64 << 10
 PROTOBUF = "application/x-protobuf"
-SERVICES = {
-    "opentelemetry.proto.collector.metrics.v1.MetricsService": METRICS,
-    "opentelemetry.proto.collector.logs.v1.LogsService": LOGS,
+METHODS = {
+    "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export": METRICS,
+    "/opentelemetry.proto.collector.logs.v1.LogsService/Export": LOGS,
 }
 
 
@@ -61,23 +65,43 @@ def _status(error: InterlockError) -> int:
     return {"monitor-source": 401, "monitor-replay": 409}.get(error.code, 400)
 
 
+async def _body(
+    receive: Any, charge: Callable[[int], None] | None = None, most: int = MAX_BODY
+) -> bytes:
+    parts, size = [], 0
+    while True:
+        event = await receive()
+        parts.append(event.get("body", b""))
+        size += len(parts[-1])
+        if charge:
+            charge(len(parts[-1]))
+        if size > most or event["type"] == "http.disconnect":
+            raise InputError(
+                "a request body is too large or cut",
+                code="monitor-wire",
+                got=f"{size} bytes",
+                expected=f"at most {most} bytes",
+                fix="send smaller batches",
+            )
+        if not event.get("more_body"):
+            return b"".join(parts)
+
+
 def _app(receiver: Receiver) -> Any:
-    async def body_of(receive: Any) -> bytes:
-        parts, size = [], 0
-        while True:
-            event = await receive()
-            parts.append(event.get("body", b""))
-            size += len(parts[-1])
-            if size > MAX_BODY or event["type"] == "http.disconnect":
-                raise InputError(
-                    "a request body is too large or cut",
-                    code="monitor-wire",
-                    got=f"{size} bytes",
-                    expected=f"at most {MAX_BODY} bytes",
-                    fix="send smaller batches",
-                )
-            if not event.get("more_body"):
-                return b"".join(parts)
+    unproven = Unproven()
+
+    async def taken(scope: Any, headers: dict[str, str], receive: Any) -> int:
+        peer = str((scope.get("client") or ("",))[0])
+        with contextlib.ExitStack() as stack:
+            try:
+                proven = receiver.claimed(headers)
+            except InterlockError:
+                with contextlib.suppress(InputError):  # what is small is read: an answer is heard
+                    await _body(receive, most=SMALL_BODY)
+                raise
+            charge = None if proven else stack.enter_context(unproven.charged(peer))
+            body = await _body(receive, charge)
+            return await asyncio.to_thread(receiver.push, scope["path"], headers, body)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
@@ -91,8 +115,7 @@ def _app(receiver: Receiver) -> Any:
             status, reply = 415, b""
         else:
             try:
-                body = await body_of(receive)
-                lost = await asyncio.to_thread(receiver.push, path, headers, body)
+                lost = await taken(scope, headers, receive)
                 status, reply = (204, b"") if path == REMOTE_WRITE else (200, _accepted(lost))
             except InterlockError as error:
                 status = _status(error)
@@ -219,17 +242,34 @@ def grpc_listener(
         400: grpc.StatusCode.INVALID_ARGUMENT,
     }
 
-    def export(path: str) -> Any:
+    def abort(context: Any, error: InterlockError) -> None:
+        context.abort(codes[_status(error)], f"{error.code}: {error.message}; {error.got}")
+
+    def handler(called: Any) -> Any:
+        path = METHODS.get(called.method)
+        if path is None:
+            return None
+        headers = {k: v for k, v in called.invocation_metadata if isinstance(v, str)}
+        headers.pop("content-encoding", None)  # gRPC has unpacked the message
+        try:
+            if not receiver.claimed(headers):
+                raise refusal(headers.get(NAME, ""), "no token: gRPC takes no signed requests")
+        except InterlockError as error:
+            refused = error  # as if the message were a stream: none of it is read
+            return grpc.stream_unary_rpc_method_handler(lambda _, context: abort(context, refused))
+
         def call(body: bytes, context: Any) -> bytes:
-            headers = {k: v for k, v in context.invocation_metadata() if isinstance(v, str)}
-            headers.pop("content-encoding", None)  # gRPC has unpacked the message
             try:
                 return _accepted(receiver.push(path, headers, body))
             except InterlockError as error:
-                context.abort(codes[_status(error)], f"{error.code}: {error.message}; {error.got}")
+                abort(context, error)
                 raise
 
         return grpc.unary_unary_rpc_method_handler(call)
+
+    class Handlers(grpc.GenericRpcHandler):  # type: ignore[misc, unused-ignore]
+        def service(self, handler_call_details: Any) -> Any:
+            return handler(handler_call_details)
 
     server = grpc.server(
         ThreadPoolExecutor(16),
@@ -238,17 +278,14 @@ def grpc_listener(
             # A call whose message never comes holds a thread; exporters connect again.
             ("grpc.max_connection_age_ms", round(BODY_S * 1000)),
             ("grpc.max_connection_age_grace_ms", round(HEAD_S * 1000)),
+            # One that asks nothing, too; the relay ends what answers no farewell.
+            ("grpc.max_connection_idle_ms", round(HEAD_S * 800)),
             ("grpc.max_concurrent_streams", 4),
             ("grpc.server_handshake_timeout_ms", round(HEAD_S * 1000)),
         ],
         maximum_concurrent_rpcs=64,
     )
-    server.add_generic_rpc_handlers(
-        [
-            grpc.method_handlers_generic_handler(s, {"Export": export(p)})
-            for s, p in SERVICES.items()
-        ]
-    )
+    server.add_generic_rpc_handlers([Handlers()])
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="interlock-")))
         inner = folder / "grpc.sock"

@@ -7,6 +7,7 @@ times the parsing. Gauges and sums give one sample a point; histograms and summa
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,10 @@ import numpy.typing as npt
 from interlock.errors import SetupError
 from interlock.monitor.ingest.points import MAX_BYTES, Points, bad_message, room_for, series_name
 
-__all__ = ["LogEvent", "decode_logs", "decode_metrics"]
+__all__ = ["MAX_RECORDS", "LogEvent", "decode_logs", "decode_metrics"]
+
+#: log records that a message may hold, and that may wait
+MAX_RECORDS = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +31,12 @@ class LogEvent:
     severity: str
     body: str
     attributes: dict[str, str]
+
+    @property
+    def cost(self) -> int:
+        """Bytes of memory it takes."""
+        texts = (self.severity, self.body, *self.attributes, *self.attributes.values())
+        return 256 + sys.getsizeof(self.attributes) + sum(map(sys.getsizeof, texts))
 
 
 def _names(
@@ -122,6 +132,9 @@ def decode_logs(payload: bytes) -> list[LogEvent]:
         message.ParseFromString(payload)
     except DecodeError as error:
         raise bad_message("OTLP logs", str(error)) from error
+    count = sum(len(s.log_records) for r in message.resource_logs for s in r.scope_logs)
+    if count > MAX_RECORDS:
+        raise bad_message("OTLP logs", f"{count} records, more than {MAX_RECORDS}")
     return [
         LogEvent(
             t_ns=record.time_unix_nano,

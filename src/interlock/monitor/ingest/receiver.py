@@ -8,13 +8,14 @@ come again.
 from __future__ import annotations
 
 import collections
+import contextlib
 import fcntl
 import json
 import os
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -24,18 +25,23 @@ from interlock.errors import InputError, InterlockError, SetupError, StorageErro
 from interlock.monitor.frames import Frame, StreamKind
 from interlock.monitor.ingest.assemble import RowAssembler, fill_gaps
 from interlock.monitor.ingest.events import EventMemory
-from interlock.monitor.ingest.otlp import LogEvent, decode_logs, decode_metrics
+from interlock.monitor.ingest.otlp import MAX_RECORDS, LogEvent, decode_logs, decode_metrics
 from interlock.monitor.ingest.points import MAX_BYTES, Points
 from interlock.monitor.ingest.remote_write import decode_remote_write
-from interlock.monitor.ingest.source import SKEW_LIMIT_NS, Account, BoundedBuffer, refusal
-from interlock.monitor.ingest.sources import Source, authenticate
+from interlock.monitor.ingest.source import (
+    BUFFER_BYTES,
+    SKEW_LIMIT_NS,
+    Account,
+    BoundedBuffer,
+    refusal,
+)
+from interlock.monitor.ingest.sources import Source, authenticate, claimed
 
-__all__ = ["LOGS", "METRICS", "REMOTE_WRITE", "BusyError", "Receiver"]
+__all__ = ["LOGS", "METRICS", "REMOTE_WRITE", "BusyError", "Receiver", "busy"]
 
 METRICS, LOGS, REMOTE_WRITE = "/v1/metrics", "/v1/logs", "/api/v1/write"
 AHEAD_NS = 300 * 10**9
 MAX_SERIES = 65_536
-MAX_EVENTS = 100_000
 
 
 class BusyError(InterlockError):
@@ -45,7 +51,8 @@ class BusyError(InterlockError):
     retry_after_s: float = 1.0
 
 
-def _busy(got: str, expected: str) -> BusyError:
+def busy(got: str, expected: str) -> BusyError:
+    """Return the refusal of a request for which there is no room now."""
     return BusyError(
         "the listener's buffer is full",
         code="monitor-busy",
@@ -152,7 +159,7 @@ class Receiver:
         self._sources = {name: stream.source for name, stream in self.streams.items()}
         self._buffer = BoundedBuffer(max_rows=buffer_rows)
         self._state, self._clock_ns = state, clock_ns
-        self._lock = threading.Lock()
+        self._lock, self._counting = threading.Lock(), threading.Lock()
         self.ready = threading.Event()
         self.refused: collections.Counter[str] = collections.Counter()
         self.events: collections.deque[tuple[str, LogEvent]] = collections.deque()
@@ -201,6 +208,24 @@ class Receiver:
         decode_metrics(b"")
         decode_remote_write(b"\x00")
 
+    def claimed(self, headers: Mapping[str, str]) -> bool:
+        """Return whether the headers prove who sends; they may also need the body for that.
+
+        Raises:
+            IntegrityError: whatever the body, nobody known sends this.
+        """
+        with self._counted():
+            return claimed(self._sources, headers)[1] is None
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        try:
+            yield
+        except InterlockError as error:
+            with self._counting:
+                self.refused[error.code] += 1
+            raise
+
     def push(self, path: str, headers: Mapping[str, str], body: bytes) -> int:
         """Take one request; return how many of its samples nobody asked for.
 
@@ -209,12 +234,8 @@ class Receiver:
             InputError: the message is not well formed, or its times lie ahead.
             BusyError: the buffer is full.
         """
-        with self._lock:
-            try:
-                return self._push(path, headers, body, self._clock_ns())
-            except InterlockError as error:
-                self.refused[error.code] += 1
-                raise
+        with self._lock, self._counted():
+            return self._push(path, headers, body, self._clock_ns())
 
     def _push(self, path: str, headers: Mapping[str, str], body: bytes, now_ns: int) -> int:
         source, number = authenticate(self._sources, path, headers, body)
@@ -252,7 +273,7 @@ class Receiver:
                 fix="check period_ms against the times sent; send smaller batches",
             )
         if not self._buffer.room(rows, stream.spec):
-            raise _busy(f"{self._buffer.rows} rows", "room for the batch")
+            raise busy(f"{self._buffer.rows} rows", "room for the batch")
         before = stream.rows.duplicates
         frame, new = stream.rows.add(points.t_ns[keep], channel[keep], points.values[keep])
         stream.account.duplicates += stream.rows.duplicates - before
@@ -271,8 +292,19 @@ class Receiver:
     def _take_events(self, source: Source, events: list[LogEvent], now_ns: int) -> int:
         if source.kind is not StreamKind.AUDIT:
             raise refusal(source.source, "logs from a source that is no audit log")
-        if len(self.events) + len(events) > MAX_EVENTS:
-            raise _busy(f"{len(self.events)} records", f"at most {MAX_EVENTS}")
+        if len(self.events) + len(events) > MAX_RECORDS:
+            raise busy(f"{len(self.events)} records", f"at most {MAX_RECORDS}")
+        size = sum(event.cost for event in events)
+        if size > BUFFER_BYTES:
+            raise InputError(
+                f"a batch of {source.source!r} is larger than the buffer",
+                code="monitor-batch-rows",
+                got=f"log records of {size} B",
+                expected=f"at most {BUFFER_BYTES} B",
+                fix="send smaller batches",
+            )
+        if not self._buffer.room_beside(size):
+            raise busy(f"{self._buffer.beside} B of log records", f"{size} B free beside the rows")
         account = self.streams[source.source].account
         # Alone: refusing the batch would let one record from the future hide the others.
         timely = [event for event in events if event.t_ns <= now_ns + AHEAD_NS]
@@ -282,6 +314,7 @@ class Receiver:
         account.duplicates += len(timely) - len(fresh)
         self._past.take(source.source, fresh)
         self.events.extend((source.source, event) for event in fresh)
+        self._buffer.beside += sum(event.cost for event in fresh)
         if ahead and ahead == len(events):
             raise refusal(source.source, "every record lies ahead", "monitor-clock")
         if events and not fresh:
@@ -314,6 +347,7 @@ class Receiver:
         with self._lock:
             found = list(self.events)
             self.events.clear()
+            self._buffer.beside = 0
         return found
 
     @property

@@ -10,11 +10,13 @@ import asyncio
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from interlock.crypto.door import Door, end_surplus
+from interlock.monitor.ingest import connections
 from interlock.monitor.ingest.connections import CONNECTIONS, PER_PEER
 
 __all__ = ["relay"]
@@ -48,8 +50,13 @@ class _Relay:
         forth: asyncio.StreamWriter | None = None
         try:
             back, forth = await asyncio.open_unix_connection(self._inner, limit=_CHUNK)
-            ways += [asyncio.create_task(_pipe(a, b)) for a, b in ((reader, forth), (back, writer))]
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            heard = _Heard()
+            ways += [
+                asyncio.create_task(_pipe(a, b, heard))
+                for a, b in ((reader, forth), (back, writer))
+            ]
+            while not any(way.done() for way in ways) and (left := heard.left_s()) > 0:
+                await asyncio.wait(ways, timeout=left, return_when=asyncio.FIRST_COMPLETED)
         except OSError:
             pass  # the server stops: the connection ends
         finally:
@@ -67,9 +74,20 @@ class _Relay:
         await asyncio.gather(door, *self._open, return_exceptions=True)
 
 
-async def _pipe(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+class _Heard:
+    """When a connection last said something, either way: one that is silent holds no place."""
+
+    def __init__(self) -> None:
+        self.at = time.monotonic()
+
+    def left_s(self) -> float:
+        return self.at + connections.HEAD_S - time.monotonic()
+
+
+async def _pipe(source: asyncio.StreamReader, target: asyncio.StreamWriter, heard: _Heard) -> None:
     with contextlib.suppress(OSError):
         while data := await source.read(_CHUNK):
+            heard.at = time.monotonic()
             target.write(data)
             await target.drain()
 

@@ -109,6 +109,7 @@ class BoundedBuffer:
         self._max, self._max_bytes = max_rows, max_bytes
         self._frames: collections.deque[Frame] = collections.deque()
         self.rows = self.bytes = 0
+        self.beside = 0  # bytes that wait elsewhere and count here, such as log records
         self.turned_away = 0
 
     @staticmethod
@@ -120,9 +121,13 @@ class BoundedBuffer:
         """Return whether so many rows fit when nothing else waits."""
         return rows <= self._max and self.cost(rows, spec) <= self._max_bytes
 
+    def room_beside(self, size: int) -> bool:
+        """Return whether so many bytes beside the rows, such as log records, would fit."""
+        return self.bytes + self.beside + size <= self._max_bytes
+
     def room(self, rows: int, spec: StreamSpec) -> bool:
         """Return whether so many rows would fit; count a no."""
-        if self.rows + rows > self._max or self.bytes + self.cost(rows, spec) > self._max_bytes:
+        if self.rows + rows > self._max or not self.room_beside(self.cost(rows, spec)):
             self.turned_away += 1
             return False
         return True

@@ -20,10 +20,11 @@ from interlock.errors import InputError, IntegrityError
 from interlock.monitor.frames import Origin, StreamKind, StreamSpec
 from interlock.monitor.ingest.source import refusal
 
-__all__ = ["SignedPush", "Source", "authenticate", "read_sources"]
+__all__ = ["SignedPush", "Source", "authenticate", "claimed", "read_sources"]
 
 NAME, NUMBER, SIGNATURE = "x-interlock-source", "x-interlock-number", "x-interlock-signature"
 MAX_FILE_BYTES = 1 << 20
+SIGNATURE_BYTES = 64
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -95,6 +96,43 @@ def _message(path: str, name: str, number: int, body: bytes) -> bytes:
     return b"interlock-telemetry-push-v1\x00" + head + hashlib.sha256(body).digest()
 
 
+def claimed(
+    sources: Mapping[str, Source], headers: Mapping[str, str]
+) -> tuple[Source, int | None, bytes]:
+    """Return who a request says it is from, its number and its signature, by the headers alone.
+
+    A token is proof already (no number, no signature then); a signature still has to be checked
+    against the body.
+
+    Raises:
+        IntegrityError: nobody known can have sent this, whatever its body.
+    """
+    name = headers.get(NAME, "")
+    kind, _, token = headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer" and not headers.get(SIGNATURE):
+        digest = hashlib.sha256(token.strip().encode()).hexdigest()
+        for source in sources.values():
+            if source.token_sha256 and hmac.compare_digest(source.token_sha256.lower(), digest):
+                if name and name != source.source:
+                    raise refusal(name, f"the token of {source.source!r}")
+                return source, None, b""
+        raise refusal(name, "an unknown token")
+    known = sources.get(name)
+    if known is None or not known.public_key:
+        raise refusal(name, "no source of this name signs its requests")
+    text = headers.get(NUMBER, "")
+    try:
+        number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else -1
+        signature = bytes.fromhex(headers.get(SIGNATURE, ""))
+    except ValueError as error:
+        raise refusal(name, "a malformed signature") from error
+    if number < 0:
+        raise refusal(name, "no number that could rise")
+    if len(signature) != SIGNATURE_BYTES:
+        raise refusal(name, "a malformed signature")
+    return known, number, signature
+
+
 def authenticate(
     sources: Mapping[str, Source], path: str, headers: Mapping[str, str], body: bytes
 ) -> tuple[Source, int | None]:
@@ -109,35 +147,15 @@ def authenticate(
     Raises:
         IntegrityError: nobody known sent this.
     """
-    name = headers.get(NAME, "")
-    kind, _, token = headers.get("authorization", "").partition(" ")
-    if kind.lower() == "bearer" and not headers.get(SIGNATURE):
-        digest = hashlib.sha256(token.strip().encode()).hexdigest()
-        for source in sources.values():
-            if source.token_sha256 and hmac.compare_digest(source.token_sha256.lower(), digest):
-                if name and name != source.source:
-                    raise refusal(name, f"the token of {source.source!r}")
-                return source, None
-        raise refusal(name, "an unknown token")
-    known = sources.get(name)
-    if known is None or not known.public_key:
-        raise refusal(name, "no source of this name signs its requests")
-    text = headers.get(NUMBER, "")
+    source, number, signature = claimed(sources, headers)
+    if number is None:
+        return source, None
+    name, key = source.source, bytes.fromhex(source.public_key)
     try:
-        number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else -1
-        signature = bytes.fromhex(headers.get(SIGNATURE, ""))
-    except ValueError as error:
-        raise refusal(name, "a malformed signature") from error
-    if number < 0:
-        raise refusal(name, "no number that could rise")
-    try:
-        signing.verify(
-            "ed25519", bytes.fromhex(known.public_key), signature,
-            _message(path, name, number, body),
-        )  # fmt: skip
+        signing.verify("ed25519", key, signature, _message(path, name, number, body))
     except IntegrityError as error:
         raise refusal(name, "wrong signature") from error
-    return known, number
+    return source, number
 
 
 class SignedPush:

@@ -127,13 +127,14 @@ class AlarmBank:
         self.rows = 0
         self._rng = np.random.default_rng(seed)
         from interlock.monitor.detectors import _sequential as seq
+        from interlock.monitor.detectors._calibrate import ORDER, TERMS
 
         self._seq = seq
-        terms, c = seq.TERMS, channels
+        terms, c = TERMS, channels
         self._state: dict[str, npt.NDArray[Any]] = {
             "ints": np.zeros((c, 22), np.int64),
             "floats": np.zeros((c, 12)),
-            "lags": np.zeros((c, seq.ORDER)),
+            "lags": np.zeros((c, ORDER)),
             "gram": np.zeros((c, terms, terms)),
             "moment": np.zeros((c, terms)),
             "phi": np.zeros((c, terms)),

@@ -17,6 +17,7 @@ from interlock.cli import cli
 from interlock.errors import InputError
 from interlock.guard.control import Program, check_control
 from interlock.guard.health.probe import probe
+from interlock.guard.hooks.autoguard import INSIDE
 from interlock.guard.result import Result, Samples
 from interlock.guard.validate.attribution import AttributionControl
 from interlock.types import Decision
@@ -128,3 +129,24 @@ def test_the_command_says_what_the_shots_cannot_tell(tmp_path: Path) -> None:
     assert done.return_value == 0
     bad = CliRunner().invoke(cli, [*words, "--sampler", "nowhere:x"], standalone_mode=False)
     assert getattr(bad.exception, "code", "") == "health-sampler"
+
+
+def test_its_simulation_is_no_job_of_the_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under `interlock run` whatever runs outside `INSIDE` is guarded as a job of its own."""
+    device = twin("manila")
+    isa = circuit(device)
+    law = device.probabilities(isa)
+    seen: list[bool] = []
+    simulate = Twin.probabilities
+
+    def watched(self: Twin, given: QuantumCircuit) -> dict[str, float]:
+        seen.append(INSIDE.get())
+        return simulate(self, given)
+
+    monkeypatch.setattr(Twin, "probabilities", watched)
+    looks(tmp_path, device, isa, [law, law])
+    assert seen
+    assert all(seen)
+    assert not INSIDE.get()

@@ -137,7 +137,9 @@ def _predict(
 ) -> Mapping[str, float] | None:
     from interlock.backends.twins import Twin, TwinSpec
     from interlock.circuits.qiskit_adapter import to_qiskit
+    from interlock.guard.hooks.autoguard import INSIDE
 
+    token = INSIDE.set(True)  # under `interlock run` the simulation would be a job of its own
     try:
         circuit = to_qiskit(program.circuit)
         if values:
@@ -147,3 +149,5 @@ def _predict(
         return Twin(TwinSpec(reported=calibration)).probabilities(circuit)
     except InputError:
         return None  # too wide, conditional, or not in the device's own gates: not predicted
+    finally:
+        INSIDE.reset(token)

@@ -2,139 +2,19 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from interlock.backends import braket_source, cirq_source
 from interlock.backends.calibration import Calibration, Gate, Qubit, clean
+from interlock.backends.ibm_source import from_ibm
+from interlock.backends.units import NO_GATE, TO_US, seconds
 from interlock.errors import BackendError, InputError
 
 __all__ = ["backend_of", "calibration_of", "from_braket", "from_ibm", "from_target"]
 
-_TO_US = {"s": 1e6, "ms": 1e3, "us": 1.0, "µs": 1.0, "μs": 1.0, "ns": 1e-3, "": 1e6}
 _MOST_QUBITS = 100_000
-_NO_GATE = frozenset({"measure", "reset", "delay", "barrier"})
-
-
-def _seconds(date: Any) -> float | None:
-    """Seconds since the epoch; a time without a zone is taken as UTC."""
-    if isinstance(date, str):
-        try:
-            date = dt.datetime.fromisoformat(date)
-        except ValueError:
-            return None
-    if not isinstance(date, dt.datetime):
-        return None
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=dt.UTC)
-    return float(date.timestamp())
-
-
-class _Ages:
-    """Ages relative to the time a calibration was observed; the oldest of several counts."""
-
-    def __init__(self, observed_at: float) -> None:
-        self._at = observed_at
-        self._dates: list[float] = []
-
-    def add(self, date: Any) -> None:
-        seconds = _seconds(date)
-        if seconds is not None:
-            self._dates.append(seconds)
-
-    @property
-    def oldest(self) -> float | None:
-        return self._at - min(self._dates) if self._dates else None
-
-
-def from_ibm(
-    properties: Mapping[str, Any],
-    *,
-    device: str = "",
-    kind: str = "device",
-    at: float | None = None,
-) -> Calibration:
-    """Read IBM backend properties (the JSON of `BackendProperties`).
-
-    Args:
-        properties: the JSON, dates as ISO text or datetime.
-        device: name; that of the properties by default.
-        kind: `device` or `twin`.
-        at: when it was observed; the vendor's own last update by default.
-
-    Raises:
-        InputError: not such properties (`calibration-invalid`).
-    """
-    try:
-        updated = _seconds(properties["last_update_date"])
-        reference = updated or 0.0
-        qubits = tuple(_ibm_qubit(q, reference) for q in properties["qubits"])
-        gates = tuple(
-            g for g in (_ibm_gate(g, reference) for g in properties["gates"]) if g is not None
-        )
-        name = device or str(properties["backend_name"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(
-            "these are no IBM backend properties",
-            code="calibration-invalid",
-            got=f"{type(error).__name__}: {error}",
-            expected="qubits, gates and last_update_date",
-            fix="pass backend.properties().to_dict()",
-        ) from error
-    return clean(
-        Calibration(
-            device=name,
-            kind=kind,
-            num_qubits=len(qubits),
-            qubits=qubits,
-            gates=gates,
-            observed_at=updated if at is None else at,
-            source=f"ibm properties of {properties['last_update_date']}",
-        )
-    )
-
-
-def _ibm_qubit(values: Iterable[Mapping[str, Any]], reference: float) -> Qubit:
-    ages, found = _Ages(reference), {}
-    for value in values:
-        name = value["name"]
-        scale = _TO_US.get(value.get("unit", ""), 1.0) if name in ("T1", "T2") else 1.0
-        if name == "readout_length":
-            scale = _TO_US.get(value.get("unit", "ns"), 1e-3)
-        found[name] = float(value["value"]) * scale
-        if name in ("T1", "T2", "readout_error", "prob_meas0_prep1", "prob_meas1_prep0"):
-            ages.add(value.get("date"))
-    error = found.get("readout_error")
-    return Qubit(
-        t1_us=found.get("T1"),
-        t2_us=found.get("T2"),
-        p01=found.get("prob_meas1_prep0", error),
-        p10=found.get("prob_meas0_prep1", error),
-        readout_us=found.get("readout_length"),
-        age_s=ages.oldest,
-        operational=found.get("operational", 1.0) != 0.0,
-    )
-
-
-def _ibm_gate(value: Mapping[str, Any], reference: float) -> Gate | None:
-    if value["gate"] in _NO_GATE:
-        return None
-    ages, found = _Ages(reference), {}
-    for parameter in value["parameters"]:
-        name = parameter["name"]
-        scale = _TO_US.get(parameter.get("unit", "ns"), 1e-3) if name == "gate_length" else 1.0
-        found[name] = float(parameter["value"]) * scale
-        if name == "gate_error":
-            ages.add(parameter.get("date"))
-    return Gate(
-        name=str(value["gate"]),
-        qubits=tuple(int(q) for q in value["qubits"]),
-        error=found.get("gate_error"),
-        duration_us=found.get("gate_length"),
-        age_s=ages.oldest,
-    )
 
 
 def from_target(target: Any, *, device: str, at: float | None = None) -> Calibration:
@@ -167,7 +47,7 @@ def from_target(target: Any, *, device: str, at: float | None = None) -> Calibra
             duration_us=us(getattr(value, "duration", None)),
         )
         for name in sorted(target.operation_names)
-        if name not in _NO_GATE
+        if name not in NO_GATE
         for where, value in (target[name] or {}).items()
         if where is not None
     ]
@@ -210,7 +90,7 @@ def _from_noise_model(model: Any, *, device: str, width: int, now: float) -> Cal
     gates = tuple(
         Gate(name=name, qubits=place, error=max(0.0, value), age_s=0.0)
         for (name, place), value in sorted(errors.items())
-        if name not in _NO_GATE and max(place, default=0) < width
+        if name not in NO_GATE and max(place, default=0) < width
     )
     return clean(
         Calibration(
@@ -252,7 +132,7 @@ def from_braket(properties: Mapping[str, Any], *, device: str) -> Calibration:
                 Calibration(
                     device=device, kind="device", num_qubits=len(whole.qubits),
                     qubits=whole.qubits, gates=whole.gates,
-                    observed_at=_seconds(whole.updated or service), source=braket_source.SOURCE,
+                    observed_at=seconds(whole.updated or service), source=braket_source.SOURCE,
                 )
             )  # fmt: skip
         standard = properties["standardized"]
@@ -260,7 +140,7 @@ def from_braket(properties: Mapping[str, Any], *, device: str) -> Calibration:
         names = {label: int(label) for label in sorted(one, key=int)}
         if not all(0 <= i < _MOST_QUBITS for i in names.values()):
             raise ValueError(f"qubit numbers {sorted(names.values())[:8]}")
-        updated = _seconds(properties.get("service", {}).get("updatedAt"))
+        updated = seconds(properties.get("service", {}).get("updatedAt"))
         # A circuit keeps the device's numbers; a number that the device leaves out is no qubit.
         qubits = [Qubit(operational=False)] * (max(names.values(), default=-1) + 1)
         gates = []
@@ -269,7 +149,7 @@ def from_braket(properties: Mapping[str, Any], *, device: str) -> Calibration:
             fidelities = value.get("oneQubitFidelity", [])
             readout = error_of(fidelities, "READOUT", "SYMMETRIZED_READOUT")
             times = {
-                key: float(value[key]["value"]) * _TO_US[value[key].get("unit", "s").lower()]
+                key: float(value[key]["value"]) * TO_US[value[key].get("unit", "s").lower()]
                 for key in ("T1", "T2")
                 if key in value
             }

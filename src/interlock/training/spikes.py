@@ -80,8 +80,15 @@ def linear_schedule(start: int, end: int, weight: float) -> Callable[[int], floa
 
 
 def weight_at(weight: Weight, step: int) -> float:
-    """Return the weight a schedule, or a plain number, gives a step."""
-    return weight(step) if callable(weight) else weight
+    """Return the weight a schedule, or a plain number, gives a step.
+
+    Raises:
+        ValueError: it is negative, which would reward spikes, or no finite number.
+    """
+    value = float(weight(step) if callable(weight) else weight)
+    if not 0 <= value < math.inf:
+        raise ValueError(f"a weight of {value} at step {step}, expected 0 or a positive number")
+    return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

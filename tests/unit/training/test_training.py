@@ -129,6 +129,16 @@ def test_a_schedule_gives_the_rewards_their_weight() -> None:
     assert by_calls(**columns)[2] < 0
 
 
+@pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf"), lambda _: -0.1])
+def test_a_weight_that_would_reward_spikes_or_is_none_is_refused(weight: Any) -> None:
+    with pytest.raises(ValueError, match="a weight of"):
+        EntropySpikeLoss(weight)(torch.full((1, 4), 0.25))
+    with pytest.raises(ValueError, match="a weight of"):
+        EntropySpikeWrapper(Env(), weight=weight).step(0.2)
+    with pytest.raises(ValueError, match="a weight of"):
+        trl_reward(weight=weight)(completions=["c"], decision_entropy=[0.2])
+
+
 def test_the_trl_reward() -> None:
     logged: dict[str, float] = {}
     reward = trl_reward(weight=1.0, tracker=SpikeTracker(warm_up=3))

@@ -126,7 +126,7 @@ def test_a_device_with_a_record_of_its_own_uses_it(tmp_path: Path) -> None:
 
 
 def test_nominal_90_percent_covers_with_the_shipped_widths() -> None:
-    found = coverage(("jakarta",), 24, 0, 3)
+    found = coverage(("jakarta",), 24, 3)
     assert found["counts"]["all"]["figures"] >= 100
     assert found["counts"]["all"]["covered"] >= 0.84
     assert found["counts"]["all"]["covered"] > found["shots alone"]["all"]["covered"] + 0.1
@@ -134,7 +134,7 @@ def test_nominal_90_percent_covers_with_the_shipped_widths() -> None:
 
 def test_circuits_that_show_every_error_are_covered_too() -> None:
     """Bell pairs, GHZ states, rows of ones: with widths of random circuits alone 0 to 70 %."""
-    found = coverage(("lima", "manila"), 40, 0, 3)
+    found = coverage(("lima", "manila"), 40, 3)
     for family in known.FAMILIES:
         for kind in ("counts", "estimates"):
             assert found[f"{kind}, {family}"]["covered"] >= 0.7, (family, kind)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from interlock.cli.monitor_covert import covert_command
 from interlock.cli.monitor_edge import edge
 from interlock.cli.monitor_release import release
 from interlock.cli.monitor_triage import triage_command
@@ -304,6 +305,7 @@ def listen_command(
         _say(as_json, {"audit_unread": access.unread, "audit_unjudged": access.unjudged})
 
 
+command.add_command(covert_command)
 command.add_command(edge)
 command.add_command(triage_command)
 

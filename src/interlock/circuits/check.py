@@ -21,6 +21,7 @@ from interlock.errors import InputError, UsageError
 __all__ = ["Bounds", "CheckedFile", "Diagnostic", "check_circuit", "check_file", "files_of"]
 
 SUFFIXES = (".qasm", ".qasm2", ".qasm3", ".qpy", ".circuit.json")
+_CANONICAL = re.compile(rb'\s*\{\s*"version"\s*:\s*\d+\s*,\s*"num_qubits"\s*:')
 _PLACE = re.compile(r"line (\d+), column (\d+): ")
 
 
@@ -112,7 +113,19 @@ def files_of(paths: Iterable[Path], skipped: list[Path] | None = None) -> Iterat
 
 
 def _is_circuit(path: Path) -> bool:
-    return path.name.lower().endswith(SUFFIXES) and path.is_file() and not path.is_symlink()
+    name = path.name.lower()
+    if path.is_symlink() or not path.is_file():
+        return False
+    return name.endswith(SUFFIXES) or (name.endswith(".json") and _starts_as_circuit(path))
+
+
+def _starts_as_circuit(path: Path) -> bool:
+    """Whether a file starts as the canonical form is written; any other JSON is not looked at."""
+    try:
+        with path.open("rb") as file:
+            return _CANONICAL.match(file.read(200)) is not None
+    except OSError:
+        return False
 
 
 def check_file(

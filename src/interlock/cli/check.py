@@ -67,8 +67,8 @@ def command(
     """Read circuits in a confined child and say every reason a job with them would be refused.
 
     PATHS are files (OpenQASM 2 and 3, QPY 13 or later, canonical JSON) or folders of them.
-    In folders, files with other endings and links are not looked at: they are named on standard
-    error. Exits 1 when a circuit would be refused, and 2 when a folder holds none.
+    In folders, files that are none of these by name or start, and links, are not looked at: they
+    are named on standard error. Exits 1 when a circuit would be refused, and 2 when a folder holds none.
     """
     import msgspec
 
@@ -117,7 +117,10 @@ def _show_skipped(skipped: list[Path]) -> None:
     """Say on standard error what was not looked at: a report without it would pass for a whole."""
     names = ", ".join(_plain(str(p)) for p in skipped[:_NAMED])
     more = f" and {len(skipped) - _NAMED} more" if len(skipped) > _NAMED else ""
-    click.echo(f"not looked at: {len(skipped)} (other endings, or links): {names}{more}", err=True)
+    click.echo(
+        f"not looked at: {len(skipped)} (no circuits by their name or start, or links): {names}{more}",
+        err=True,
+    )
 
 
 def _target(backend: str | None) -> Target:

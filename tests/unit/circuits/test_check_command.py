@@ -5,6 +5,8 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from interlock.circuits.canonical import Circuit, Operation
+from interlock.circuits.check import files_of
 from interlock.cli.check import command
 
 BELL = 'OPENQASM 2.0; include "qelib1.inc"; qreg q[1]; creg c[1]; h q[0]; measure q -> c;'
@@ -36,3 +38,13 @@ def test_bounds_that_compare_with_nothing_are_refused(tmp_path, option, value):
     path.write_text(BELL)
     assert "not a number of 0 or more" in str(run(path, option, value).exception)
     assert run(path, option, "0").return_value is not None
+
+
+def test_folders_are_searched_for_json_that_starts_as_a_circuit(tmp_path):
+    circuit = Circuit(num_qubits=1, operations=(Operation("h", (), (0,)),))
+    (tmp_path / "bell.json").write_bytes(circuit.to_json())
+    (tmp_path / "twice.json").write_text('{ "version": 1,\n "num_qubits": 1, "num_qubits": 2}')
+    (tmp_path / "device.json").write_text('{"device": "lab", "version": 1, "num_qubits": 1}')
+    skipped = []
+    assert [p.name for p in files_of([tmp_path], skipped)] == ["bell.json", "twice.json"]
+    assert [p.name for p in skipped] == ["device.json"]

@@ -68,7 +68,8 @@ def command(
 
     PATHS are files (OpenQASM 2 and 3, QPY 13 or later, canonical JSON) or folders of them.
     In folders, files that are none of these by name or start, and links, are not looked at: they
-    are named on standard error. Exits 1 when a circuit would be refused, and 2 when a folder holds none.
+    are named on standard error. Exits 1 when a circuit would be refused, and 2 when a folder
+    holds none.
     """
     import msgspec
 
@@ -118,7 +119,7 @@ def _show_skipped(skipped: list[Path]) -> None:
     names = ", ".join(_plain(str(p)) for p in skipped[:_NAMED])
     more = f" and {len(skipped) - _NAMED} more" if len(skipped) > _NAMED else ""
     click.echo(
-        f"not looked at: {len(skipped)} (no circuits by their name or start, or links): {names}{more}",
+        f"not looked at: {len(skipped)} (no circuits by name or start, or links): {names}{more}",
         err=True,
     )
 

@@ -122,3 +122,19 @@ def test_a_tag_is_not_believed_of_a_gate_that_equals_everything():
     patched._unitary_ = lambda: X
     with pytest.raises(InputError):
         from_cirq(cirq.Circuit(patched.on(A).with_tags(Exact("id", ()))))
+
+
+def test_numbers_of_the_user_s_classes_are_refused():
+    class Two(float):
+        def __mul__(self, other):
+            return 3.0 * other
+
+    class Name(sympy.Symbol):
+        pass
+
+    for exponent in (Two(0.1), Name("a"), 2 * Name("a") + 1):
+        with pytest.raises(InputError) as error:
+            settled(cirq.Circuit(cirq.XPowGate(exponent=exponent).on(A)))
+        assert error.value.code == "circuit-expression"
+    for exponent in (1, 0.5, np.float32(0.5), sympy.Rational(1, 3), sympy.Symbol("a") + 1):
+        assert settled(cirq.Circuit(cirq.XPowGate(exponent=exponent).on(A)))[1].size == 1

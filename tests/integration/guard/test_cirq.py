@@ -58,7 +58,10 @@ def test_sweeps_and_batches_are_one_job_each(guarded: Any) -> None:
     assert [len(j.job.circuits) for j in jobs] == [1, 2]
     assert jobs[0].job.circuits[0].bindings == 2
     assert jobs[0].job.total_shots == 40
-    assert duet.run(sampler.run_async, BELL, None, 5).interlock["outcome"] == "RELEASE"
+    receipt = duet.run(sampler.run_async, BELL, None, 5).interlock
+    assert receipt["outcome"] == "RELEASE"
+    assert {f["name"] for f in receipt["intervals"]} <= {"m p(00)", "m p(11)"}
+    assert all(f["low"] <= f["value"] <= f["high"] for f in receipt["intervals"])
     assert len(sampler.sample(BELL, repetitions=3)) == 3
     (value,) = sampler.sample_expectation_values(cirq.Circuit(cirq.H(A)), cirq.X(A), num_samples=9)
     assert value == [1.0]

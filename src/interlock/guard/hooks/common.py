@@ -22,6 +22,7 @@ from interlock.guard.hooks.sdk_classes import is_sdk, is_sdk_object
 from interlock.guard.jobs import Released, labels_in_force
 from interlock.guard.result import Result
 from interlock.guard.service import Guard
+from interlock.guard.validate.interval import intervals_of
 
 __all__ = [
     "Closed",
@@ -374,9 +375,10 @@ def stripped(names: Sequence[str]) -> dict[str, Any]:
 
 
 def receipt_of(released: Released) -> dict[str, Any]:
-    """Return the receipt as a result carries it, with the names of what was stripped."""
+    """Return the receipt as a result carries it: with intervals, and what was stripped."""
     left_out = released.result.extra.get("stripped")
-    return released.receipt.as_dict() | ({"stripped": left_out} if left_out else {})
+    named = {"stripped": left_out} if left_out else {}
+    return released.receipt.as_dict() | named | intervals_of(released.trace)
 
 
 def recorded_options(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from interlock.guard.hooks.common import (
     decoder,
     hold_amplitudes,
     on_record,
+    receipt_of,
     unknown_object,
     wrong_result,
 )
@@ -255,7 +256,7 @@ class GuardedDevice(Guarded, Device):
             decode=decoder(options, lambda native: plain(call.results(native))),
             labels=options.labels,
         )
-        self.receipts.add(released.receipt.as_dict())
+        self.receipts.add(receipt_of(released))
         native = released.result.native
         if isinstance(native, dict):
             wrong = InputError(

@@ -47,7 +47,6 @@ from interlock.guard.hooks.qiskit_targets import (
 )
 from interlock.guard.jobs import Released
 from interlock.guard.result import Result
-from interlock.guard.validate.interval import intervals_of
 
 __all__ = ["GuardedBackend", "GuardedEstimator", "GuardedSampler", "wrap"]
 
@@ -351,7 +350,7 @@ def _with_receipt(released: Released, kind: str, pubs: Sequence[Any]) -> Any:
     native = released.result.native
     if native is None:
         native = to_native(released.result, kind, pubs)
-    receipt = receipt_of(released) | intervals_of(released.trace)
+    receipt = receipt_of(released)
     if isinstance(native, PrimitiveResult):
         return PrimitiveResult(list(native), metadata={**native.metadata, "interlock": receipt})
     if isinstance(native, QiskitResult):

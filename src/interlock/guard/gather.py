@@ -18,7 +18,7 @@ import msgspec
 
 from interlock.errors import InterlockError
 from interlock.guard import threads
-from interlock.guard.control import Control, Request
+from interlock.guard.control import Request
 from interlock.guard.pipeline import BASELINE, Trace, walk
 from interlock.guard.policy import Bound, Policy
 from interlock.types import Evidence, Outcome
@@ -32,23 +32,22 @@ class _LeftBehindError(BaseException):
     """Ends the thread of a walk that was given up, when it comes back to life."""
 
 
-class _Step:
-    """What a walk is doing, and until when it may."""
+class _Step(msgspec.Struct):
+    """What a walk is doing, and until when it may: it gathers, decides or settles.
 
-    __slots__ = ("bound", "keys", "limit", "settling", "until")
+    Attributes:
+        until: on the monotonic clock, in seconds.
+        limit: how long it may take, in seconds.
+        gathering: the control that gathers, and under which key.
+        deciding: the stage, the branch and the controls that decide.
+        settling: what settles.
+    """
 
-    def __init__(
-        self,
-        keys: tuple[Key, ...],
-        limit: float,
-        bound: Bound | None = None,
-        settling: _Settling | None = None,
-    ) -> None:
-        self.keys = keys
-        self.limit = limit
-        self.bound = bound
-        self.settling = settling
-        self.until = time.monotonic() + limit
+    until: float
+    limit: float
+    gathering: tuple[Key, Bound] | None = None
+    deciding: tuple[str, str, Sequence[Bound]] | None = None
+    settling: _Settling | None = None
 
 
 class _Attempt:
@@ -65,9 +64,10 @@ class _Attempt:
         self.policy = policy
         self.evidence = known
         self.gathered = gathered
+        self._control_s = policy.timeouts.control_s
         self.trace: Trace | None = None
         self.worker: object = None
-        self.step = _Step((), policy.timeouts.control_s)
+        self.step = _Step(until=time.monotonic() + self._control_s, limit=self._control_s)
         self._moving = threading.Lock()
         self._left_behind = False
 
@@ -77,14 +77,15 @@ class _Attempt:
         try:
             self.trace = walk(self.request.job, self.policy, self)
             settling = _Settling(self, self.trace.outcome)
-            self._go_on(_Step((), self.policy.timeouts.control_s, settling=settling))
+            self._go_on(self._control_s, None, None, settling)
             settling.run()
-            self._go_on(_Step((), math.inf, settling=settling))
+            self._go_on(math.inf, None, None, settling)
         except _LeftBehindError:
             return False
         return True
 
-    def _go_on(self, step: _Step) -> None:
+    def _go_on(self, limit: float, *does: Any) -> None:
+        step = _Step(time.monotonic() + limit, limit, *does)
         with self._moving:
             if self._left_behind:
                 raise _LeftBehindError
@@ -100,29 +101,32 @@ class _Attempt:
         self, stage: str, branch: str, controls: Sequence[Bound]
     ) -> Mapping[str, Evidence]:
         """Gather for some controls of a stage; a control that is not installed gives nothing."""
-        self.request.entered.setdefault((stage, branch), time.time_ns())
+        request, known = self.request, self.evidence
+        request.entered.setdefault((stage, branch), time.time_ns())
+        request.branch = branch
+        limit = self._limit(stage, branch, controls)
         found: dict[str, Evidence] = {}
         for bound in controls:
             key = (stage, branch, bound.id)
-            if key not in self.evidence and bound.control is not None:
-                self._gather(key, bound)
-            if key in self.evidence:
-                found[bound.id] = self.evidence[key]
-        keys = tuple([(stage, branch, b.id) for b in controls])
-        self._go_on(_Step(keys, self.policy.timeouts.control_s))
+            evidence = known.get(key)
+            if evidence is None and bound.control is not None:
+                self._go_on(limit, (key, bound))
+                request.timeout_s = limit
+                if bound.settles:
+                    self.gathered[id(bound)] = bound
+                evidence = known[key] = _evidence(bound, request)
+            if evidence is not None:
+                found[bound.id] = evidence
+        self._go_on(self._control_s, None, (stage, branch, controls))
         return found
 
-    def _gather(self, key: Key, bound: Bound) -> None:
-        stage, branch, _ = key
-        timeouts = self.policy.timeouts
-        # Only the execution itself (the later phase of `execute`) and the baseline may take long.
-        long = branch == BASELINE or (stage == "execute" and bound.phase > 0)
-        limit = timeouts.execute_s if long else timeouts.control_s
-        self._go_on(_Step((key,), limit, bound))
-        self.request.branch = branch
-        self.request.timeout_s = limit
-        self.gathered[id(bound)] = bound
-        self.evidence[key] = _evidence(bound, self.request)
+    def _limit(self, stage: str, branch: str, controls: Sequence[Bound]) -> float:
+        """Return the seconds that each of the controls of a phase may take.
+
+        Only the execution itself (the later phase of `execute`) and the baseline may take long.
+        """
+        long = branch == BASELINE or (stage == "execute" and controls[0].phase > 0)
+        return self.policy.timeouts.execute_s if long else self._control_s
 
 
 def _evidence(bound: Bound, request: Request) -> Evidence:
@@ -145,11 +149,7 @@ class _Settling:
     def __init__(self, attempt: _Attempt, outcome: Outcome) -> None:
         self._request = attempt.request
         self._outcome = outcome
-        self.left = [
-            bound
-            for bound in attempt.gathered.values()
-            if bound.control is not None and type(bound.control).settle is not Control.settle
-        ]
+        self.left = list(attempt.gathered.values())
         self.faults: list[str] = []
 
     def run(self) -> None:
@@ -250,11 +250,13 @@ class Gathering:
     def _without_hung(self, attempt: _Attempt) -> _Attempt:
         known = dict(attempt.evidence)
         step = attempt.step
-        if step.bound is None:
+        if step.deciding is not None:
             # One of these controls hangs while it decides; which one cannot be told.
-            known |= {key: {"error": f"no verdict in {step.limit:g} s"} for key in step.keys}
-        else:
-            (key,) = step.keys
+            stage, branch, controls = step.deciding
+            silent = {"error": f"no verdict in {step.limit:g} s"}
+            known |= {(stage, branch, bound.id): silent for bound in controls}
+        elif step.gathering is not None:
+            key, _ = step.gathering
             late = f"no result in {step.limit:g} s"
             if (key[0], key[2]) == ("execute", "run"):
                 known[key] = {"failed": {"kind": "timeout", "message": late}}

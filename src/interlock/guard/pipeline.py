@@ -7,6 +7,7 @@ gather it; at replay it comes from the ledger. Nothing else differs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -160,6 +161,8 @@ def _decide_control(bound: Bound, stage: str, job: Job, evidence: Evidence | Non
     flaw = _flaw(verdict)
     if flaw is not None or not isinstance(verdict, Verdict):
         return _fault(stage, bound.id, "no-verdict", flaw or "", evidence)
+    if type(verdict) is Verdict and verdict.evidence is evidence:
+        return verdict
     # What is recorded is what was decided on, whatever the control put into its verdict.
     return Verdict(decision=verdict.decision, findings=verdict.findings, evidence=evidence)
 
@@ -173,6 +176,8 @@ def _flaw(verdict: Any) -> str | None:
         return type(verdict).__name__
     decision: Any = verdict.decision
     findings: Any = verdict.findings
+    if type(decision) is Decision and findings == () and type(findings) is tuple:
+        return None
     if not isinstance(decision, Decision):
         return f"decision {decision!r:.80}"
     if not isinstance(findings, tuple):
@@ -193,33 +198,31 @@ def _flaw(verdict: Any) -> str | None:
     return None
 
 
+_BY_CONTROL = attrgetter("control")
+
+
 def decide_stage(
     stage: str, branch: str, job: Job, policy: Policy, source: EvidenceSource
 ) -> StageRecord:
     """Decide one stage: phases in order, the most severe verdict of all controls."""
     records: list[ControlRecord] = []
+    worst = Decision.ALLOW
     phases = policy.phases(stage)
     if not phases:
         verdict = _fault(stage, "policy", "empty", "no control")
         records.append(ControlRecord(control="policy", version=1, verdict=verdict))
+        worst = verdict.decision
     for members in phases:
         evidence = source(stage, branch, members)
-        records += [
-            ControlRecord(
-                control=b.id,
-                version=b.control.version if b.control else 0,
-                verdict=_decide_control(b, stage, job, evidence.get(b.id)),
-            )
-            for b in members
-        ]
-        if any(r.verdict.decision is not Decision.ALLOW for r in records):
+        for bound in members:
+            verdict = _decide_control(bound, stage, job, evidence.get(bound.id))
+            version = bound.control.version if bound.control else 0
+            records.append(ControlRecord(control=bound.id, version=version, verdict=verdict))
+            worst = max(worst, verdict.decision)
+        if worst is not Decision.ALLOW:
             break
-    return StageRecord(
-        stage=stage,
-        branch=branch,
-        decision=max(r.verdict.decision for r in records),
-        controls=tuple(sorted(records, key=lambda r: r.control)),
-    )
+    records.sort(key=_BY_CONTROL)
+    return StageRecord(stage=stage, branch=branch, decision=worst, controls=tuple(records))
 
 
 def _refused(job: Job) -> StageRecord | None:

@@ -36,7 +36,7 @@ class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     execute_s: float = 600.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Bound:
     """A control with its settings. `control` is None when it is not installed."""
 
@@ -44,6 +44,11 @@ class Bound:
     control: Control | None
     settings: Any
     phase: int = 0
+
+    @cached_property
+    def settles(self) -> bool:
+        """Whether there is anything to do when the job has ended."""
+        return self.control is not None and type(self.control).settle is not Control.settle
 
 
 Registry = Callable[[str, str], type[Control]]

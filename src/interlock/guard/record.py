@@ -20,7 +20,7 @@ from interlock.guard.pipeline import Trace
 from interlock.ledger import Entry, Ledger, Reader
 from interlock.ledger.postgres import address_of
 from interlock.ledger.subjects import joined
-from interlock.types import Finding, Job, Principal
+from interlock.types import Decision, Finding, Job, Principal
 
 if TYPE_CHECKING:
     from interlock.guard.policy import Policy
@@ -159,6 +159,10 @@ def job_from(payload: Mapping[str, Any]) -> Job:
     return msgspec.convert(payload, Job)
 
 
+#: Decisions by name, in their order.
+_NAMES = tuple(decision.name for decision in Decision)
+
+
 def trace_payload(trace: Trace) -> dict[str, Any]:
     """Return a trace as plain values; decisions by name."""
     return {
@@ -167,13 +171,13 @@ def trace_payload(trace: Trace) -> dict[str, Any]:
             {
                 "stage": stage.stage,
                 "branch": stage.branch,
-                "decision": stage.decision.name,
+                "decision": _NAMES[stage.decision],
                 "controls": [
                     {
                         "control": c.control,
                         "version": c.version,
-                        "decision": c.verdict.decision.name,
-                        "findings": [msgspec.to_builtins(f) for f in c.verdict.findings],
+                        "decision": _NAMES[c.verdict.decision],
+                        "findings": c.verdict.findings,
                         "evidence": c.verdict.evidence,
                     }
                     for c in stage.controls

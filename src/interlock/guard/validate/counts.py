@@ -102,15 +102,16 @@ def _samples(item: Samples, program: Program) -> dict[str, str] | None:
         if len(counts_of) != rows:
             return _fault("rows", f"{len(counts_of)} sets of counts", f"{rows} sets of counts")
         for counts in counts_of:
-            if any(isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in counts.values()):
+            whole = set(map(type, counts.values())) <= {int}
+            if not whole or min(counts.values(), default=0) < 0:
                 return _fault("count", f"register {name}: {counts!r:.120}", "whole numbers >= 0")
             total = sum(counts.values())
             if total != program.shots:
                 return _fault("shots", f"register {name}: {total} shots", f"{program.shots} shots")
-            for bits in counts:
-                if len(bits) != item.widths[name] or bits.strip("01"):
-                    expected = f"{item.widths[name]} characters of 0 and 1"
-                    return _fault("bits", f"register {name}: {bits!r:.80}", expected)
+            if set(map(len, counts)) - {item.widths[name]} or "".join(counts).strip("01"):
+                odd = next(b for b in counts if len(b) != item.widths[name] or b.strip("01"))
+                expected = f"{item.widths[name]} characters of 0 and 1"
+                return _fault("bits", f"register {name}: {odd!r:.80}", expected)
     if not item.registers and width:
         return _fault("registers", "no register", f"{width} bits of counts")
     return None

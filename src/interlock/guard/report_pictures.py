@@ -65,7 +65,7 @@ def _observed(jobs: Sequence[Job]) -> str:
         if shots:
             failed = sum(int(r["failures"]) for r in heard)
             allowed = sum(float(r["allowed"]) * int(r["shots"]) for r in heard) / shots
-            low, high = wilson(shots - failed, shots, 1.645)
+            low, high = map(float, wilson(shots - failed, shots, 1.645))
             rows.append((number, outcome, 1 - allowed, 1 - failed / shots, low, high))
     if not rows:
         return (

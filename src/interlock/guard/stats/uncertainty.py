@@ -15,7 +15,9 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 from statistics import NormalDist, median
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 __all__ = [
     "ESTIMATES",
@@ -24,7 +26,6 @@ __all__ = [
     "Bounds",
     "Figure",
     "Kind",
-    "Scale",
     "conformal_bounds",
     "interval_from",
     "jeffreys",
@@ -94,7 +95,7 @@ def jeffreys(count: int, shots: int, confidence: float = 0.9) -> tuple[float, fl
 
 
 class Figure(NamedTuple):
-    """A probability as it was measured, and what could have moved it.
+    """A probability as it was measured, or an array of them, and what could have moved it.
 
     Attributes:
         value: measured; a model's error may put it outside [0, 1].
@@ -105,35 +106,21 @@ class Figure(NamedTuple):
         model: standard error of the model that uses it.
     """
 
-    value: float
-    sampling: float
+    value: Any
+    sampling: Any
     success: float
     resting: float
     width: int
-    model: float = 0.0
+    model: Any = 0.0
 
 
-class Scale(NamedTuple):
-    """What could have moved a figure: standard deviations of the three parts.
-
-    Attributes:
-        sampling: of the shots.
-        device: of the device's noise, from the predicted success.
-        model: of the model that uses the figure.
-    """
-
-    sampling: float
-    device: float
-    model: float = 0.0
-
-
-def shot_sd(value: float, shots: float) -> float:
+def shot_sd(value: Any, shots: float) -> Any:
     """Return the standard error of a proportion; half a count each way, so it is never nothing."""
     smooth = (value * shots + 0.5) / (shots + 1)
-    return math.sqrt(smooth * (1 - smooth) / shots)
+    return np.sqrt(smooth * (1 - smooth) / shots)
 
 
-def reach(truth: float, success: float, resting: float) -> float:
+def reach(truth: Any, success: float, resting: float) -> Any:
     """Return how far device noise could move a figure with this truth.
 
     Args:
@@ -209,21 +196,21 @@ def stratum(kind: Kind, width: int) -> str:
     return f"{kind.name}/{min(max(width, 1), WIDTHS)}"
 
 
-def scale_in(value: float, sampling: float, success: float, resting: float, kind: Kind) -> float:
+def scale_in(value: Any, sampling: Any, success: float, resting: float, kind: Kind) -> Any:
     """Return what shots and device could do to a figure if its truth were of a kind.
 
     The truth of that kind nearest to the value stands for it. From the value alone a bad device
     would look good: what it moved far no longer shows how far there was to move.
 
     Args:
-        value: measured probability.
+        value: measured probability, or an array of them.
         sampling: its standard error from the shots; see `shot_sd`.
         success: predicted success of the circuit.
         resting: see `reach`.
         kind: what the truth is taken to be.
     """
-    truth = min(max(value, kind.low), kind.high)
-    return math.hypot(sampling, reach(truth, success, resting))
+    truth = np.minimum(np.maximum(value, kind.low), kind.high)
+    return np.hypot(sampling, reach(truth, success, resting))
 
 
 def score(value: float, truth: float, scale: float) -> float:
@@ -264,12 +251,17 @@ def _z(tail: float) -> float:
     return -NormalDist().inv_cdf(tail) if tail > 0 else math.inf
 
 
+def _far(tail: float, model: Any) -> Any:
+    """Return how far a model's error reaches: without one nowhere, however small the tail."""
+    return np.where(np.asarray(model) > 0, _z(tail), 0.0) * model
+
+
 def interval_from(
     figure: Figure,
     bounds: Mapping[str, Bounds],
     kinds: Sequence[Kind] = FIGURES,
     confidence: float = 0.9,
-) -> tuple[float, float]:
+) -> tuple[Any, Any]:
     """Return the least interval with every truth whose score lies within the bounds of its kind.
 
     When none does, nothing is known and the interval is all of [0, 1]. A model's own error moves
@@ -282,16 +274,20 @@ def interval_from(
         confidence: of the bounds; sets how far the model's error alone would reach.
     """
     miss = 1 - confidence
-    low, high = math.inf, -math.inf
+    low, high = np.full_like(figure.value, np.inf), np.full_like(figure.value, -np.inf)
     for kind in kinds:
         found = bounds[stratum(kind, figure.width)]
         scale = scale_in(figure.value, figure.sampling, figure.success, figure.resting, kind)
-        least, most = found.low * scale, found.high * scale
-        if figure.model:
+        with np.errstate(invalid="ignore"):  # nothing can move it, and nothing is known: the kind
+            least, most = found.low * scale, found.high * scale
+        if np.any(figure.model):
             middle = found.median * scale
-            least = middle - math.hypot(middle - least, _z(miss * kind.below) * figure.model)
-            most = middle + math.hypot(most - middle, _z(miss * (1 - kind.below)) * figure.model)
-        start, end = max(kind.low, figure.value + least), min(kind.high, figure.value + most)
-        if start <= end:
-            low, high = min(low, start), max(high, end)
-    return (0.0, 1.0) if low > high else (low, high)
+            least = middle - np.hypot(middle - least, _far(miss * kind.below, figure.model))
+            most = middle + np.hypot(most - middle, _far(miss * (1 - kind.below), figure.model))
+        start = np.fmax(kind.low, figure.value + least)
+        end = np.fmin(kind.high, figure.value + most)
+        held = start <= end
+        low = np.where(held, np.minimum(low, start), low)
+        high = np.where(held, np.maximum(high, end), high)
+    empty = low > high
+    return np.where(empty, 0.0, low), np.where(empty, 1.0, high)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections.abc import Mapping, Sequence
 from statistics import NormalDist
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from interlock.guard.result import Estimates, Result, Samples
 from interlock.guard.stats.uncertainty import (
@@ -14,7 +16,6 @@ from interlock.guard.stats.uncertainty import (
     Bounds,
     Figure,
     Kind,
-    Scale,
     interval_from,
     reach,
     shot_sd,
@@ -27,22 +28,22 @@ TOP = 8
 MOST = 64
 
 
-def wilson(count: int, shots: int, z: float) -> tuple[float, float]:
-    """Return the score interval of a proportion.
+def wilson(count: Any, shots: int, z: float) -> tuple[Any, Any]:
+    """Return the score interval of a proportion, or of an array of them.
 
     Wilson, J. Am. Stat. Assoc. 22, 209 (1927). Unlike count/shots +- error it stays within [0, 1]
     and does not shrink to nothing at 0 or `shots` counts.
 
     Example:
         >>> low, high = wilson(0, 100, 1.645)
-        >>> low, round(high, 4)
+        >>> float(low), round(float(high), 4)
         (0.0, 0.0263)
     """
     p, zz = count / shots, z * z
     centre = (p + zz / (2 * shots)) / (1 + zz / shots)
-    half = z / (1 + zz / shots) * math.sqrt(p * (1 - p) / shots + zz / (4 * shots * shots))
-    low = 0.0 if count == 0 else max(centre - half, 0.0)
-    high = 1.0 if count == shots else min(centre + half, 1.0)
+    half = z / (1 + zz / shots) * np.sqrt(p * (1 - p) / shots + zz / (4 * shots * shots))
+    low = np.where(count == 0, 0.0, np.maximum(centre - half, 0.0))
+    high = np.where(count == shots, 1.0, np.minimum(centre + half, 1.0))
     return low, high
 
 
@@ -90,12 +91,22 @@ class Found(NamedTuple):
 
 
 class _Raw(NamedTuple):
-    """A figure before device and model: on the scale of a probability, value = p * span + low."""
+    """Figures before device and model, on the scale of a probability: value = p * span + low.
 
-    name: str
-    p: float
-    sampling: float
-    interval: tuple[float, float]
+    Attributes:
+        p: (n,), as measured.
+        sampling: (n,), standard errors from the shots.
+        ends: two of (n,), the intervals of the shots alone, on the figures' own scale.
+        resting: what a fully decohered device would give.
+        width: qubits of the circuit, or bits of the register.
+        span: of the figures' own scale.
+        low: its lower end.
+        kinds: `FIGURES` or `ESTIMATES`.
+    """
+
+    p: Any
+    sampling: Any
+    ends: tuple[Any, Any]
     resting: float
     width: int
     span: float = 1.0
@@ -114,44 +125,72 @@ class _Circuit(NamedTuple):
     z: float
     confidence: float
 
-    def model(self, number: int | None) -> float:
-        """Return the model's error of a named figure; of another the largest there is."""
+    def models(self, first: int, count: int) -> Any:
+        """Return the model's errors of named figures, (count,); those beyond them have the largest.
+
+        Args:
+            first: number of the first of them in the job; `MOST` or more for one that is not named.
+            count: how many.
+        """
         given = self.noise.model
         if not given:
-            return 0.0
-        return max(given) if number is None else given[min(number, len(given) - 1)]
+            return np.zeros(count)
+        numbers = np.arange(first, first + count)
+        each = np.asarray(given, dtype=float)[np.minimum(numbers, len(given) - 1)]
+        return np.where(numbers < MOST, each, max(given))
 
-    def interval(self, raw: _Raw, number: int | None = None) -> tuple[float, float]:
-        """Return the interval of a figure, on its own scale."""
-        low, high = raw.interval
-        model = self.model(number)
+    def intervals(self, raw: _Raw, model: Any) -> tuple[list[float], list[float]]:
+        """Return the intervals of figures, on their own scale.
+
+        Args:
+            raw: the figures.
+            model: (n,), standard errors of the model.
+        """
+        low, high = raw.ends
         if self.noise.bounds and self.success is not None:
             figure = Figure(
                 raw.p, raw.sampling, self.success, raw.resting, raw.width, model / raw.span
             )
             inner = interval_from(figure, self.noise.bounds, raw.kinds, self.confidence)
-            low, high = (v * raw.span + raw.low for v in inner)
-        elif model:
+            low, high = (end * raw.span + raw.low for end in inner)
+        elif self.noise.model:
             value, extra = raw.p * raw.span + raw.low, self.z * model
-            low = value - math.hypot(value - low, extra)
-            high = value + math.hypot(high - value, extra)
-        return low, high
+            low = value - np.hypot(value - low, extra)
+            high = value + np.hypot(high - value, extra)
+        return low.tolist(), high.tolist()
 
-    def named(self, raw: _Raw, number: int) -> dict[str, Any]:
-        """Return a figure as it is recorded."""
-        low, high = self.interval(raw, number)
+    def named(
+        self, raw: _Raw, names: Sequence[str], at: Sequence[int], ends: Sequence[Any], model: Any
+    ) -> list[dict[str, Any]]:
+        """Return figures as they are recorded.
+
+        Args:
+            raw: the figures.
+            names: of those to record.
+            at: their places among the figures.
+            ends: low and high of each figure.
+            model: standard error of the model for each to record.
+        """
         success = 1.0 if self.success is None else self.success
-        reached = reach(raw.p, success, raw.resting)
-        scale = Scale(raw.sampling, reached, self.model(number) / raw.span)
-        return {
-            "circuit": self.number,
-            "name": raw.name,
-            "value": raw.p * raw.span + raw.low,
-            "low": low,
-            "high": high,
-            "sampling": list(raw.interval),
-            "parts": {k: v * raw.span for k, v in scale._asdict().items()},
-        }
+        sampling_ends = [end.tolist() for end in raw.ends]
+        values, errors = raw.p.tolist(), raw.sampling.tolist()
+        made = []
+        for name, i, off in zip(names, at, model.tolist(), strict=True):
+            parts = {
+                "sampling": errors[i] * raw.span,
+                "device": reach(values[i], success, raw.resting) * raw.span,
+                "model": off,
+            }
+            made.append({
+                "circuit": self.number,
+                "name": name,
+                "value": values[i] * raw.span + raw.low,
+                "low": ends[0][i],
+                "high": ends[1][i],
+                "sampling": [sampling_ends[0][i], sampling_ends[1][i]],
+                "parts": parts,
+            })  # fmt: skip
+        return made
 
 
 def figures(result: Result, confidence: float, noise: Noise = NO_NOISE) -> Found:
@@ -190,59 +229,72 @@ def _samples(circuit: _Circuit, item: Samples, before: int) -> Found:
     named: list[dict[str, Any]] = []
     tables: list[dict[str, Any]] = []
     total = 0
-    for name, rows in item.registers.items():
-        width = item.widths[name]
-        known: dict[int, dict[int, tuple[float, float]]] = {}
-        for row, counts in enumerate(rows):
+    for name, given in item.registers.items():
+        rows = list(itertools.takewhile(lambda counts: sum(counts.values()), given))
+        occurring: dict[int, set[int]] = {}
+        for counts in rows:
             shots = sum(counts.values())
-            if shots == 0:
-                return Found(named, [], total, None)
             total += len(counts)
-            of = known.setdefault(shots, {})
-            for count in set(counts.values()) - of.keys():
-                of[count] = circuit.interval(_outcome("", count, shots, width, circuit.z))
-            if before + len(named) >= MOST:
-                continue
-            top = sorted(counts.items(), key=lambda kv: (-kv[1], kv[0]))[:TOP]
-            for bits, count in top[: MOST - before - len(named)]:
-                label = f"{name} p({bits})" if len(rows) == 1 else f"{name} p({bits}) [{row}]"
-                raw = _outcome(label, count, shots, width, circuit.z)
-                named.append(circuit.named(raw, before + len(named)))
-        for shots, of in known.items():
-            ordered = sorted(of)
-            low, high = ([of[count][side] for count in ordered] for side in (0, 1))
+            occurring.setdefault(shots, set()).update(counts.values())
+        figures_of: dict[int, tuple[_Raw, dict[int, int], tuple[list[float], list[float]]]] = {}
+        for shots, different in occurring.items():
+            ordered = sorted(different)
+            raw = _outcomes(np.array(ordered), shots, item.widths[name], circuit.z)
+            ends = circuit.intervals(raw, circuit.models(MOST, len(ordered)))
+            places = {count: i for i, count in enumerate(ordered)}
+            figures_of[shots] = raw, places, ends
             facts = {"circuit": circuit.number, "register": name, "shots": shots}
-            tables.append(facts | {"count": ordered, "low": low, "high": high})
+            tables.append(facts | {"count": ordered, "low": ends[0], "high": ends[1]})
+        for row, counts in enumerate(rows):
+            room = MOST - before - len(named)
+            if room <= 0:
+                break
+            top = sorted(counts.items(), key=lambda kv: (-kv[1], kv[0]))[: min(TOP, room)]
+            raw, places, ends = figures_of[sum(counts.values())]
+            model = circuit.models(before + len(named), len(top))
+            at = [places[count] for _, count in top]
+            if circuit.noise.model:
+                raw = _picked(raw, at)
+                ends = circuit.intervals(raw, model)
+                at = list(range(len(top)))
+            set_of = "" if len(given) == 1 else f" [{row}]"
+            names = [f"{name} p({bits}){set_of}" for bits, _ in top]
+            named += circuit.named(raw, names, at, ends, model)
+        if len(rows) < len(given):  # no shot, no interval
+            return Found(named, [], total, None)
     return Found(named, tables, total, _widest(tables))
 
 
-def _outcome(name: str, count: int, shots: int, width: int, z: float) -> _Raw:
-    p = count / shots
-    return _Raw(name, p, shot_sd(p, shots), wilson(count, shots, z), 0.5**width, width)
+def _outcomes(counts: Any, shots: int, width: int, z: float) -> _Raw:
+    p = counts / shots
+    return _Raw(p, shot_sd(p, shots), wilson(counts, shots, z), 0.5**width, width)
+
+
+def _picked(raw: _Raw, at: Sequence[int]) -> _Raw:
+    low, high = raw.ends
+    return raw._replace(p=raw.p[at], sampling=raw.sampling[at], ends=(low[at], high[at]))
 
 
 def _estimates(circuit: _Circuit, item: Estimates, before: int) -> Found:
-    named: list[dict[str, Any]] = []
-    low: list[float] = []
-    high: list[float] = []
+    values, errors = np.asarray(item.values, dtype=float), np.asarray(item.errors, dtype=float)
+    half = circuit.z * errors
+    finite = np.isfinite(values) & np.isfinite(half)
+    broken = not finite.all()
+    if broken:
+        first = int(np.argmin(finite))
+        values, errors, half = values[:first], errors[:first], half[:first]
     bound = max(circuit.limit, 1e-300)
     span = 2 * bound
-    for row, (value, error) in enumerate(zip(item.values, item.errors, strict=True)):
-        half = circuit.z * error
-        if not math.isfinite(value) or not math.isfinite(half):
-            return Found(named, [], row, None)
-        raw = _Raw(
-            f"value [{row}]", (value + bound) / span, error / span, (value - half, value + half),
-            0.5, circuit.width, span, -bound, ESTIMATES,
-        )  # fmt: skip
-        number = before + len(named) if before + len(named) < MOST else None
-        ends = circuit.interval(raw, number)
-        low.append(ends[0])
-        high.append(ends[1])
-        if number is not None:
-            named.append(circuit.named(raw, number))
-    tables = [{"circuit": circuit.number, "low": low, "high": high}] if low else []
-    return Found(named, tables, len(low), _widest(tables))
+    raw = _Raw(
+        (values + bound) / span, errors / span, (values - half, values + half),
+        0.5, circuit.width, span, -bound, ESTIMATES,
+    )  # fmt: skip
+    model = circuit.models(before, len(values))
+    ends = circuit.intervals(raw, model)
+    few = range(min(len(values), max(MOST - before, 0)))
+    named = circuit.named(raw, [f"value [{i}]" for i in few], few, ends, model[: len(few)])
+    tables = [{"circuit": circuit.number, "low": ends[0], "high": ends[1]}] if len(values) else []
+    return Found(named, tables, len(values), None if broken else _widest(tables))
 
 
 def _widest(tables: Sequence[Mapping[str, Any]]) -> float:

@@ -14,6 +14,8 @@ _SDKS = (
 #: What a class of the user's may have: an `__init__` sets numbers, and methods that it sets on the
 #: object are looked at there.
 _HARMLESS = frozenset({"__init__", "__repr__", "__str__", "__class_getitem__", "__weakref__"})
+#: Modules whose base classes say nothing of a job.
+_PYTHON = ("_collections_abc", "abc", "builtins", "collections", "typing")
 
 
 def is_sdk(kind: type) -> bool:
@@ -34,16 +36,18 @@ def is_sdk_object(target: Any) -> bool:
         >>> is_sdk_object(interlock.types.Principal(id="ada"))
         True
     """
+    from interlock.circuits.faces import of_sdk
+
     kinds = type(target).__mro__
-    own = [kind for kind in kinds if not is_sdk(kind)]
-    known = {name for kind in kinds if is_sdk(kind) for name in vars(kind)}
+    theirs = [kind for kind in kinds if is_sdk(kind)]
     changed = {
         name
-        for kind in own[: -1 if own and own[-1] is object else None]
-        if kind.__module__ not in ("abc", "typing", "collections.abc")
+        for kind in kinds
+        if kind not in theirs and not of_sdk(kind, *_PYTHON)
         for name, value in vars(kind).items()
         if (callable(value) or hasattr(value, "__get__"))
         and not getattr(value, "interlock_wrapper", False)  # guarded itself
     }
     changed |= {n for n in getattr(target, "__dict__", ()) if callable(getattr(kinds[0], n, None))}
-    return bool(known) and not (changed & known) - _HARMLESS
+    changed -= _HARMLESS
+    return bool(theirs) and not any(name in vars(kind) for kind in theirs for name in changed)

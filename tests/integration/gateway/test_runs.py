@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -76,12 +77,16 @@ def test_the_gateway_of_a_killed_run_ends_and_its_jobs_are_settled(tmp_path: Pat
         assert program.poll() is None
         time.sleep(0.05)
     (gateway,) = gateways(home)
+    words = Path(f"/proc/{gateway}/cmdline").read_text().split("\0")
+    folder = Path(words[words.index("--socket") + 1]).parents[1]
     os.kill(program.pid, signal.SIGKILL)
     program.communicate()
     end = time.monotonic() + 90
     while gateways(home):
         assert time.monotonic() < end, gateway
         time.sleep(0.1)
+    assert folder.name.startswith("interlock-run-")
+    shutil.rmtree(folder)  # who was killed cannot tidy up
     assert list(home.glob("gateway-run-*")) == []
 
 

@@ -129,12 +129,15 @@ class _Attempt:
         return self.policy.timeouts.execute_s if long else self._control_s
 
 
+_encode, _decode = msgspec.json.Encoder().encode, msgspec.json.Decoder().decode
+
+
 def _evidence(bound: Bound, request: Request) -> Evidence:
     assert bound.control is not None
     try:
         evidence: Any = bound.control.gather(request, bound.settings)
         # What is decided on is what is recorded: plain JSON values, nothing else.
-        restored = msgspec.json.decode(msgspec.json.encode(evidence))
+        restored = _decode(_encode(evidence))
     except InterlockError as error:
         got = f" ({error.got})" if error.got else ""
         return {"error": f"{error.code}: {error.message}{got}"}

@@ -158,13 +158,19 @@ def _decide_control(bound: Bound, stage: str, job: Job, evidence: Evidence | Non
         verdict: object = bound.control.decide(job, bound.settings, evidence)
     except BaseException as error:  # noqa: BLE001 - whatever a control raises, the job is denied
         return _fault(stage, bound.id, "failed", f"{type(error).__name__}: {error}", evidence)
+    if type(verdict) is Verdict and _is_plain(verdict) and verdict.evidence is evidence:
+        return verdict
     flaw = _flaw(verdict)
     if flaw is not None or not isinstance(verdict, Verdict):
         return _fault(stage, bound.id, "no-verdict", flaw or "", evidence)
-    if type(verdict) is Verdict and verdict.evidence is evidence:
-        return verdict
     # What is recorded is what was decided on, whatever the control put into its verdict.
     return Verdict(decision=verdict.decision, findings=verdict.findings, evidence=evidence)
+
+
+def _is_plain(verdict: Verdict) -> bool:
+    """Whether a verdict is one of the many with nothing to say."""
+    findings: Any = verdict.findings
+    return type(verdict.decision) is Decision and type(findings) is tuple and not findings
 
 
 _TEXTS = ("rule", "message", "got", "expected", "fix", "location")
@@ -176,8 +182,6 @@ def _flaw(verdict: Any) -> str | None:
         return type(verdict).__name__
     decision: Any = verdict.decision
     findings: Any = verdict.findings
-    if type(decision) is Decision and findings == () and type(findings) is tuple:
-        return None
     if not isinstance(decision, Decision):
         return f"decision {decision!r:.80}"
     if not isinstance(findings, tuple):
@@ -218,7 +222,8 @@ def decide_stage(
             verdict = _decide_control(bound, stage, job, evidence.get(bound.id))
             version = bound.control.version if bound.control else 0
             records.append(ControlRecord(control=bound.id, version=version, verdict=verdict))
-            worst = max(worst, verdict.decision)
+            if verdict.decision > worst:
+                worst = verdict.decision
         if worst is not Decision.ALLOW:
             break
     records.sort(key=_BY_CONTROL)

@@ -91,8 +91,8 @@ class Model:
         self.seen = max(self.written, clock)
 
     def limit(self, name: str, base: float) -> float:
-        live = [v for what, v, until in self.raised if what == name and self.seen < until]
-        return max([base, *live])
+        values = [(v, until) for what, v, until in self.raised if what == name]
+        return values[-1][0] if values and self.seen < values[-1][1] else base
 
     def gross(self) -> float:
         return sum(abs(q) * self.prices[s] for s, q in self.positions.items())
@@ -171,6 +171,8 @@ def run(steps: int, seed: int) -> Counter[str]:
         def ask(ident: str, orders: list[dict[str, Any]]) -> bool:
             answer = governor.orders([{"id": ident, "orders": orders}])[0]
             model.asked(clock(), wrote=not answer["again"])
+            if answer["allowed"] and answer["again"] and (home / STOP_FILE).exists():
+                model.breaches.append("allowed again while stopped")
             if answer["allowed"] and not answer["again"]:
                 model.allowed(elapsed, orders, (home / STOP_FILE).exists())
             return bool(answer["allowed"])
@@ -253,9 +255,10 @@ def run(steps: int, seed: int) -> Counter[str]:
                     lost = []
                 else:
                     tally["overrides"] += 1
+                    value = rng.choice([12_000, 11_000, 8_000])
                     body = Override(
                         id=f"override-{next(idents)}", appetite_version=1, limit="max_exposure",
-                        value=12_000, duration_s=5, reason="drill",
+                        value=value, duration_s=5, reason="drill",
                     )  # fmt: skip
                     one = sign(keys, "ann", body)
                     assert not governor.admin({"override": one})["ok"]
@@ -264,7 +267,7 @@ def run(steps: int, seed: int) -> Counter[str]:
                     assert not governor.admin({"override": two})["ok"]
                     # A clock that went back stands still; it never runs ahead.
                     model.asked(clock(), wrote=True)
-                    model.raised.append(("max_exposure", 12_000, model.seen + 5 * 10**9))
+                    model.raised.append(("max_exposure", value, model.seen + 5 * 10**9))
                 tally["breach"] += len(model.breaches)
                 model.breaches.clear()
                 governor.now()  # who read the time must not find it earlier at the next order

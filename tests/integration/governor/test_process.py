@@ -85,7 +85,8 @@ def test_the_stop_holds_when_the_command_returns_alive_or_dead(home: Path) -> No
     client = Client(home, timeout_s=2)
     assert client.ask({"id": "a", "orders": [ORDER]})["allowed"]
     assert main(["stop", "drill", "--home", str(home)]) == 0
-    assert client.ask({"id": "b", "orders": [ORDER]})["rule"] == "stopped"
+    for ident in ("a", "b"):  # also what was allowed before
+        assert client.ask({"id": ident, "orders": [ORDER]})["rule"] == "stopped"
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     with pytest.raises(BackendError, match="did not answer"):
@@ -125,6 +126,48 @@ def test_rubbish_on_the_socket_is_survived(home: Path) -> None:
     assert client.ask(forged)["rule"] == "form"
     process.terminate()
     process.wait(10)
+
+
+def test_callers_without_end_keep_out_neither_the_risk_side_nor_spin(home: Path) -> None:
+    import resource
+    import socket
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+    try:
+        process = start(home)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    crowd = []
+    for _ in range(100):
+        raw = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        raw.connect(str(folder(home) / "orders.sock"))
+        crowd.append(raw)
+    admin = Client(home, "admin", timeout_s=10)
+    assert admin.ask({"status": True})["ok"]
+    used = cpu_s(process.pid)
+    time.sleep(1)
+    assert cpu_s(process.pid) - used < 0.2
+    for raw in crowd:
+        raw.close()
+    assert Client(home, timeout_s=10).ask({"id": "a", "orders": [ORDER]})["allowed"]
+    process.terminate()
+    process.wait(10)
+
+
+def cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_a_home_with_too_long_a_path_is_told_in_words(tmp_path: Path) -> None:
+    home = tmp_path / ("deep" * 30)
+    set_up(home)
+    command = [sys.executable, "-m", "interlock.cli", "governor", "serve", "--home", str(home)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 6
+    assert "error[governor-socket]" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_signing_and_overriding_from_the_command_line(

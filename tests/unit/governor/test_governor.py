@@ -244,6 +244,7 @@ def test_the_stop_holds_everything_also_one_set_while_deciding(home: Path) -> No
     answer = governor.orders([{"id": "b", "orders": [an_order()]}])[0]
     assert answer["rule"] == "stopped"
     assert not answer["allowed"]
+    assert propose(governor, "b") == "stopped"  # nor is it let out by asking again
     governor.close()
 
 
@@ -302,6 +303,28 @@ def test_an_override_needs_two_people_ends_by_itself_and_is_used_once(tmp_path: 
         both = sign(keys, "bob", body, sign(keys, "ann", body)["signatures"])
         assert not governor.admin({"override": both})["ok"]
     assert len(told) == 2  # what was refused is not on record as if it had happened
+    governor.close()
+
+
+def test_a_later_override_takes_the_place_of_an_earlier_one_of_that_limit(tmp_path: Path) -> None:
+    keys = set_up(tmp_path)
+    clock = Clock()
+    governor = Governor(tmp_path, clock_ns=clock, boot="b")
+    for number, (limit, value, seconds) in enumerate(
+        [("windows.0.orders", 9, 60), ("windows.0.notional", 3000, 60), ("windows.0.orders", 6, 5)]
+    ):
+        body = an_override(
+            id=f"override-{number}", limit=limit, value=value, duration_s=seconds
+        )  # fmt: skip
+        both = sign(keys, "bob", body, sign(keys, "ann", body)["signatures"])
+        assert governor.admin({"override": both})["ok"]
+    for _ in range(2):
+        assert governor.status()["overrides"] == ["override-1", "override-2"]
+        governor.close()
+        governor = Governor(tmp_path, clock_ns=clock, boot="b")  # and after a restart
+    assert [propose(governor, f"a{i}") for i in range(7)] == [None] * 6 + ["windows.0.orders"]
+    clock.ns += 6 * 10**9  # the one that was replaced does not come back
+    assert [propose(governor, f"b{i}") for i in range(6)] == [None] * 5 + ["windows.0.orders"]
     governor.close()
 
 

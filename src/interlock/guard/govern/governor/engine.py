@@ -293,13 +293,14 @@ class Engine:
         return None
 
     def override(self, now: int, body: Override) -> str | None:
-        """Take an override; return why not, or None."""
+        """Take an override in place of an earlier one of that limit; return why not, or None."""
         self.advance(now)
         fault = self.override_fault(body)
         if fault is not None:
             return fault
         scale = 1 if body.limit.endswith("orders") else UNIT
         until = self.time + int(body.duration_s * 1e9)
+        self.overrides = {k: o for k, o in self.overrides.items() if o[0] != body.limit}
         self.overrides[body.id] = (body.limit, int(body.value * scale), until)
         self.spent.add(body.id)
         return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import resource
 import selectors
 import signal
 import socket
@@ -29,6 +30,8 @@ from interlock.guard.state import STOP_FILE
 __all__ = ["MAX_MESSAGE", "Governor", "boot_id", "folder", "serve"]
 
 MAX_MESSAGE = 64 * 1024
+#: Connections kept open on each socket; one more is closed at once.
+MAX_CALLERS = 256
 _BATCH = 64
 
 
@@ -136,8 +139,9 @@ class Governor:
             self.journal.append(records)
         if self.journal.count > COMPACT_AFTER:
             self.journal.compact(self.engine, self._start())
-        # A stop set while this was being decided still holds it back.
-        if stopped is None and self.stopped() is not None:
+        # A stop set while this was being decided still holds it back, and an answer given before
+        # the stop is not given again.
+        if self.stopped() is not None:
             answers = [{**a, "allowed": False, "rule": "stopped"} for a in answers]
         return answers
 
@@ -251,12 +255,20 @@ def _read(path: Path) -> Any:
 
 
 def _listen(path: Path) -> socket.socket:
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     before = os.umask(0o177)
     try:
+        path.unlink(missing_ok=True)
         listener.bind(str(path))
+    except OSError as error:
+        listener.close()
+        raise StorageError(
+            "the governor cannot listen",
+            code="governor-socket",
+            got=f"{path}: {error}",
+            expected="a socket there; the system takes paths of up to 107 bytes",
+            fix="choose a home with a shorter path, on a file system that has sockets",
+        ) from error
     finally:
         os.umask(before)
     listener.listen(128)
@@ -270,6 +282,8 @@ def serve(governor: Governor, ready: Callable[[], None] | None = None) -> None:
     selector = selectors.DefaultSelector()
     for name in ("orders", "admin"):
         selector.register(_listen(where / f"{name}.sock"), selectors.EVENT_READ, ("accept", name))
+    # Connections without end would leave no descriptor for the risk side.
+    callers = min(MAX_CALLERS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
     stopping: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: stopping.append(number))
     governor.scheduling = _ahead_of_others()
@@ -288,7 +302,11 @@ def serve(governor: Governor, ready: Callable[[], None] | None = None) -> None:
                 with contextlib.suppress(OSError):
                     fresh, _ = connection.accept()
                     fresh.setblocking(False)
-                    selector.register(fresh, selectors.EVENT_READ, ("serve", name))
+                    held = sum(k.data == ("serve", name) for k in selector.get_map().values())
+                    if held < callers:
+                        selector.register(fresh, selectors.EVENT_READ, ("serve", name))
+                    else:
+                        fresh.close()
                 continue
             message = _receive(selector, connection)
             if message is _GONE:

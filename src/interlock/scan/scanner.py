@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import BinaryIO, cast
 
 from interlock.errors import InputError
 from interlock.scan import archives, notebook
@@ -19,26 +19,27 @@ from interlock.scan.archives import Reader
 from interlock.scan.finding import Report, ScanFinding
 from interlock.scan.models import formats
 from interlock.scan.pysource import declared_text, is_script
+from interlock.scan.reading import (
+    Copied,
+    Prefixed,
+    coding_of,
+    decoded,
+    is_binary,
+    read_up_to,
+    valid_utf8,
+)
 from interlock.scan.seal import Names, seal
 from interlock.scan.secrets.engine import BLOCK_BYTES, Engine, default_engine
 from interlock.scan.secrets.mask import finding_of
 from interlock.scan.walk import Entry, open_regular, walk
 
-__all__ = ["FAMILIES", "ScanOptions", "Scanner", "is_binary", "require_something", "scan_paths"]
+__all__ = ["FAMILIES", "ScanOptions", "Scanner", "require_something", "scan_paths"]
 
 FAMILIES = ("secrets", "code", "models")
 _HEAD = 8192
 _MARK = 8  # the longest mark of an archive
-_FIRST = 64 * 1024
 _PYTHON = (".py", ".pyw", ".pyi")
 _DOCUMENTS = (".ipynb", ".qasm", ".qasm3", ".inc", *_PYTHON)
-_CONTROLS = bytes(set(range(32)) - set(b"\b\t\n\f\r\x1b"))
-_UTF = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 _WIDE = {"utf-16", "utf-32", "utf-16-le", "utf-16-be"}
 
 
@@ -191,7 +192,7 @@ class Scanner:
         suffix = os.path.splitext(plain)[1].lower()  # noqa: PTH122 - a name, not a path
         if "models" in self.options.families and formats.has_structure(suffix):
             with tempfile.SpooledTemporaryFile(1 << 20) as copy:
-                shutil.copyfileobj(_Prefixed(head, reader), copy)
+                shutil.copyfileobj(Prefixed(head, reader), copy)
                 copy.seek(0)
                 found = formats.examine(cast(BinaryIO, copy), head, plain)
                 self.report.findings.extend(replace(item, path=inner) for item in found)
@@ -206,9 +207,9 @@ class Scanner:
             self.report.note(inner, "archive-limit", f"more than {depth} levels")
             return 0
         if nested:
-            packed = io.BytesIO(head + _read_up_to(reader, 64 * 1024 * 1024))
+            packed = io.BytesIO(head + read_up_to(reader, 64 * 1024 * 1024))
             return self._packed(packed, nested, inner, budget, depth + 1)
-        self.text(_Prefixed(head, reader), head, inner, "", suffix)
+        self.text(Prefixed(head, reader), head, inner, "", suffix)
         return 1
 
     def text(self, handle: Reader, head: bytes, shown: str, where: str, suffix: str = "") -> None:
@@ -218,16 +219,16 @@ class Scanner:
             suffix = ".py"
         if suffix in _DOCUMENTS:
             limit = self.options.max_document_bytes
-            raw = _read_up_to(handle, limit + 1)
+            raw = read_up_to(handle, limit + 1)
             if len(raw) <= limit:
                 self.report.bytes += len(raw)
-                self._document(_decoded(raw), suffix, shown, where)
-                if _coding(raw[:_HEAD]) in _WIDE:
+                self._document(decoded(raw), suffix, shown, where)
+                if coding_of(raw[:_HEAD]) in _WIDE:
                     self.blocks([raw], shown, where, binary=False)
                 return
             self.report.note(shown, "too-large-to-parse", f"over {limit} bytes: matched as text")
-            handle = _Prefixed(raw, handle)
-        coding = _coding(head)
+            handle = Prefixed(raw, handle)
+        coding = coding_of(head)
         if coding in _WIDE:
             self._both(handle, coding, shown, where)
             return
@@ -238,7 +239,7 @@ class Scanner:
         """Match the text, then the bytes: two bytes in front would else hide a plain text."""
         with tempfile.SpooledTemporaryFile(1 << 20) as copy:
             self.blocks(
-                self._read(_Copied(handle, copy), coding, shown, False), shown, where, binary=False
+                self._read(Copied(handle, copy), coding, shown, False), shown, where, binary=False
             )
             copy.seek(0)
             self.blocks(iter(lambda: copy.read(BLOCK_BYTES), b""), shown, where, binary=False)
@@ -247,7 +248,7 @@ class Scanner:
         if suffix == ".ipynb":
             self._notebook(raw, shown)
             return
-        if not _valid_utf8(raw):
+        if not valid_utf8(raw):
             self.report.note(shown, "invalid-utf8")
         self.blocks([raw], shown, where, binary=is_binary(raw[:_HEAD]))
         declared = declared_text(raw) if suffix in _PYTHON else ""
@@ -328,100 +329,6 @@ class Scanner:
                     self.report.note(shown, "invalid-utf8")
                     checker = None
             yield block
-
-
-class _Copied:
-    """A reader that keeps what it hands out."""
-
-    def __init__(self, inner: Reader, copy: IO[bytes]) -> None:
-        self._inner, self._copy = inner, copy
-
-    def read(self, size: int = -1, /) -> bytes:
-        """Return up to `size` bytes."""
-        data = self._inner.read(size)
-        self._copy.write(data)
-        return data
-
-
-class _Prefixed:
-    """Bytes already read, then the rest of a reader."""
-
-    def __init__(self, head: bytes, rest: Reader) -> None:
-        self._head, self._rest = head, rest
-
-    def read(self, size: int = -1, /) -> bytes:
-        """Return up to `size` bytes."""
-        if not self._head:
-            return self._rest.read(size)
-        if size < 0:
-            out, self._head = self._head, b""
-            return out + self._rest.read(-1)
-        out, self._head = self._head[:size], self._head[size:]
-        if len(out) < size:
-            out += self._rest.read(size - len(out))
-        return out
-
-
-def _read_up_to(reader: Reader, limit: int) -> bytes:
-    blocks, size, want = [], 0, _FIRST
-    while size < limit:
-        block = reader.read(min(limit - size, want))
-        if not block:
-            break
-        blocks.append(block)
-        size, want = size + len(block), 1 << 20
-    return b"".join(blocks)
-
-
-def is_binary(head: bytes) -> bool:
-    r"""Zero bytes, and more than text with holes in it: a log cut while it was open has them too.
-
-    >>> is_binary(b"\0\0\0token = 1"), is_binary(b"\x7fELF\2\1\1\0")
-    (False, True)
-    """
-    if b"\0" not in head:
-        return False
-    held = head.replace(b"\0", b"")
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(held)
-    except UnicodeDecodeError:
-        return True
-    return len(held.translate(None, _CONTROLS)) < len(held)
-
-
-def _coding(head: bytes) -> str | None:
-    r"""Name the encoding when it is not UTF-8: by its mark, or by one byte of each pair being zero.
-
-    A program has zeros on either side, and control characters: it is no text.
-
-    >>> _coding("key = 1".encode("utf-16-le")), _coding("key = 1".encode("utf-16-be"))
-    ('utf-16-le', 'utf-16-be')
-    >>> _coding(b"\x7fELF\2\1\1" + bytes(9) + b"\3\0\x3e\0\1\0\0\0" + bytes(40))
-    """
-    marked = next((name for bom, name in _UTF if head.startswith(bom)), None)
-    if marked is not None or len(head) < 4 or b"\0" not in head:
-        return marked
-    for first, name in ((1, "utf-16-le"), (0, "utf-16-be")):
-        zeros, others = head[first::2], head[1 - first :: 2]
-        wide = zeros.count(0) > len(zeros) * 4 // 5
-        if wide and not others.count(0) and len(others.translate(None, _CONTROLS)) == len(others):
-            return name
-    return None
-
-
-def _valid_utf8(raw: bytes) -> bool:
-    try:
-        raw.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _decoded(raw: bytes) -> bytes:
-    for bom, coding in _UTF:
-        if raw.startswith(bom):
-            return raw.decode(coding, "replace").encode()
-    return raw
 
 
 def scan_paths(

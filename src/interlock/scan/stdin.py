@@ -15,7 +15,8 @@ from interlock.errors import InputError
 from interlock.scan import archives
 from interlock.scan.finding import Report
 from interlock.scan.models import formats
-from interlock.scan.scanner import Scanner, is_binary
+from interlock.scan.reading import is_binary
+from interlock.scan.scanner import Scanner
 from interlock.scan.secrets.engine import BLOCK_BYTES
 
 __all__ = ["kind_of_text", "scan_stdin"]

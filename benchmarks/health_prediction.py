@@ -124,7 +124,13 @@ FAMILIES: dict[str, Callable[[int, np.random.Generator], QuantumCircuit]] = {
 }
 
 
-def spearman(a: np.ndarray, b: np.ndarray) -> float:
+#: A rank correlation that there is not, and why.
+FLAT = "none: one side does not differ from row to row"
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> float | None:
+    """Rank correlation with ties at their mean rank; None where all rows of a side are equal."""
+
     def ranks(x: np.ndarray) -> np.ndarray:
         _, inverse, counts = np.unique(x, return_inverse=True, return_counts=True)
         ends = np.cumsum(counts)
@@ -132,7 +138,7 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
 
     first, second = ranks(a), ranks(b)
     if np.ptp(first) == 0 or np.ptp(second) == 0:
-        return float("nan")
+        return None
     return float(np.corrcoef(first, second)[0, 1])
 
 
@@ -161,12 +167,13 @@ def rows(snapshots: list[str], widths: tuple[int, ...], shots: int = SHOTS) -> l
     return found
 
 
-def summary(found: list[dict]) -> dict[str, float]:
+def summary(found: list[dict]) -> dict[str, float | str]:
     observed = np.array([r["observed"] for r in found])
-    result = {"rows": len(found)}
+    result: dict[str, float | str] = {"rows": len(found)}
     for key, sign in (("mixture", 1), ("esp", 1), ("depth", -1), ("two_qubit", -1)):
         values = np.array([r[key] for r in found], dtype=float) * sign
-        result[f"spearman_{key}"] = round(spearman(values, observed), 3)
+        found_rank = spearman(values, observed)
+        result[f"spearman_{key}"] = FLAT if found_rank is None else round(found_rank, 3)
     mixture = np.array([r["mixture"] for r in found])
     result["mae_mixture"] = round(float(np.abs(mixture - observed).mean()), 4)
     result["bias_mixture"] = round(float((mixture - observed).mean()), 4)

@@ -251,7 +251,8 @@ def _summary(say: Output, tally: Any, code: int, enforced: bool) -> None:
     counts = ", ".join(f"{n} {o}" for o, n in sorted(tally.outcomes.items()))
     advisory = "mode ADVISORY: user code could go round the guard"
     sandboxed = "mode ENFORCED: user code ran in a sandbox without the credentials"
-    say(f"\n{tally.jobs} jobs: {counts}; {sandboxed if enforced else advisory}")
+    inner = f" ({tally.within} within another)" if tally.within else ""
+    say(f"\n{tally.jobs} jobs{inner}: {counts}; {sandboxed if enforced else advisory}")
     added = tally.seconds - tally.execution_seconds
     say(
         f"ran {tally.shots} shots for ${tally.cost_usd:.2f}, {tally.execution_seconds:.1f} s on"

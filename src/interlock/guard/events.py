@@ -14,6 +14,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from interlock import config
 from interlock.guard.jobs import JobEvent
 from interlock.guard.remote import RemoteGuard
 from interlock.guard.service import Guard
@@ -27,6 +28,7 @@ __all__ = [
     "read_event",
     "run_fallback",
     "run_guard",
+    "tell_run",
     "unguarded",
 ]
 
@@ -72,9 +74,22 @@ def run_guard() -> Guard:
         _guard = Guard(
             policy=os.environ.get(POLICY) or None,
             pipeline=os.environ.get(PIPELINE) or "default",
-            observers=[lambda event: emit(job_line(event))],
+            observers=[_tell],
         )
     return _guard
+
+
+def _tell(event: JobEvent) -> None:
+    emit(job_line(event))
+
+
+def tell_run(guard: Guard) -> None:
+    """Let a guard of the program's own tell the run of its jobs, as the run's own guard does.
+
+    Not one with another home: the run looks its jobs up in the ledger of its own.
+    """
+    if os.environ.get(EVENTS) and not os.environ.get(URL) and guard.recorded_in(config.home()):
+        guard.observers.append(_tell)
 
 
 def run_fallback() -> Any:
@@ -129,6 +144,7 @@ def job_line(event: JobEvent) -> dict[str, Any]:
         "rule": receipt.rule,
         "reason": receipt.reason,
         "job": receipt.job,
+        "within": event.within,
         "receipt": receipt.id,
         "backend": event.job.backend,
         "circuits": len(event.job.circuits),
@@ -186,12 +202,12 @@ def emit(line: dict[str, Any]) -> None:
 
 
 _JOB: dict[str, type | tuple[type, ...]] = {
-    "outcome": str, "mode": str, "receipt": str, "backend": str, "shots": int, "executed": bool,
-    "alarms": list, "cost_usd": (int, float), "seconds": (int, float),
+    "outcome": str, "mode": str, "job": str, "receipt": str, "backend": str, "shots": int,
+    "executed": bool, "alarms": list, "cost_usd": (int, float), "seconds": (int, float),
     "execution_seconds": (int, float),
 }  # fmt: skip
 _OPTIONAL: dict[str, type | tuple[type, ...]] = {
-    "rule": str, "reason": str, "interval": str, "device_kind": str,
+    "rule": str, "reason": str, "within": str, "interval": str, "device_kind": str,
     "predicted_fidelity": (int, float), "calibration_age_h": (int, float),
 }  # fmt: skip
 _RECEIPT = re.compile(r"(0|[1-9][0-9]{0,15})-[a-z2-7]{10}")

@@ -18,7 +18,7 @@ from interlock.guard.result import Result
 from interlock.types import Job, Principal
 
 __all__ = [
-    "LABELS",
+    "WITHIN",
     "Awaited",
     "JobEvent",
     "JobOptions",
@@ -47,18 +47,21 @@ class JobEvent:
     seconds: float
     execution_seconds: float
     result: Result | None
+    #: Id of the job that this one ran within, as when a guarded object runs in a guarded program.
+    within: str | None = None
     #: When each (stage, branch) was entered, in nanoseconds since the epoch.
     entered: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
-#: Labels of the job that is executing: a job within it, as when a guarded object runs in a guarded
-#: program, carries the same data.
-LABELS: ContextVar[tuple[str, ...]] = ContextVar("interlock_labels", default=())
+#: The job that is executing: a job within it, as when a guarded object runs in a guarded program,
+#: carries the same data.
+WITHIN: ContextVar[Job | None] = ContextVar("interlock_within", default=None)
 
 
 def labels_in_force(labels: Sequence[str]) -> tuple[str, ...]:
     """Return the labels of a job: its own, and those of the job it runs within."""
-    return tuple(dict.fromkeys((*labels, *LABELS.get())))
+    around = WITHIN.get()
+    return tuple(dict.fromkeys((*labels, *(around.labels if around else ()))))
 
 
 class JobOptions(TypedDict, total=False):

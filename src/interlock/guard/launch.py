@@ -32,6 +32,8 @@ class Tally:
 
     Attributes:
         outcomes: outcome -> number of jobs.
+        within: jobs that ran within another, as when a guarded object runs in a guarded program.
+            What they took and saved is counted, and not once more for the one around them.
         stopped: jobs that never reached the device.
         saved_shots: shots these would have taken.
         saved_usd: what these would have cost.
@@ -49,6 +51,7 @@ class Tally:
     """
 
     outcomes: dict[str, int] = field(default_factory=dict)
+    within: int = 0
     stopped: int = 0
     saved_shots: int = 0
     saved_usd: float = 0.0
@@ -64,6 +67,7 @@ class Tally:
     unknown: int = 0
     unfinished: list[str] = field(default_factory=list)
     _lines: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    _around: set[str] = field(default_factory=set)
 
     def add(self, line: Mapping[str, Any]) -> None:
         """Count one event."""
@@ -82,7 +86,13 @@ class Tally:
         self.outcomes[line["outcome"]] = self.outcomes.get(line["outcome"], 0) + 1
         self.receipts.append(line["receipt"])
         self.alarms |= {a.partition(":")[0]: a for a in line.get("alarms", ())}
-        self.seconds += line["seconds"]
+        if line["within"]:
+            self.within += 1
+            self._around.add(line["within"])
+        else:
+            self.seconds += line["seconds"]
+        if line["job"] in self._around:
+            return
         self.execution_seconds += line["execution_seconds"]
         if line["executed"]:
             self.shots += line["shots"]
@@ -129,6 +139,7 @@ class Tally:
             "event": "summary",
             "jobs": self.jobs,
             "outcomes": self.outcomes,
+            "within": self.within,
             "loaded": self.loaded,
             "unreadable": self.unreadable,
             "unknown": self.unknown,

@@ -108,6 +108,7 @@ def render(
     )
     facts = [
         ("Jobs", summary["jobs"]),
+        *((("of which within another job", n),) if (n := summary.get("within")) else ()),
         ("Shots run", summary["shots"]),
         ("Cost", f"${summary['cost_usd']:.2f}"),
         ("Jobs stopped before the device", saved["jobs"]),

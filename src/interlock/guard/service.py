@@ -29,7 +29,7 @@ from interlock.guard.control import Program, Request
 from interlock.guard.gather import Gathering
 from interlock.guard.intake import bindings_of, checked, is_finite
 from interlock.guard.jobs import (
-    LABELS,
+    WITHIN,
     Awaited,
     JobEvent,
     JobOptions,
@@ -179,8 +179,14 @@ class Guard:
             now=self.clock,
         )
         request.shared |= {"policy": self._policy.sha256, "session": self._ensure_session()}
+        around = WITHIN.get()
+        request.shared["within"] = around.id if around else None
         request.shared["credential"] = dict(options.get("credential") or {})
         return request
+
+    def recorded_in(self, home: Path) -> bool:
+        """Whether a home is the one of this guard, with its ledger."""
+        return self._home.resolve() == home.resolve()
 
     def refuse(
         self, error: InterlockError, *, kind: str, backend_name: str, labels: Sequence[str] = ()
@@ -306,11 +312,11 @@ class Guard:
             )
             if request.shared.get("cost_usd"):
                 pending.wait(LEDGER_TIMEOUT_S)
-            token = LABELS.set(request.job.labels)
+            token = WITHIN.set(request.job)
             try:
                 return execute()
             finally:
-                LABELS.reset(token)
+                WITHIN.reset(token)
 
         return run
 
@@ -390,6 +396,7 @@ class Guard:
             seconds=time.perf_counter() - started,
             execution_seconds=float(request.shared.get("execution_seconds", 0.0)),
             result=result,
+            within=request.shared["within"],
             entered=dict(request.entered),
         )
         for observer in self.observers:

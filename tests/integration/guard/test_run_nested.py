@@ -175,6 +175,23 @@ def test_a_classical_fallback_function_answers(tmp_path: Path, policy: Any) -> N
     assert not (tmp_path / "denied").exists()
 
 
+@pytest.mark.parametrize("home", ["home", "elsewhere"])
+def test_a_fallback_of_the_programs_own_guard_is_in_line_summary_and_report(
+    tmp_path: Path, policy: Any, home: str
+) -> None:
+    """With a home of its own its jobs are in another ledger, which the run does not look at."""
+    script = FALLBACK.replace("SUBMIT", "pass").replace('"home"', f'"{home}"')
+    events = run(tmp_path, policy, script)
+    inner, *own = [e for e in events if e["event"] == "job"]
+    assert (inner["outcome"], events[-1]["unknown"]) == ("DENY", 0)
+    assert [e["outcome"] for e in own] == (["FALLBACK"] if home == "home" else [])
+    if own:
+        assert inner["within"] == own[0]["job"]
+        summary = events[-1]
+        assert (summary["outcomes"], summary["within"]) == ({"DENY": 1, "FALLBACK": 1}, 1)
+        assert own[0]["receipt"] in (tmp_path / "interlock-report.html").read_text()
+
+
 # What is checked is what runs
 
 

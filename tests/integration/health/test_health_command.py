@@ -166,3 +166,11 @@ def test_a_device_that_is_fit_comes_before_a_better_one_that_is_not(tmp_path: Pa
     code, text = run(str(path), "--backend", stale, "--backend", worse, "--json")
     assert code == 0
     assert [d["device"] for d in json.loads(text)["devices"]] == ["worse", "stale"]
+
+
+def test_a_family_without_a_rank_correlation_says_why() -> None:
+    from benchmarks.health_prediction import FLAT, summary
+
+    row = {"mixture": 1.0, "esp": 0.9, "depth": 3, "two_qubit": 1, "observed": 0.99}
+    found = summary([row, {**row, "esp": 0.8, "observed": 0.98}])
+    assert (found["spearman_mixture"], found["spearman_esp"]) == (FLAT, 1.0)

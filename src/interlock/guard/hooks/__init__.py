@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 from interlock import plugins
 from interlock.access.dpop import Prover
 from interlock.errors import InputError, SetupError, UsageError
+from interlock.guard.events import tell_run
 from interlock.guard.policy import Policy
 from interlock.guard.remote import RemoteGuard
 from interlock.guard.service import Guard
@@ -175,6 +176,7 @@ def guard(
         )
     else:
         made = Guard(policy=policy, home=home, principal=principal, pipeline=pipeline)
+        tell_run(made)
     options = Options(
         guard=made,
         fallback=fallback,

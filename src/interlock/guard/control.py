@@ -122,6 +122,12 @@ class Control(abc.ABC):
     def decide(self, job: Job, settings: Any, evidence: Evidence) -> Verdict:
         """Decide on the evidence alone: no IO, no clock, no randomness."""
 
+    def prepare(self, settings: Any) -> None:  # noqa: B027
+        """Called when a guard is made, for what is slow to load; no deadline holds here.
+
+        What fails is left to `gather`, which then denies on record. The default does nothing.
+        """
+
     def settle(self, request: Request, settings: Any, outcome: Outcome) -> None:  # noqa: B027
         """Called once when the job has ended, whatever the outcome, if `gather` was called.
 

@@ -119,6 +119,7 @@ class Guard:
         self._home = config.home(self.home)
         self._principal = self.principal or local_principal()
         self._open()
+        self._policy.prepare()
 
     def _open(self) -> None:
         self._pid = os.getpid()

@@ -2,6 +2,7 @@
 
 import re
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,25 @@ def test_what_goes_wrong_in_settling_is_on_record(tmp_path: Path, value: Any) ->
         last = [e for e in ledger.entries() if "outcome" in e.header][-1]
     assert last.payload is not None
     assert last.payload["settle_faults"]
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_what_is_slow_to_load_is_loaded_before_any_deadline(tmp_path: Path, broken: bool) -> None:
+    class Slow(Good):
+        ready = False
+
+        def prepare(self, settings: Any) -> None:
+            time.sleep(0.6)  # longer than a control may take
+            if broken:
+                raise RuntimeError("it does not load")
+            self.ready = True
+
+        def gather(self, request: Any, settings: Any) -> Any:
+            self.ready or NEVER.wait(20)
+            return super().gather(request, settings)
+
+    denied = submit(tmp_path, Slow)
+    assert (denied is not None) is broken  # on record
 
 
 def test_a_walk_left_behind_does_nothing_more_when_it_comes_back(tmp_path: Path) -> None:

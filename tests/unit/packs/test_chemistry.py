@@ -185,7 +185,12 @@ def test_a_model_that_is_missing_or_has_no_such_head_blocks(
 @pytest.mark.slow
 def test_the_real_model_scores_and_blocks(tmp_path: Path) -> None:
     pytest.importorskip("admet_ai")
+    from interlock.guard.filter.packs import toxicity
+
     settings = ChemistrySettings(on_fail="drop", toxicity={"AMES": 0.9})
+    toxicity._model.cache_clear()
+    ChemistryControl().prepare(settings)
+    assert toxicity._model.cache_info().currsize == 1  # no deadline of a job counts its loading
     verdict, request = screen(tmp_path, ["CN(C)N=O", ASPIRIN], settings)
     assert request.result.native["smiles"] == [ASPIRIN]
     assert any(f.rule == "filter.chemistry.toxicity.AMES" for f in verdict.findings)

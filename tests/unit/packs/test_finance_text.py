@@ -10,7 +10,9 @@ from interlock.guard.filter.packs.finance import (
     order_faults,
 )
 from interlock.guard.filter.packs.text import TextControl, TextSettings
+from interlock.guard.policy import load_policy
 from interlock.guard.result import Result
+from interlock.guard.service import Guard
 from interlock.types import Decision
 from tests.unit.guard.doubles import a_job, a_request, ask
 
@@ -152,6 +154,18 @@ def test_presidio_finds_what_the_built_in_patterns_do_not(tmp_path: Path) -> Non
         assert not any("1A1z" in str(f) or "ann@" in str(f) for f in verdict.findings)
     for words in ("The energy is -1.137 hartree.", "see https://example.org for 42 of them"):
         assert text_verdict(words, tmp_path, presidio=True).decision is Decision.ALLOW
+
+
+def test_presidio_is_loaded_when_the_guard_is_made(tmp_path: Path) -> None:
+    pytest.importorskip("presidio_analyzer")
+    from interlock.guard.filter.packs import text
+
+    text._engine.cache_clear()
+    policy = {**load_policy(None).document, "filter": {"text": {"presidio": True}}}
+    Guard(policy=policy, home=tmp_path).close()
+    assert text._engine.cache_info().currsize == 1
+    assert text_verdict("fine", tmp_path, presidio=True).decision is Decision.ALLOW
+    assert text._engine.cache_info().misses == 1
 
 
 def test_a_language_model_that_is_not_installed_blocks_and_is_not_fetched(tmp_path: Path) -> None:

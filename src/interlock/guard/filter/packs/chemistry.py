@@ -180,6 +180,10 @@ class ChemistryControl(Control):
     phase = 1
     Settings = ChemistrySettings
 
+    def prepare(self, settings: ChemistrySettings) -> None:
+        """Start the confined child and load the toxicity model: 17 seconds of CPU."""
+        assess_all(["CCO"], msgspec.structs.replace(settings, format="smiles"))
+
     def gather(self, request: Request, settings: ChemistrySettings) -> Evidence:
         """Establish the facts; with `drop`, take the blocked molecules out of the result."""
         texts = _texts(fields_of(request), settings)

@@ -130,6 +130,11 @@ class TextControl(Control):
     phase = 1
     Settings = TextSettings
 
+    def prepare(self, settings: TextSettings) -> None:
+        """Load presidio: ten seconds of CPU."""
+        if settings.presidio:
+            _presidio("text", settings.presidio_model)
+
     def gather(self, request: Request, settings: TextSettings) -> Evidence:
         """Take the texts; ask presidio if the policy says so."""
         fields = fields_of(request)

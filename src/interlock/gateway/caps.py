@@ -204,6 +204,14 @@ def _write(group: Path, controller: str, version: int, caps: Caps) -> None:
             (group / name).write_text(str(quota))
 
 
+def _tidy(base: Path) -> None:
+    """Remove the empty groups of processes that were killed before they could."""
+    for group in base.glob("interlock-*-*"):
+        if not Path("/proc", group.name.split("-")[1]).exists():
+            with contextlib.suppress(OSError):
+                group.rmdir()
+
+
 def open_cage(caps: Caps) -> Cage:
     """Put caps in force for a program that is to be started, at the best level there is."""
     groups: dict[str, Path] = {}
@@ -220,6 +228,7 @@ def open_cage(caps: Caps) -> Cage:
                 continue
             version, base = own[controller]
             group = base / label
+            _tidy(base)
             with contextlib.suppress(OSError):
                 group.mkdir(exist_ok=True)
                 _write(group, controller, version, caps)

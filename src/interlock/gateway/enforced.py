@@ -12,8 +12,8 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,12 +32,14 @@ __all__ = ["EnforcedProgram"]
 START_S = 60.0
 
 #: Runs the command line without what the program may write on the path of imports, and drains
-#: when whoever started it is killed.
+#: and tidies up when whoever started it is killed.
 _BOOT = """
 import ctypes, os, signal, sys
 ctypes.CDLL(None).prctl(1, signal.SIGTERM, 0, 0, 0)  # PR_SET_PDEATHSIG
-if os.getppid() != int(sys.argv.pop(1)):
+parent = int(sys.argv.pop(1))
+if os.getppid() != parent:
     raise SystemExit(1)
+run = sys.argv.pop(1)
 project, *kept = sys.argv.pop(1).split(os.pathsep)
 def inside(p, folder):
     p = os.path.realpath(p)
@@ -46,7 +48,12 @@ sys.path[:] = [
     p for p in sys.path if not inside(p, project) or any(inside(p, k) for k in kept)
 ]
 from interlock.cli import main
-main()
+from interlock.gateway import runs
+try:
+    main()
+finally:
+    if os.getppid() != parent:
+        runs.remove(run)
 """
 
 
@@ -87,8 +94,10 @@ class EnforcedProgram:
         stdout: Any = None,
         caps: Caps | None = None,
     ) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="interlock-run-")
-        root = Path(self._folder.name)
+        run = runs.new_name()
+        root = runs.folder(run)
+        root.mkdir(mode=0o700)
+        self._tidy = weakref.finalize(self, runs.remove, run)
         self._events = root / "events.ndjson"
         self._events.touch(mode=0o600)
         uds = root / "gateway" / "gateway.sock"
@@ -100,7 +109,7 @@ class EnforcedProgram:
         paths = _apart(filter(None, inherited), project, kept)
         home = private_dir(home.absolute())
         arguments = ["serve", "--home", str(home), "--socket", str(uds)]
-        arguments += ["--name", runs.new_name(), "--log-level", "warning"]
+        arguments += ["--name", run, "--log-level", "warning"]
         if policy:
             arguments += ["--policy", str(Path(policy).absolute())]
         self.cage = open_cage(caps or Caps())
@@ -112,6 +121,7 @@ class EnforcedProgram:
                 "-c",
                 _BOOT,
                 str(os.getpid()),
+                run,
                 os.pathsep.join(map(str, (project, *kept))),
                 *arguments,
             ],
@@ -139,7 +149,7 @@ class EnforcedProgram:
         except BaseException:
             self.cage.close()
             self._stop_gateway()
-            self._folder.cleanup()
+            self._tidy()
             raise
 
     def _wait_for(self, uds: Path) -> None:
@@ -171,7 +181,7 @@ class EnforcedProgram:
             code = self._program.wait()
         finally:
             self._stop_gateway()
-            self._folder.cleanup()
+            self._tidy()
         return code if code >= 0 else 128 - code
 
     @property

@@ -11,6 +11,8 @@ import contextlib
 import fcntl
 import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +22,7 @@ from interlock.errors import UsageError
 if TYPE_CHECKING:
     from interlock.gateway.store import GatewayStore
 
-__all__ = ["hold", "new_name", "settle"]
+__all__ = ["folder", "hold", "new_name", "remove", "settle"]
 
 _RUN = "run-"
 
@@ -28,6 +30,16 @@ _RUN = "run-"
 def new_name() -> str:
     """Return a name for the gateway of one run that no other has had."""
     return _RUN + secrets.token_hex(8)
+
+
+def folder(name: str) -> Path:
+    """Return where a run keeps its socket and its events."""
+    return Path(tempfile.gettempdir()) / f"interlock-{name}"
+
+
+def remove(name: str) -> None:
+    """Remove the folder of a run that has ended, if it is still there."""
+    shutil.rmtree(folder(name), ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -72,6 +84,7 @@ def settle(home: Path, store: GatewayStore, own: str) -> None:
             try:
                 if name != own:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    remove(name)
                 store.abandon(name)
                 path.unlink()
             except BlockingIOError:

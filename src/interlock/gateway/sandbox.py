@@ -24,6 +24,7 @@ from pathlib import Path
 
 from interlock.errors import SetupError, UsageError
 from interlock.gateway.caps import Cage, Caps, open_cage
+from interlock.gateway.streams import Streams
 
 __all__ = ["SOCKET", "Sandbox", "bubblewrap", "kept_from"]
 
@@ -170,17 +171,22 @@ class Sandbox:
     def _start(self) -> None:
         info_read, info_write = os.pipe()
         program = _filter()
+        self._streams = Streams(self.stdout)
+        stdin, stdout, stderr = self._streams.given.values()
         try:
             self._process = subprocess.Popen(  # noqa: S603 - running it is what was asked for
                 self._arguments(program, info_write),
                 env={},
-                stdout=self.stdout,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
                 pass_fds=(program, info_write),
                 preexec_fn=self._enter,
             )
         finally:
             os.close(info_write)
             os.close(program)
+            self._streams.started()
         with os.fdopen(info_read, "rb") as stream:
             raw = stream.read()
         try:
@@ -216,7 +222,7 @@ class Sandbox:
         for name in ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime"):
             out += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
         out += ["--proc", "/proc", "--dev", "/dev"]
-        # What lies in /tmp is memory too.
+        # What lies in /tmp and /dev/shm is memory too.
         out += ["--size", str(self.cage.caps.memory_mb * 2**20), "--tmpfs", "/tmp"]  # noqa: S108
         # A sandbox that root starts is root to the kernel's files: nothing there may be written.
         for name in _PROC_READ_ONLY:
@@ -239,6 +245,7 @@ class Sandbox:
         for folder in hidden:
             out += ["--tmpfs", str(folder)]
         out += ["--ro-bind", str(self.socket), SOCKET, "--remount-ro", "/dev"]
+        out += ["--size", str(self.cage.caps.memory_mb * 2**20), "--tmpfs", "/dev/shm"]  # noqa: S108
         out += ["--chdir", str(self.project)]
         variables = {
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), "/usr/bin", "/bin"]),
@@ -296,6 +303,7 @@ class Sandbox:
         """Wait until it has ended and return its exit code."""
         code = self._process.wait(timeout_s)
         self._watcher.join(10.0)
+        self._streams.wait(10.0)
         return code
 
 

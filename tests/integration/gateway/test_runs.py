@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from interlock.gateway import runs
 from interlock.guard.policy import load_policy
 from tests.integration.gateway.test_escape import ASK, JOB
 
@@ -86,7 +86,32 @@ def test_the_gateway_of_a_killed_run_ends_and_its_jobs_are_settled(tmp_path: Pat
         assert time.monotonic() < end, gateway
         time.sleep(0.1)
     assert folder.name.startswith("interlock-run-")
-    shutil.rmtree(folder)  # who was killed cannot tidy up
+    assert not folder.exists()
+    assert list(home.glob("gateway-run-*")) == []
+
+
+def test_the_next_run_tidies_up_after_a_run_and_a_gateway_that_were_killed(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    waiting = JOB + "import time\nopen('ready', 'w').close()\ntime.sleep(600)\n"
+    program = start(tmp_path, "a", waiting)
+    while not (tmp_path / "a" / "ready").exists():
+        assert program.poll() is None
+        time.sleep(0.05)
+    (gateway,) = gateways(home)
+    (lock,) = home.glob("gateway-run-*.lock")
+    folder = runs.folder(lock.stem.removeprefix("gateway-"))
+    assert folder.is_dir()
+    os.kill(program.pid, signal.SIGSTOP)  # so that it cannot tidy up after its gateway
+    os.kill(gateway, signal.SIGKILL)
+    os.kill(program.pid, signal.SIGKILL)
+    program.communicate()
+    assert folder.is_dir()
+    groups = [g for g in Path("/sys/fs/cgroup").glob("*/*") if f"-{program.pid}-" in g.name]
+    after = start(tmp_path, "b", JOB)
+    _, said = after.communicate(timeout=240)
+    assert after.returncode == 0, said
+    assert not folder.exists()
+    assert not any(g.exists() for g in groups)
     assert list(home.glob("gateway-run-*")) == []
 
 

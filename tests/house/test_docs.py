@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import re
 import tomllib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,9 @@ def error_codes() -> set[str]:
 
 def test_every_error_code_is_documented() -> None:
     text = (ROOT / "docs" / "reference" / "errors.md").read_text("utf-8")
-    documented = set(re.findall(r"^## ([a-z0-9-]+)$", text, re.MULTILINE))
+    headings = re.findall(r"^## ([a-z0-9-]+)$", text, re.MULTILINE)
+    assert [h for h, n in Counter(headings).items() if n > 1] == []  # a link finds one of them
+    documented = set(headings)
     codes = error_codes()
     assert codes, "the search found no code at all"
     assert codes - documented == set()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 import sys
 from typing import Any
 
 import click
 
-from interlock.errors import InterlockError
+from interlock.errors import InterlockError, StorageError
 
-__all__ = ["main"]
+__all__ = ["main", "silence"]
 
 #: command -> one line of help. Each lives in `interlock.cli.<command>` as `command`. Keep sorted.
 COMMANDS: dict[str, str] = {
@@ -130,6 +132,25 @@ def main(argv: list[str] | None = None) -> int:
         lacking = missing(error)
         click.echo(lacking.diagnostics(), err=True)
         code = lacking.exit_code
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        silence()
+        full = StorageError(
+            "the output could not be written",
+            code="output-lost",
+            got=str(error),
+            expected="room for the output",
+            fix="free some space, or write it to another place; the ledger is not touched by this",
+        )
+        click.echo(full.diagnostics(), err=True)
+        code = full.exit_code
     if argv is None:
         sys.exit(code)
     return code
+
+
+def silence() -> None:
+    """Write nothing to standard output from here on: it cannot be written."""
+    with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - a device
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from interlock.gateway.enforced import EnforcedProgram
 
 from interlock import config
+from interlock.cli import silence
 from interlock.cli.show import COLOURS, job_line, unguarded_line
 from interlock.errors import InterlockError
 from interlock.types import Mode
@@ -175,8 +175,7 @@ class Output:
         try:
             click.echo(text, err=self.as_json and aside)
         except OSError as error:
-            with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - a device
-                os.dup2(nowhere.fileno(), sys.stdout.fileno())
+            silence()
             if not isinstance(error, BrokenPipeError):
                 click.echo(f"interlock: standard output is lost ({error}); jobs go on", err=True)
 

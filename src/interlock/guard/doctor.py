@@ -156,7 +156,7 @@ def _stop(home: Path) -> Check:
 def _ledger(home: Path) -> Check:
     from interlock.ledger import audit
 
-    if not (home / "ledger.db").exists():
+    if not (home / "ledger.db").exists() and not any((home / "checkpoints").glob("*.note")):
         return Check(name="ledger", state="absent", found="no job was recorded yet",
                      fix="the first guarded job makes it")  # fmt: skip
     try:

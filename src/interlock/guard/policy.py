@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 import msgspec
 
 from interlock import plugins
+from interlock.crypto.files import MAX_SMALL
 from interlock.errors import PolicyError, SetupError
 from interlock.guard.control import Control, Settings
 from interlock.guard.pipeline import STAGES
@@ -242,7 +244,11 @@ def load_policy(source: Policy | Mapping[str, Any] | str | Path | None = None) -
 
             return open_bundle(path, config.home()).policy()
         try:
-            text = path.read_text("utf-8")
+            with path.open("rb") as handle:  # a pipe will do: --policy <(...)
+                data = handle.read(MAX_SMALL + 1)
+            if len(data) > MAX_SMALL:
+                raise OSError(errno.EFBIG, f"larger than {MAX_SMALL} bytes")
+            text = data.decode("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise PolicyError(
                 f"cannot read the policy {label}",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import msgspec
 
 from interlock import plugins
-from interlock.errors import DeniedError, HeldError, InputError
+from interlock.errors import DeniedError, HeldError, InputError, IntegrityError
 from interlock.guard.pipeline import Trace
 from interlock.ledger import Entry, Ledger, Reader
 from interlock.ledger.postgres import address_of
@@ -216,8 +216,17 @@ def recorded(home: Path) -> Iterator[Reader]:
 
     Raises:
         InputError: there is no ledger.
+        IntegrityError: there was one.
     """
     if address_of(home) is None and not (home / "ledger.db").exists():
+        if any((home / "checkpoints").glob("*.note")):
+            raise IntegrityError(
+                "the ledger is gone, its signed heads are not",
+                code="ledger-truncated",
+                got=f"no {home / 'ledger.db'}",
+                expected="the ledger that was signed here",
+                fix="run `interlock verify`; keep this copy as evidence; restore the newest copy",
+            )
         raise InputError(
             "there is no ledger here",
             code="ledger-absent",

@@ -12,8 +12,9 @@ from qiskit_aer.primitives import SamplerV2
 import interlock
 from interlock.backends import TwinSampler, twin
 from interlock.cli.doctor import command
-from interlock.errors import DeniedError
+from interlock.errors import DeniedError, IntegrityError
 from interlock.guard import doctor
+from interlock.guard.record import recorded
 
 
 @pytest.fixture
@@ -78,3 +79,12 @@ def test_a_fallback_answers_in_the_width_of_the_register(tmp_path: Path, bits: s
     )
     with pytest.raises(DeniedError, match="register of 2 bits"):
         guarded.run([circuit], shots=10).result()
+
+
+def test_a_deleted_database_whose_heads_are_there_is_named(home: Path) -> None:
+    for path in home.glob("ledger.db*"):
+        path.unlink()
+    found = {check.name: check for check in doctor.examine(home)}["ledger"]
+    assert (found.state, found.found.split(":")[0]) == ("bad", "newest-deleted")
+    with pytest.raises(IntegrityError, match="signed heads"), recorded(home):
+        pass

@@ -88,3 +88,9 @@ def test_a_missing_file_a_binary_file_and_a_list_are_refused(tmp_path: Path) -> 
 def test_deep_nesting_is_refused_not_a_crash(tmp_path: Path) -> None:
     with pytest.raises(PolicyError):
         load_policy(write(tmp_path, "[" * 100_000))
+
+
+def test_an_endless_file_is_refused() -> None:
+    with pytest.raises(PolicyError, match="cannot read") as caught:
+        load_policy("/dev/zero")
+    assert "larger than" in str(caught.value.got)

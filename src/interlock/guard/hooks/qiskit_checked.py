@@ -13,7 +13,13 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from qiskit.primitives import BitArray, DataBin, PrimitiveResult, PubResult
+from qiskit.primitives import (
+    BitArray,
+    DataBin,
+    PrimitiveResult,
+    PubResult,
+    SamplerPubResult,
+)
 from qiskit.result import Result as QiskitResult
 from qiskit.result.models import ExperimentResult, ExperimentResultData
 
@@ -82,7 +88,7 @@ def _primitive(
 
 def _sampled(
     pub: Any, index: int, program: Program, dropped: list[str]
-) -> tuple[Samples, PubResult]:
+) -> tuple[Samples, SamplerPubResult]:
     known = {register.name for register in program.native.cregs}
     counts: dict[str, list[dict[str, int]]] = {}
     widths: dict[str, int] = {}
@@ -99,7 +105,7 @@ def _sampled(
         rows = made.array.reshape(-1, *made.array.shape[-2:])
         counts[name] = [_counts(row, made.num_bits) for row in rows]
     own = {"shots": program.shots, "circuit_metadata": program.native.metadata}
-    return Samples(registers=counts, widths=widths, shots=program.shots), PubResult(
+    return Samples(registers=counts, widths=widths, shots=program.shots), SamplerPubResult(
         DataBin(**bits, shape=shape), metadata=own | _told(pub, index, dropped)
     )
 

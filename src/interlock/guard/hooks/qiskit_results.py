@@ -8,7 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from qiskit.primitives import BitArray, DataBin, PrimitiveResult, PubResult
+from qiskit.primitives import (
+    BitArray,
+    DataBin,
+    PrimitiveResult,
+    PubResult,
+    SamplerPubResult,
+)
 from qiskit.primitives.containers.estimator_pub import EstimatorPub
 from qiskit.primitives.containers.sampler_pub import SamplerPub
 from qiskit.result import Result as QiskitResult
@@ -85,7 +91,10 @@ def _native_answer(answers: Any, kind: str, programs: Sequence[Program]) -> Any:
             return PrimitiveResult([PubResult(b) for b in bins])
         if kind == "sample":
             return PrimitiveResult(
-                [PubResult(_counts_bin(a, p)) for a, p in zip(answers, programs, strict=True)]
+                [
+                    SamplerPubResult(_counts_bin(a, p))
+                    for a, p in zip(answers, programs, strict=True)
+                ]
             )
         results = [
             ExperimentResult(
@@ -183,7 +192,7 @@ def to_native(result: Result, kind: str, pubs: Sequence[Any]) -> Any:
         ) from error
 
 
-def _sampled(item: Samples, pub: Any) -> PubResult:
+def _sampled(item: Samples, pub: Any) -> SamplerPubResult:
     shape = pub.parameter_values.shape
     data = {}
     for register in pub.circuit.cregs:
@@ -192,7 +201,7 @@ def _sampled(item: Samples, pub: Any) -> PubResult:
             raise ValueError("counts that do not add up to the shots")
         bits = BitArray.from_counts(rows, num_bits=register.size)
         data[register.name] = bits.reshape(shape)
-    return PubResult(DataBin(**data, shape=shape), metadata={"shots": pub.shots})
+    return SamplerPubResult(DataBin(**data, shape=shape), metadata={"shots": pub.shots})
 
 
 def _estimated(item: Estimates, pub: Any) -> PubResult:

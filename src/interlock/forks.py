@@ -43,7 +43,8 @@ class _Gate:
         self._renew()
 
     def _renew(self) -> None:
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._turn = threading.Lock()
         self._local = threading.local()
         self._inside = 0
@@ -56,15 +57,15 @@ class _Gate:
         if self.unsafe:
             raise _refused()
         depth: int = getattr(self._local, "depth", 0)
-        with self._changed:
-            while self._forker not in (None, threading.get_ident()) and not depth:
+        with self._lock:
+            while self._forker is not None and not depth and self._forker != threading.get_ident():
                 self._changed.wait()
             self._inside += 1
         self._local.depth = depth + 1
 
     def leave(self) -> None:
         self._local.depth = max(0, getattr(self._local, "depth", 0) - 1)
-        with self._changed:
+        with self._lock:
             self._inside -= 1
             if not self._inside:
                 self._changed.notify_all()

@@ -258,13 +258,12 @@ _forgotten: dict[str, float] = {}
 
 
 def _forget(db: sqlite3.Connection, caps: tuple[Cap, ...], now: float) -> None:
-    for cap in caps:
-        piece = now // (cap.window_s / SLICES)
-        if _forgotten.get(cap.scope) != piece:
-            _forgotten[cap.scope] = piece
+    for scope, window_s in {cap.scope: cap.window_s for cap in caps}.items():
+        piece = now // (window_s / SLICES)
+        if _forgotten.get(scope) != piece:
+            _forgotten[scope] = piece
             db.execute(
-                "DELETE FROM total WHERE scope = ? AND start < ?",
-                (cap.scope, now - 2 * cap.window_s),
+                "DELETE FROM total WHERE scope = ? AND start < ?", (scope, now - 2 * window_s)
             )
 
 

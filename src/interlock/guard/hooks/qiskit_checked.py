@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -227,7 +228,7 @@ def _counts(packed: Any, width: int) -> dict[str, int]:
             numbers = numbers + (packed[:, 0].astype(np.uint16) << 8)
         table = np.bincount(numbers, minlength=1 << width).tolist()
         if len(table) == 1 << width:
-            return {name: count for name, count in zip(_names(width), table, strict=True) if count}
+            return dict(zip(compress(_names(width), table), filter(None, table), strict=True))
     if packed.shape[-1] > 8:
         outcomes, counts = np.unique(packed, axis=0, return_counts=True)
         keys: Iterable[int] = [int.from_bytes(row.tobytes(), "big") for row in outcomes]

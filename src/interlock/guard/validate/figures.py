@@ -298,7 +298,5 @@ def _estimates(circuit: _Circuit, item: Estimates, before: int) -> Found:
 
 
 def _widest(tables: Sequence[Mapping[str, Any]]) -> float:
-    return max(
-        ((h - w) / 2 for t in tables for w, h in zip(t["low"], t["high"], strict=True)),
-        default=0.0,
-    )
+    widths = (float(np.subtract(t["high"], t["low"]).max()) for t in tables)
+    return max(widths, default=0.0) / 2

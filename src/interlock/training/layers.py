@@ -9,6 +9,7 @@ surrogate in its place, counted and labelled, when it breaks one.
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from interlock import config
 from interlock.errors import DeniedError, InterlockError
 from interlock.guard.filter.rules import Constraint, violations
 from interlock.guard.state import STOP_FILE
@@ -112,7 +114,7 @@ class GuardedLayer(nn.Module):
         quantum: the layer, for instance a `QuantumLayer` or a `CircuitLayer`.
         surrogate: a classical module of the same shapes.
         rules: constraints on the field `values`, one row at a time.
-        home: folder whose stop file stops it; None to look at none.
+        home: folder whose stop file stops it; `$INTERLOCK_HOME` or `~/.interlock` by default.
     """
 
     def __init__(
@@ -127,7 +129,7 @@ class GuardedLayer(nn.Module):
     ) -> None:
         super().__init__()
         self.quantum, self.surrogate = quantum, surrogate
-        self.rules, self.home = rules, home
+        self.rules, self.home = rules, config.home(home)
         self.rows = 0
         self.reasons: Counter[str] = Counter()
 
@@ -144,14 +146,27 @@ class GuardedLayer(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return outputs that obey the rules, of the shape of the surrogate's output."""
-        if self.home is not None and (self.home / STOP_FILE).exists():
-            raise DeniedError(
-                "everything is stopped",
-                code="layer-stopped",
-                got="the stop is set",
-                expected="no stop in force",
-                fix="`interlock resume` lifts the stop",
-            )
+        self._go_on()
+        answer = self._answer(features)
+        self._go_on()  # a device may have taken its time
+        return answer
+
+    def _go_on(self) -> None:
+        try:
+            os.lstat(self.home / STOP_FILE)
+        except FileNotFoundError:
+            return
+        except OSError:
+            pass  # one that cannot be looked at stops
+        raise DeniedError(
+            "everything is stopped",
+            code="layer-stopped",
+            got="the stop is set",
+            expected="no stop in force",
+            fix="`interlock resume` lifts the stop",
+        )
+
+    def _answer(self, features: Tensor) -> Tensor:
         classical: Tensor = self.surrogate(features)
         rows = classical.reshape(-1, classical.shape[-1])
         self.rows += len(rows)
@@ -206,7 +221,7 @@ class GuardedLayer(nn.Module):
     def _checked(self, rows: Tensor, features: Tensor, classical: Tensor) -> Tensor:
         with torch.no_grad():
             again = self.surrogate(features)
-        if not torch.equal(again, classical):
+        if not torch.allclose(again, classical, rtol=0, atol=0, equal_nan=True):
             raise DeniedError(
                 "the surrogate is not deterministic",
                 code="layer-not-repeatable",

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from interlock import config
 from interlock.errors import DeniedError, InputError
 from interlock.guard.filter.rules import Constraint
 from interlock.guard.state import stop
@@ -269,6 +270,31 @@ def test_the_stop_stops_it(tmp_path: Path) -> None:
     stop(tmp_path, "drill")
     with pytest.raises(DeniedError, match="stopped"):
         layer(torch.zeros(1, 3))
+
+
+def test_the_stop_of_the_ordinary_home_stops_it_and_so_does_one_set_meanwhile() -> None:
+    class Slow(Broken):
+        def forward(self, features: Any) -> Any:
+            if how == "meanwhile":
+                stop(config.home(), "drill")
+            return super().forward(features)
+
+    for how in ("before", "meanwhile"):
+        layer = GuardedLayer(Slow("none"), surrogate())
+        if how == "before":
+            stop(config.home(), "drill")
+        with pytest.raises(DeniedError, match="stopped"):
+            layer(torch.zeros(1, 3))
+        (config.home() / "STOP").unlink()
+        how = "after"
+        assert layer(torch.zeros(1, 3)).shape == (1, 3)
+
+
+def test_a_row_nobody_can_answer_is_called_so() -> None:
+    features = torch.full((2, 3), float("nan"))
+    with pytest.raises(DeniedError) as caught:
+        GuardedLayer(Broken("none"), surrogate())(features)
+    assert caught.value.code == "layer-denied"
 
 
 def test_shots_are_unbiased_and_seeded() -> None:

@@ -6,6 +6,7 @@ from importlib import metadata
 
 import pytest
 
+from interlock.errors import SetupError
 from interlock.extras import extra_of, missing
 
 
@@ -42,3 +43,13 @@ sys.exit(main(['demo']))
     assert done.returncode == 5
     assert "Traceback" not in done.stderr
     assert "pip install 'interlock[qiskit]'" in done.stderr
+
+
+def test_a_layer_without_torch_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    import interlock.training
+
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "interlock.training.device_layer", raising=False)
+    with pytest.raises(SetupError) as error:
+        _ = interlock.training.DeviceLayer
+    assert "interlock[torch]" in str(error.value.fix)

@@ -219,11 +219,19 @@ def _named(gate: Any, wires: list[int]) -> Operation | None:
 
 
 def _power(steps: list[Operation], power: float) -> list[Operation]:
-    """Return the steps to a power: a rotation turns further, anything else is repeated."""
-    turned = {"p", "rx", "ry", "rz", "cp", "rxx", "ryy", "rzz", "gphase"}
-    if all(s.name in turned for s in steps) and len(steps) <= 1:
-        return [Operation(s.name, (scaled(s.params[0], float(power)),), s.qubits) for s in steps]
-    if float(power).is_integer() and 0 <= power <= MAX_POWER:
+    """Return the steps to a power: a rotation turns further, anything else is repeated.
+
+    A device takes the principal root of the matrix, which turns as far only while the rotation has
+    no eigenvalue beyond half a turn.
+    """
+    (step, *more) = steps
+    reach = _REACH.get(step.name)
+    whole = float(power).is_integer()
+    if reach is not None and not more:
+        angle = step.params[0]
+        if whole or (not isinstance(angle, str) and abs(angle) < reach - 1e-9):
+            return [Operation(step.name, (scaled(angle, float(power)),), step.qubits)]
+    if whole and 0 <= power <= MAX_POWER:
         return steps * int(power)
     raise unsupported("a broken or negative power", power, "write the gate out")
 
@@ -248,6 +256,11 @@ def _controlled(
     return [Operation("unitary", tuple(flat), (*controls, *wires))]
 
 
+#: Rotation -> the angle from which on an eigenvalue is beyond half a turn.
+_REACH: Mapping[str, float] = {
+    **dict.fromkeys(("p", "cp", "gphase"), math.pi),
+    **dict.fromkeys(("rx", "ry", "rz", "rxx", "ryy", "rzz"), 2 * math.pi),
+}
 _METHODS = ("to_matrix", "to_ir", "_to_openqasm", "_to_jaqcd", "adjoint")
 Rule = Callable[[list[Param], list[int]], list[Operation]]
 #: Braket's class -> canonical name, where parameters and qubits are the same.

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interlock.errors import DeniedError, InputError
+from interlock.extras import missing
 
 __all__ = [
     "Amplitudes",
@@ -303,8 +304,12 @@ def to_tensor(
     Raises:
         InputError: `data-invalid`; a dtype that loses digits, or of the other kind.
         DeniedError: `data-clearance`.
+        SetupError: `extra-missing`; torch is not installed.
     """
-    import torch
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        raise missing(error) from error
 
     amplitudes = isinstance(value, Amplitudes)
     known = (torch.complex128, torch.complex64) if amplitudes else (torch.float64, torch.float32)
@@ -343,13 +348,21 @@ def sensitivity_of(labels: Iterable[str]) -> Sensitivity:
     Of several labels `sensitivity:LEVEL` the highest counts; without one it is `INTERNAL`.
 
     Raises:
-        InputError: `data-label`; a level that there is not.
+        InputError: `data-label`; a level that there is not, or one text in the place of labels.
 
     Example:
         >>> sensitivity_of(["study-7", "sensitivity:confidential"]).name
         'CONFIDENTIAL'
     """
-    found = [x.removeprefix(LABEL) for x in labels if x.startswith(LABEL)]
+    if isinstance(labels, str):  # its letters would be labels, none of which says anything
+        raise InputError(
+            "one text is no collection of labels",
+            code="data-label",
+            got=labels[:80],
+            expected="a tuple or list of texts",
+            fix=f"write ({labels[:80]!r},)",
+        )
+    found = [x.strip()[len(LABEL) :] for x in labels if x.strip().casefold().startswith(LABEL)]
     levels = {level.name.lower(): level for level in Sensitivity}
     for name in found:
         if name not in levels:

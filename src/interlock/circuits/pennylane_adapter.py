@@ -19,7 +19,13 @@ from interlock.circuits.convert import from_matrix, installed, too_large, unsupp
 from interlock.circuits.expression import Param
 from interlock.circuits.faces import FACE_QUBITS, agree, disagree, matrix_of, of_sdk
 from interlock.circuits.operation import finite_or_text
-from interlock.circuits.pennylane_faces import custom, holds_code, plain_value, refuse_patched
+from interlock.circuits.pennylane_faces import (
+    custom,
+    holds_code,
+    plain_value,
+    refuse_patched,
+    rooted,
+)
 from interlock.circuits.pennylane_rules import inverse, rules
 from interlock.circuits.validate import MAX_NESTING, MAX_OPERATIONS, MAX_QUBITS
 
@@ -243,8 +249,10 @@ class _Reader:
         outer, self.own = self.own, False
         parts = self.written(op, wires, level)
         inside, self.own = self.own, outer
-        if custom(op):
+        own = custom(op)
+        if own or rooted(op):
             matrix = self.hold(op, wires, self.out[start:])
+        if own:
             if not self.is_kept(type(op)):
                 self.own = True
                 return parts if matrix is None else [self.fixed(op, matrix, labels)]
@@ -257,7 +265,7 @@ class _Reader:
         return bool(self.keep) and of_sdk(kind, self.keep)
 
     def hold(self, op: Any, wires: list[int], steps: Sequence[Operation]) -> Any:
-        """Hold a custom operation to the steps it was read as: devices take its matrix or name.
+        """Hold an operation to the steps it was read as: devices take its matrix, name or steps.
 
         Returns:
             The matrix it was compared with; None where it has none.

@@ -7,7 +7,7 @@ from typing import Any
 
 from interlock.circuits.faces import disagree, of_sdk, patched
 
-__all__ = ["custom", "holds_code", "plain_value", "refuse_patched"]
+__all__ = ["custom", "holds_code", "plain_value", "refuse_patched", "rooted"]
 
 _METHODS = (
     "matrix", "compute_matrix", "decomposition", "compute_decomposition", "sparse_matrix",
@@ -27,6 +27,20 @@ def custom(op: Any) -> bool:
     """Whether an operation is, or is made from, one that is none of PennyLane's."""
     inner = (getattr(op, "base", None), *getattr(op, "operands", ()))
     return not of_sdk(type(op), "pennylane") or any(custom(i) for i in inner if i is not None)
+
+
+def rooted(op: Any) -> bool:
+    """Whether an operation is, or controls or inverts, one to a power that is no whole number.
+
+    PennyLane writes `PhaseShift(4)**0.5` as `PhaseShift(2)`; its matrix is the principal root,
+    `PhaseShift(2 - pi)`. Which of them runs is the device's choice.
+    """
+    while op is not None:
+        power = getattr(op, "z", 1)
+        if not isinstance(power, int) and not float(power).is_integer():
+            return True
+        op = getattr(op, "base", None)
+    return False
 
 
 def holds_code(thing: Any, depth: int = 0) -> bool:

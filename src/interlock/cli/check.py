@@ -76,7 +76,7 @@ def command(
     from interlock.circuits.check import Bounds, check_file, files_of
 
     target = _target(backend)
-    limits = _limits(provider, device or (backend or ""), usd_per_second)
+    limits = _limits(provider, device, backend or "", usd_per_second)
     kind: Any = "estimate" if estimates else "sample"
     age = max_calibration_age_h
     bounds = Bounds(
@@ -139,12 +139,25 @@ def _target(backend: str | None) -> Target:
     return from_calibration(snapshot(backend))
 
 
-def _limits(provider: str | None, device: str, usd_per_second: float | None) -> Limits:
+def _limits(
+    provider: str | None, device: str, backend: str, usd_per_second: float | None
+) -> Limits:
     import msgspec
 
     from interlock.circuits.packs import Limits, load_pack
+    from interlock.errors import UsageError
 
-    limits = load_pack(provider).limits_of(device) if provider else Limits()
+    pack = load_pack(provider) if provider else None
+    known = pack.devices if pack else {}
+    if device and not (pack and (not known or any(part in device.lower() for part in known))):
+        raise UsageError(
+            f"there are no limits of a device {device!r}",
+            code="check-pack",
+            got=f"--device {device}" + (f" --provider {provider}" if provider else ""),
+            expected="one of " + ", ".join(known) if known else "a --provider with it",
+            fix="leave --device out, or choose one that is listed",
+        )
+    limits = pack.limits_of(device or backend) if pack else Limits()
     if usd_per_second is not None:
         limits = msgspec.structs.replace(limits, usd_per_second=usd_per_second)
     return limits

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from braket.circuits import Circuit, FreeParameter, Observable
+from braket.circuits import Circuit, FreeParameter, Observable, observables
 from braket.circuits.noise_model import GateCriteria, NoiseModel
 from braket.circuits.noises import Depolarizing
 from braket.devices import Device, LocalSimulator
@@ -124,6 +124,18 @@ def test_a_noisy_device_falls_back_and_says_so(guarded: Any) -> None:
     with pytest.raises(InputError) as caught:
         guarded(fallback=noisy()).run(BELL, shots=5)
     assert caught.value.code == "fallback-quantum"
+
+
+def test_a_gradient_is_handed_over_with_its_name(guarded: Any) -> None:
+    angle = FreeParameter("t")
+    circuit = Circuit().rx(0, angle).rx(1, angle)
+    circuit.adjoint_gradient(2 * observables.Z(0) + observables.X(1), parameters=["t"])
+    value = {"expectation": 1.9, "gradient": {"t": -0.6}}
+    device = guarded(noisy(), fallback=lambda circuits: [[value] for _ in circuits])
+    result = device.run(circuit, shots=0, inputs={"t": 0.3}).result()
+    assert result.values == [value]
+    assert result.result_types[0].type.targets == [[0], [1]]
+    assert result.result_types[0].type.parameters == ["t"]
 
 
 def test_the_calibration_of_a_cloud_device_is_read_from_its_properties() -> None:

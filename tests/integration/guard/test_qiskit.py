@@ -232,6 +232,8 @@ def test_strange_things_cannot_be_guarded(home: Path) -> None:
     [
         ({"policy": 3}, "guard-policy"),
         ({"policy": ["x"]}, "guard-policy"),
+        ({"labels": "sensitivity:confidential"}, "data-label"),
+        ({"labels": (1,)}, "data-label"),
         ({"fallback": "abc"}, "fallback-kind"),
         ({"fallback": StatevectorSampler}, "fallback-kind"),
         ({"fallback": 5}, "fallback-kind"),

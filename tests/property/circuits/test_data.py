@@ -1,6 +1,7 @@
 import copy
 import dataclasses
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from interlock.circuits.data import (
     sensitivity_of,
     to_tensor,
 )
-from interlock.errors import DeniedError, InputError
+from interlock.errors import DeniedError, InputError, SetupError
 
 seeds = st.integers(0, 2**32 - 1)
 widths = st.integers(1, 6)
@@ -234,8 +235,26 @@ def test_the_highest_label_of_the_job_counts(levels):
             assert error.value.code == "data-clearance"
 
 
-@pytest.mark.parametrize("label", ["sensitivity:", "sensitivity:secret", "sensitivity:PUBLIC"])
-def test_a_level_that_there_is_not_is_refused(label):
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["sensitivity:"], ["sensitivity:secret"], ["sensitivity:PUBLIC"], ["Sensitivity: public"],
+        "sensitivity:restricted",
+    ],
+)  # fmt: skip
+def test_a_level_that_there_is_not_is_refused(labels):
     with pytest.raises(InputError) as error:
-        sensitivity_of([label])
+        sensitivity_of(labels)
     assert error.value.code == "data-label"
+
+
+def test_a_label_counts_however_its_first_half_is_written():
+    assert sensitivity_of([" Sensitivity:confidential"]) is Sensitivity.CONFIDENTIAL
+
+
+def test_without_torch_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(SetupError) as error:
+        to_tensor(Probabilities([1.0, 0.0], Order.BIG))
+    assert error.value.code == "extra-missing"
+    assert "interlock[torch]" in error.value.fix

@@ -116,6 +116,10 @@ def test_templates_have_the_identity_of_other_sdks():
         (BraketCircuit().bit_flip(0, 0.1), "circuit-unsupported"),
         (BraketCircuit().add_instruction(Instruction(gates.H(), 0, power=0.5)),
          "circuit-unsupported"),
+        # devices take the principal root: phaseshift(2 - pi), not phaseshift(2)
+        (BraketCircuit().phaseshift(0, 4.0, power=0.5), "circuit-unsupported"),
+        (BraketCircuit().rx(1, -7.0, power=0.5, control=0), "circuit-unsupported"),
+        (BraketCircuit().rx(0, FreeParameter("a"), power=0.5), "circuit-unsupported"),
         (BraketCircuit().ms(0, 1, FreeParameter("a"), 0.1, 0.2), "circuit-unsupported"),
         (BraketCircuit().x(10**9), "circuit-too-large"),
     ],

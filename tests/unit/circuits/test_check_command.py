@@ -48,3 +48,18 @@ def test_folders_are_searched_for_json_that_starts_as_a_circuit(tmp_path):
     skipped = []
     assert [p.name for p in files_of([tmp_path], skipped)] == ["bell.json", "twice.json"]
     assert [p.name for p in skipped] == ["device.json"]
+
+
+def test_a_price_is_of_a_device_that_is_listed(tmp_path):
+    path = tmp_path / "a.qasm"
+    path.write_text(BELL)
+    cost = "--provider", "braket", "--shots", "1000", "--json"
+
+    def priced(*more):
+        return json.loads(run(path, *cost, *more).stdout)["files"][0]["estimate"]["usd"]
+
+    assert priced() is None  # the task fee alone would be a tenth of what most devices cost
+    assert priced("--device", "Garnet") == pytest.approx(0.3 + 1.45)
+    for wrong in (("--device", "garnet"), (*cost, "--device", "nowhere")):
+        assert run(path, *wrong).exception.code == "check-pack"
+    assert run(path, "--provider", "ibm", "--device", "ibm_fez").return_value == 0

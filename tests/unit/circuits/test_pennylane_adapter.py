@@ -155,3 +155,31 @@ def test_wires_keep_their_numbers_and_labels_their_order():
     assert from_pennylane(Script([qml.X(4)])).num_qubits == 5
     labelled = Script([qml.X("b"), qml.Z("a")])
     assert [op.qubits for op in from_pennylane(labelled, ["a", "b"]).operations] == [(1,), (0,)]
+
+
+@pytest.mark.parametrize(
+    ("make", "two_faced"),
+    [
+        (lambda: qml.pow(qml.PhaseShift(4.0, 0), 0.5), True),
+        (lambda: qml.pow(qml.IsingXY(7.0, [0, 1]), 0.5), True),
+        (lambda: qml.ctrl(qml.pow(qml.PhaseShift(4.0, 0), 0.5), 1), True),
+        (lambda: qml.adjoint(qml.pow(qml.CRX(7.0, [0, 1]), 0.5)), True),
+        (lambda: qml.pow(qml.PhaseShift(3.0, 0), 0.5), False),
+        (lambda: qml.pow(qml.RX(7.0, 0), 0.5), False),
+        (lambda: qml.pow(qml.PhaseShift(4.0, 0), 2), False),
+        (lambda: qml.pow(qml.Hadamard(0), 1.5), False),
+    ],
+)
+def test_a_root_that_a_device_may_take_two_ways_is_refused(make, two_faced):
+    with qml.queuing.AnnotatedQueue() as queue:
+        op = make()
+    tape = qml.tape.QuantumScript.from_queue(queue)
+    if two_faced:
+        with pytest.raises(InputError) as caught:
+            from_pennylane(tape)
+        assert caught.value.code == "circuit-two-faces"
+    else:
+        made = from_pennylane(tape)
+        wanted = qml.matrix(op, wire_order=[0])
+        got = unitary(made.operations, 1)
+        assert np.isclose(abs(np.vdot(got, wanted)), 2)

@@ -127,7 +127,7 @@ def guard(
         certificate: (chain, key) of a client certificate for the gateway.
 
     Raises:
-        InputError: no adapter knows the object; `guard-policy`; `fallback-kind`.
+        InputError: no adapter knows the object; `guard-policy`; `data-label`; `fallback-kind`.
         PolicyError: the policy is wrong.
         SetupError: an extra is missing; the message names it.
         StorageError: the home cannot be used.
@@ -156,6 +156,14 @@ def guard(
             expected="a file name, a mapping, a Policy, or None for the starter policy",
             fix="make a file with `interlock policy init`",
         )
+    if not isinstance(labels, tuple | list) or not all(isinstance(x, str) for x in labels):
+        raise InputError(
+            "the labels are no collection of texts",
+            code="data-label",
+            got=f"{labels!r:.80}",
+            expected='a tuple or list of texts, such as ("sensitivity:confidential",)',
+            fix="put a comma behind a single label",
+        )
     made: Guard | RemoteGuard
     if url is not None:
         if (
@@ -181,7 +189,7 @@ def guard(
         guard=made,
         fallback=fallback,
         decode=decode,
-        labels=labels,
+        labels=tuple(labels),
     )
     guarded: T = adapter_for(target).wrap(target, options)
     return guarded

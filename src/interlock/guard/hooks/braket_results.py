@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from braket.circuits.serialization import IRType
+from braket.ir.jaqcd import AdjointGradient
 from braket.task_result import (
     AdditionalMetadata,
     GateModelTaskResult,
@@ -171,12 +172,25 @@ def _estimates(result: Any, asked: Asked, dropped: list[str]) -> tuple[Estimates
         task_metadata=_named(result, asked),
         additional_metadata=AdditionalMetadata(action=asked.circuit.to_ir(ir_type=IRType.OPENQASM)),
         result_types=[
-            ResultTypeValue.construct(type=kind.to_ir(), value=value)
+            ResultTypeValue.construct(type=_described(kind), value=value)
             for value, kind in zip(given, kinds, strict=True)
         ],
         values=given,
     )
     return item, made
+
+
+def _described(kind: Any) -> Any:
+    """Return a result type as results name it; a gradient has no description, only a text."""
+    try:
+        return kind.to_ir()
+    except NotImplementedError:
+        terms = kind.target if isinstance(kind.target, list) else [kind.target]
+        return AdjointGradient.construct(
+            observable=list(kind.observable.ascii_symbols[:1]),
+            targets=[[int(qubit) for qubit in term] for term in terms],
+            parameters=kind.parameters,
+        )
 
 
 #: Result types whose values have an imaginary part.

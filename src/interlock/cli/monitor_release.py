@@ -52,7 +52,7 @@ def release(
     with Ledger.open(folder) as ledger:
         told = LedgeredRelease(folder, ledger, name=budget, epsilon=total)
         counts = told.counts([(n, len(found)) for n, found in who.items()], epsilon=epsilon)
-        spent = told.spent
+        spent, total = told.spent, told.total
     if as_json:
         click.echo(json.dumps({"counts": counts, "spent": spent, "total": total}))
         return

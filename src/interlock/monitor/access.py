@@ -200,7 +200,7 @@ class PrivateRelease:
         Raises:
             DeniedError: it does not.
         """
-        if not epsilon > 0 or self.spent + epsilon > self.budget + 1e-12:
+        if not (epsilon > 0 and self.spent + epsilon <= self.budget + 1e-12):  # NaN neither
             raise DeniedError(
                 "the privacy budget does not hold this release",
                 code="monitor-privacy-budget",

@@ -29,6 +29,7 @@ __all__ = ["AccessWatch", "LedgeredRelease", "pseudonym_key", "read_events"]
 
 PROFILE, RELEASE = "access-profile", "privacy-release"
 MICRO = 1_000_000
+MAX_TOTAL = 1e6  # epsilon beyond this protects nobody
 
 
 @lru_cache(maxsize=16)
@@ -156,34 +157,51 @@ class LedgeredRelease:
         self._ledger, self._name, self._epsilon = ledger, name, epsilon
         self._rng = np.random.default_rng(rng)
 
+    def _recorded(self, field: str) -> list[int]:
+        """Return a field, in millionths, of each release out of this budget."""
+        return [
+            int(e.header[field] or 0)
+            for e in self._ledger.entries(RELEASE)
+            if e.header["budget"] == self._name and field in e.header
+        ]
+
+    @property
+    def total(self) -> float:
+        """The whole budget: the least it was ever said to be, so that it cannot be raised."""
+        return min([self._epsilon, *(t / MICRO for t in self._recorded("total_micro"))])
+
     @property
     def spent(self) -> float:
         """What the ledger says was spent of this budget."""
-        return (
-            sum(
-                int(e.header["epsilon_micro"] or 0)
-                for e in self._ledger.entries(RELEASE)
-                if e.header["budget"] == self._name
-            )
-            / MICRO
-        )
+        return sum(self._recorded("epsilon_micro")) / MICRO
 
     def counts(self, values: Iterable[tuple[str, int]], *, epsilon: float) -> dict[str, int]:
         """Return name -> count with noise; each spends `epsilon`, recorded first.
 
         Raises:
             DeniedError: the budget does not hold all of them; nothing is spent.
+            InputError: the whole budget is no number above 0.
         """
         rows = list(values)
         # rounded up: what is recorded is never less than what is spent
         micro = math.ceil(epsilon * MICRO * len(rows)) if math.isfinite(epsilon) else -1
         with locked(self._lock):
-            release = PrivateRelease(epsilon=self._epsilon, rng=self._rng)
+            total = self.total
+            if not 0 < total <= MAX_TOTAL:  # NaN neither
+                raise InputError(
+                    "a privacy budget has no such total",
+                    code="monitor-privacy-total",
+                    got=str(total),
+                    expected=f"an epsilon above 0, at most {MAX_TOTAL:g}",
+                    fix="give the epsilon of the whole budget",
+                )
+            release = PrivateRelease(epsilon=total, rng=self._rng)
             release.spent = self.spent
             release.require(micro / MICRO if epsilon > 0 else -1.0)
             header: dict[str, HeaderValue] = {
                 "budget": self._name,
                 "epsilon_micro": micro,
+                "total_micro": round(total * MICRO),
                 "counts": len(rows),
             }
             self._ledger.append(RELEASE, header, {"names": [n for n, _ in rows]}).wait()

@@ -80,13 +80,12 @@ class Recorder(Watcher):
     def _keep(self, found: list[tuple[Alarm, Note]], now: float) -> None:
         self._total += len(found)
         for alarm, note in found:
-            several = alarm.channel < 0
             self._alarms.append(
                 AlarmRow(
                     source=self.spec.source,
                     row=alarm.row,
                     kind=alarm.kind.value,
-                    channel="several" if several else self.spec.channels[alarm.channel],
+                    channel=self.name(alarm.channel),
                     evidence=alarm.evidence,
                     shares=dict(note.shares),
                     look=note.look,
@@ -184,7 +183,7 @@ class LiveWatch:
 
     def channel_name(self, source: str, channel: int) -> str:
         """Return a channel's name; `several` where no single one weighs most."""
-        return self.watchers[source].spec.channels[channel] if channel >= 0 else "several"
+        return self.watchers[source].name(channel)
 
     def run(
         self,

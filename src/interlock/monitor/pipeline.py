@@ -171,7 +171,12 @@ class AssetMonitor:
             dataclasses.replace(
                 a,
                 row=(a.row + 1) * self.block - 1,
-                channel=a.channel % self.channels if a.channel < 2 * self.channels else -1,
+                channel=self._channel(a.channel),
+                parts=tuple((self._channel(c), part) for c, part in a.parts),
             )
             for a in alarms
         ]
+
+    def _channel(self, feature: int) -> int:
+        """Return the channel of a block's feature; -1 for the one of all channels."""
+        return feature % self.channels if feature < 2 * self.channels else -1

@@ -81,6 +81,14 @@ def _shares(
     return [(names[k], float(parts[k]) / total) for k in order] if total > 0 else []
 
 
+def _merged(shares: list[tuple[str, float]]) -> list[tuple[str, float]]:
+    """Return shares with those of one name added up: in blocks a channel has two features."""
+    total: dict[str, float] = {}
+    for name, share in shares:
+        total[name] = total.get(name, 0.0) + share
+    return sorted(total.items(), key=lambda item: -item[1])
+
+
 class Watcher:
     """Watches one stream, frame by frame, in bounded memory.
 
@@ -114,6 +122,10 @@ class Watcher:
         self.notes: collections.deque[Note] = collections.deque(maxlen=KEEP_ALARMS)
         self._looked = -CONTEXT_ROWS
         self.reference = np.zeros(len(spec.channels))
+
+    def name(self, channel: int) -> str:
+        """Return a channel's name; `several` where no single one weighs most."""
+        return self.spec.channels[channel] if channel >= 0 else "several"
 
     def update(self, frame: Frame) -> list[tuple[Alarm, Note]]:
         """Take a frame; return its alarms, each with what its window shows."""
@@ -150,7 +162,10 @@ class Watcher:
             # A frozen or missing channel is its own cause; its values say nothing.
             silent = alarm.kind in (AlarmKind.GAP, AlarmKind.STALE)
             names = self.spec.channels
-            shares = [(names[alarm.channel], 1.0)] if silent else _shares(past, here, names)
+            if alarm.kind is AlarmKind.SHIFT:  # many rows made it: the last alone would mislead
+                shares = _merged([(self.name(c), part) for c, part in alarm.parts])
+            else:
+                shares = [(names[alarm.channel], 1.0)] if silent else _shares(past, here, names)
             found.append((alarm, Note(shares=shares, look=None if silent else look)))
         return found
 

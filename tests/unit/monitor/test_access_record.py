@@ -172,6 +172,20 @@ def test_the_budget_in_the_ledger_outlasts_restarts_and_is_never_overspent(home)
         assert ledger.verify().ok
 
 
+def test_the_total_of_a_budget_cannot_be_raised(home):
+    with Ledger.open(home) as ledger:
+        LedgeredRelease(home, ledger, name="b", epsilon=0.5, rng=0).counts([("x", 1)], epsilon=0.4)
+        raised = LedgeredRelease(home, ledger, name="b", epsilon=100.0, rng=0)
+        assert raised.total == pytest.approx(0.5)
+        with pytest.raises(DeniedError):
+            raised.counts([("x", 1)], epsilon=0.2)
+        for total in (float("nan"), float("inf"), 0.0, -1.0):
+            with pytest.raises(InputError):
+                LedgeredRelease(home, ledger, name="c", epsilon=total).counts(
+                    [("x", 1)], epsilon=0.1
+                )
+
+
 @pytest.mark.parametrize("line", ["{", "[]", '{"t_s": 1}', '{"t_s": "x"}', "null"])
 def test_a_log_that_is_none_is_refused(tmp_path, line):
     (tmp_path / "x").write_text(line + "\n")

@@ -38,6 +38,15 @@ def test_the_shield_is_never_passed(controller, bias):
             assert (np.abs(shield.control - before) <= limits.max_step + 1e-12).all()
 
 
+def test_a_witness_that_reads_nothing_rolls_back_and_recalibrates(monkeypatch):
+    device = DriftingDevice(seed=3)
+    monkeypatch.setattr(device, "witness", lambda _control: float("nan"))
+    shield = Shield(device, Integrator(0.05))
+    for _ in range(60):
+        shield.step()
+    assert {e for _, e in shield.events} >= {Event.ROLLBACK, Event.RECALIBRATED}
+
+
 def test_a_ramp_spoof_rolls_back_freezes_and_recalibrates():
     device = DriftingDevice(seed=2)
     shield = Shield(device, Integrator(0.05))

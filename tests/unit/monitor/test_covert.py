@@ -46,7 +46,9 @@ def test_rates_below_the_policy_budget_do_not_alarm():
 def test_what_cannot_be_learnt_or_tested_is_refused(detector):
     with pytest.raises(InputError):
         CovertDetector(np.ones((10, 100)))
-    for bad in (np.ones(3), np.full(LENGTH, np.nan)):
+    backwards = np.full(LENGTH, 1000.0)
+    backwards[7] = -1e12  # makes the mean, and so any rate, negative: below every budget
+    for bad in (np.ones(3), np.full(LENGTH, np.nan), backwards, np.zeros(LENGTH)):
         with pytest.raises(InputError):
             detector.test(bad)
 

@@ -22,7 +22,10 @@ RNG = np.random.default_rng(0)
 def write(path, table):
     from pyarrow import csv, feather, parquet
 
-    if path.suffix == ".arrow":
+    if path.suffix == ".arrows":
+        with pa.ipc.new_stream(str(path), table.schema) as stream:
+            stream.write_table(table)
+    elif path.suffix == ".arrow":
         feather.write_feather(table, str(path), compression="uncompressed")
     elif path.suffix == ".parquet":
         parquet.write_table(table, path)
@@ -34,7 +37,7 @@ def write(path, table):
         path.write_bytes(b"".join(orjson.dumps(r) + b"\n" for r in table.to_pylist()))
 
 
-@pytest.mark.parametrize("ending", ["arrow", "parquet", "csv", "ndjson"])
+@pytest.mark.parametrize("ending", ["arrow", "arrows", "parquet", "csv", "ndjson"])
 def test_formats_give_the_same_frames(tmp_path, ending):
     values = RNG.standard_normal((100_000 if ending == "arrow" else 3000, 2))
     values[5, 1] = np.nan
@@ -47,6 +50,13 @@ def test_formats_give_the_same_frames(tmp_path, ending):
     np.testing.assert_allclose(got, values.astype("f4"), rtol=1e-6)
     assert np.concatenate([f.t_ns for f in frames])[-1] == (len(values) - 1) * 10
     assert max(len(f) for f in frames) <= 65_536
+
+
+def test_a_column_of_text_is_named(tmp_path):
+    write(tmp_path / "x.parquet", pa.table({"a": [1.0, 2.0], "site": ["lab", "lab"]}))
+    with pytest.raises(InputError) as caught:
+        list(read_frames(tmp_path / "x.parquet"))
+    assert "column 'site'" in caught.value.got
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -7,6 +8,8 @@ from click.testing import CliRunner
 
 from interlock.cli import main
 from interlock.cli.monitor import command
+from interlock.monitor.detectors.alarms import AlarmKind
+from interlock.monitor.frames import Frame
 from interlock.monitor.pipeline import AssetMonitor, attribute
 from interlock.monitor.report import render
 from interlock.monitor.simulator import inject, regime
@@ -201,3 +204,20 @@ def test_memory_of_a_watch_is_bounded(monkeypatch):
     assert seen.values.size <= 40_000
     assert seen.first_row + len(seen.values) == seen.rows == 30_000
     assert len(seen.e_process) == len(seen.values)
+
+
+@pytest.mark.parametrize("block", [1, 64])
+def test_a_shift_is_put_down_to_the_channel_that_shifted(block):
+    rows = 12_000 * block
+    values = np.random.default_rng(4).standard_normal((rows, 5)).astype("f4")
+    values[rows * 3 // 4 :, 2] += 0.7  # no single row tells
+    spec = dataclasses.replace(next(simulated(4096)).spec, channels=tuple("abcde"))
+    seen = watch([Frame.of(spec, values)], block=block)
+    (first, *_) = (
+        shares
+        for alarm, shares in zip(seen.alarms, seen.attributions, strict=True)
+        if alarm.kind is AlarmKind.SHIFT and alarm.row >= rows * 3 // 4
+    )
+    assert first[0][0] == "c"
+    assert first[0][1] > 0.9
+    assert sum(share for _, share in first) <= 1 + 1e-9

@@ -125,12 +125,14 @@ class CovertDetector:
     def test(self, gaps: npt.ArrayLike) -> CovertVerdict:
         """Test one window of exactly the learnt length."""
         window = np.asarray(gaps, float)
-        if window.shape != (self.length,) or not np.isfinite(window).all():
+        # Zeros are the clock's resolution; a negative interval would make any rate a small one.
+        sound = np.isfinite(window).all() and (window >= 0).all() and window.any()
+        if window.shape != (self.length,) or not sound:
             raise InputError(
                 "the window does not fit the detector",
                 code="monitor-covert-window",
-                got=str(window.shape),
-                expected=f"{self.length} finite intervals in nanoseconds",
+                got=f"{window.shape}, {int(np.sum(~(window >= 0)))} negative or missing",
+                expected=f"{self.length} intervals in nanoseconds, none negative, not all 0",
                 fix="cut the stream into windows of the learnt length",
             )
         score = self._score(statistics_of(window))

@@ -68,6 +68,17 @@ def update_detector(sr: Any, p: float, bets: Any) -> float:
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+def heaviest(evidence: Any, top: Any, part: Any) -> None:
+    """Write the channels with most evidence, most first, and each one's part of the whole."""
+    whole = evidence.sum()
+    left = evidence.copy()
+    for k in range(min(len(top), len(left))):
+        top[k] = np.argmax(left)
+        part[k] = left[top[k]] / whole
+        left[top[k]] = -1.0
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator, unused-ignore]
 def run_rows(
     x: Any,
     random: Any,
@@ -99,11 +110,15 @@ def run_rows(
     out_channel: Any,
     out_kind: Any,
     out_score: Any,
+    out_top: Any,
+    out_part: Any,
     trace: Any,
     p_trace: Any,
 ) -> int:
     """Take rows (n, channels); write alarms; return how many.
 
+    out_top, out_part (alarms, any): of a shift the channels that weigh most, most first, and their
+    parts of the asset's detector.
     ints: 0 ring position, 1 ring size, 2 window size, 3 pending, 4 state, 5 rows watched,
     6 equal run, 7 repeats seen, 8 rows seen, 9 exceedance position, 10 exceedances, 11 hold now,
     12 rows since the last spike, 13 rows calm, 14 stale flag, 15 lags filled, 16 gap run,
@@ -284,6 +299,7 @@ def run_rows(
                 out_channel[found] = best_channel
                 out_kind[found] = SHIFT
                 out_score[found] = np.log10(asset / channels)
+                heaviest(floats[:, 6], out_top[found], out_part[found])
                 found += 1
             share = 0.05 * asset
             for c in range(channels):

@@ -28,6 +28,7 @@ from interlock.errors import InputError
 __all__ = ["Alarm", "AlarmBank", "AlarmKind", "AlarmSettings", "incidents"]
 
 Floats = npt.NDArray[np.float64]
+TOP = 3
 
 
 class AlarmKind(enum.StrEnum):
@@ -69,12 +70,14 @@ class Alarm:
     """One alarm: the row it fired at, the channel that weighed most, and its evidence.
 
     `evidence` is log10 of the e-detector for a shift, -log10 p for a spike, rows for the others.
+    `parts` of a shift: the channels that weigh most, with their exact parts of the e-detector.
     """
 
     row: int
     channel: int
     kind: AlarmKind
     evidence: float
+    parts: tuple[tuple[int, float], ...] = ()
 
 
 def incidents(alarms: list[Alarm], gap_rows: int = 512) -> list[list[Alarm]]:
@@ -196,6 +199,7 @@ class AlarmBank:
         limit = 3 * n * self.channels + 8
         row, channel, kind = (np.zeros(min(limit, 4096), np.int64) for _ in range(3))
         score = np.zeros(len(row))
+        top, part = np.zeros((len(row), TOP), np.int64), np.zeros((len(row), TOP))
         trace = np.zeros(n if keep else 0)
         p = np.full((n if keep else 0, self.channels), np.nan)
         found = self._seq.run_rows(
@@ -218,6 +222,8 @@ class AlarmBank:
             channel,
             kind,
             score,
+            top,
+            part,
             trace,
             p,
         )
@@ -229,6 +235,9 @@ class AlarmBank:
                     channel=int(channel[k]),
                     kind=_KINDS[int(kind[k])],
                     evidence=float(score[k]),
+                    parts=tuple(
+                        (int(c), float(v)) for c, v in zip(top[k], part[k], strict=True) if v > 0
+                    ),
                 )
                 for k in range(found)
             ],

@@ -26,6 +26,7 @@ __all__ = ["FORMATS", "accounted", "read_frames"]
 BATCH_ROWS = 65_536
 MAX_LINE_BYTES = 1 << 20
 PERIOD_NS = 1_000_000
+ARROW_FILE = b"ARROW1"
 TURN_ROWS = 1024
 #: Samples that missing rows may add to what is in memory at once.
 FILL_VALUES = 1 << 22
@@ -48,6 +49,10 @@ def _pyarrow() -> Any:
 def _arrow(path: Path) -> Iterator[Any]:
     pa = _pyarrow()
     with pa.memory_map(str(path)) as source:
+        if source.read(len(ARROW_FILE)) != ARROW_FILE:  # what a pipe writes: the streaming format
+            source.seek(0)
+            yield from pa.ipc.open_stream(source)
+            return
         reader = pa.ipc.open_file(source)
         for k in range(reader.num_record_batches):
             yield reader.get_batch(k)
@@ -97,6 +102,7 @@ def _ndjson(path: Path) -> Iterator[Any]:
 
 FORMATS = {
     ".arrow": _arrow,
+    ".arrows": _arrow,
     ".feather": _arrow,
     ".csv": _csv,
     ".jsonl": _ndjson,
@@ -169,7 +175,7 @@ class _Reader:
         if set(names) - {TIME, SEQ} - self._clocks != set(spec.channels):
             raise _unreadable(self._path, f"columns {names[:8]}")
         values = np.empty((rows, len(spec.channels)), np.float32)
-        columns = [batch.column(n).to_numpy(zero_copy_only=False) for n in spec.channels]
+        columns = [self._numbers(n, batch.column(n)) for n in spec.channels]
         for c, column in enumerate(columns):
             if np.isnan(self._reference[c]):
                 self._reference[c] = reference(column)
@@ -185,6 +191,15 @@ class _Reader:
         taken = self._reference.copy()
         whole_frame = Frame(spec=spec, t_ns=times, seq=seq, values=values, reference=taken)
         return whole_frame if new.all() else whole_frame[new]
+
+    def _numbers(self, name: str, column: Any) -> Any:
+        values = column.to_numpy(zero_copy_only=False)
+        if values.dtype.kind != "O":
+            return values
+        try:
+            return values.astype(np.float64)
+        except (ValueError, TypeError) as error:
+            raise _unreadable(self._path, f"column {name!r}: {error}") from error
 
     def _new(self, batch: Any, seq: Any, times: Any) -> Any:
         """Return which rows were not recorded before; note how far they go."""

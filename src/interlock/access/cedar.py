@@ -331,8 +331,10 @@ def _role(name: str) -> dict[str, str]:
 
 
 def _ids(cedar: Any, rules: str) -> tuple[str, ...]:
-    parsed = json.loads(cedar.policies_to_json_str(rules))["staticPolicies"]
-    ids = [policy.get("annotations", {}).get("id") for policy in parsed.values()]
+    parsed = json.loads(cedar.policies_to_json_str(rules))
+    if parsed["templates"]:
+        raise _broken("a rule with a slot (?principal, ?resource) would never apply")
+    ids = [policy.get("annotations", {}).get("id") for policy in parsed["staticPolicies"].values()]
     if not all(ids) or len(set(ids)) != len(ids):
         twice = sorted({str(i) for i in ids if ids.count(i) > 1})
         raise _broken("every rule needs an @id of its own" + (f"; see {twice}" if twice else ""))

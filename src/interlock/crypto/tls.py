@@ -365,13 +365,7 @@ def connect(
     try:
         raw = socket.create_connection((host, port), timeout_s)
     except OSError as error:
-        raise BackendError(
-            "the gateway cannot be reached",
-            code="gateway-unreachable",
-            got=f"{host}:{port}: {error}",
-            expected="a listening gateway",
-            fix="check the URL, and that `interlock serve` runs",
-        ) from error
+        raise _unreachable(host, port, error) from error
     # A timeout on the descriptor, not in Python: OpenSSL reads the descriptor itself.
     import struct
 
@@ -391,6 +385,11 @@ def connect(
         _check_name(connection.get_peer_certificate(as_cryptography=True), host)
     except lib.Error as error:
         raw.close()
+        # Cut short or silent, as by a gateway that ends, is not a wrong certificate.
+        if isinstance(error, lib.SysCallError | lib.WantReadError) or "unexpected eof" in str(
+            error
+        ):
+            raise _unreachable(host, port, error) from error
         raise _untrusted(f"{type(error).__name__}: {error}", "a certificate of a trusted CA") from (
             error
         )
@@ -425,6 +424,16 @@ def _check_name(certificate: Any, host: str) -> None:
     )
     if not right or not first:
         raise _untrusted("a certificate for " + ", ".join([*dns, *addresses]), host)
+
+
+def _unreachable(host: str, port: int, error: Exception) -> BackendError:
+    return BackendError(
+        "the gateway cannot be reached",
+        code="gateway-unreachable",
+        got=f"{host}:{port}: {type(error).__name__}: {error}",
+        expected="a listening gateway",
+        fix="check the URL, and that `interlock serve` runs",
+    )
 
 
 def _untrusted(got: str, expected: str) -> IntegrityError:

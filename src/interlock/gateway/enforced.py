@@ -156,8 +156,12 @@ class EnforcedProgram:
         end = time.monotonic() + START_S
         while time.monotonic() < end and self._gateway.poll() is None:
             with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+                probe.settimeout(START_S)
                 probe.connect(str(uds))
-                return
+                # It listens before it has opened its home, which it may refuse.
+                probe.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+                if probe.recv(1):
+                    return
             time.sleep(0.02)
         raise SetupError(
             "the gateway did not start",

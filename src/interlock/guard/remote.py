@@ -41,6 +41,9 @@ from interlock.types import Outcome
 __all__ = ["RemoteGuard", "result_of"]
 
 WAIT_S = 20.0
+#: How long a gateway that has taken a job may be away: it restarts, and has the job still.
+RESTART_S = 60.0
+PAUSE_S = 0.5
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -168,6 +171,17 @@ class RemoteGuard:
             raise _error_of(answer, reply.status)
         return reply.status, answer
 
+    def _ask_again(self, path: str) -> tuple[int, Any]:
+        """Ask what may be asked twice, for as long as a restart of the gateway takes."""
+        end = time.monotonic() + RESTART_S
+        while True:
+            try:
+                return self.request("GET", path)
+            except BackendError as error:
+                if error.code != "gateway-unreachable" or time.monotonic() > end:
+                    raise
+            time.sleep(PAUSE_S)
+
     def _shown(self, method: str, path: str, token: str | None) -> dict[str, str]:
         """Return the headers that show who asks; a proof is good for one attempt."""
         if not token:
@@ -222,7 +236,7 @@ class RemoteGuard:
         path = f"/v1/jobs/{made['id']}/result?wait={WAIT_S:g}"
         end = time.monotonic() + self._timeout_s
         while True:
-            status, outcome = self.request("GET", path)
+            status, outcome = self._ask_again(path)
             if status == 200:
                 return dict(outcome)
             if time.monotonic() > end:

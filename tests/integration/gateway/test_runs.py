@@ -3,10 +3,12 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,19 @@ def test_runs_at_once_take_their_own_jobs_by_their_own_policy(tmp_path: Path) ->
         counts.append(Counter(x["outcome"] for x in lines if x["event"] == "job"))
     assert counts == [{"RELEASE": 4}, {"DENY": 4}]
     assert list((tmp_path / "home").glob("gateway-run-*")) == []
+
+
+def test_no_program_starts_against_a_home_that_its_gateway_refuses(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir(mode=0o700)
+    with closing(sqlite3.connect(tmp_path / "home" / "gateway.db")) as db:
+        db.executescript(Path(__file__).with_name("gateway-1.sql").read_text())
+    program = start(tmp_path, "a", "open('ran', 'w').close()\n")
+    _, said = program.communicate(timeout=120)
+    assert program.returncode == 5
+    assert "error[schema-older]" in said
+    assert "error[gateway-start]" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "a" / "ran").exists()
 
 
 def gateways(home: Path) -> list[int]:

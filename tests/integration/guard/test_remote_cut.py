@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from interlock.errors import BackendError
+from interlock.guard import remote
 from interlock.guard.remote import RemoteGuard
 
 WHOLE = b'HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n{"a": "b"}\r\n'
@@ -36,6 +37,29 @@ def answering(*answers: bytes) -> Iterator[str]:
 def test_a_cut_answer_is_no_answer(cut: int) -> None:
     with answering(WHOLE[:-cut]) as url, pytest.raises(BackendError) as caught:
         RemoteGuard(url).request("GET", "/")
+    assert caught.value.code == "gateway-unreachable"
+
+
+MADE = b'HTTP/1.1 202 Accepted\r\nconnection: close\r\ncontent-length: 11\r\n\r\n{"id": "j"}'
+
+
+def test_who_waits_for_a_job_outlasts_a_restart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "PAUSE_S", 0.01)
+    with answering(MADE, b"", WHOLE[:-3], WHOLE) as url:
+        assert RemoteGuard(url).outcome(b"{}", "key") == {"a": "b"}
+
+
+def test_and_ends_when_the_gateway_stays_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "PAUSE_S", 0.01)
+    monkeypatch.setattr(remote, "RESTART_S", 0.0)
+    with answering(MADE, b"", b"") as url, pytest.raises(BackendError) as caught:
+        RemoteGuard(url).outcome(b"{}", "key")
+    assert caught.value.code == "gateway-unreachable"
+
+
+def test_a_handshake_that_is_cut_is_no_wrong_certificate() -> None:
+    with answering(b"") as url, pytest.raises(BackendError) as caught:
+        RemoteGuard(url.replace("http", "https")).request("GET", "/")
     assert caught.value.code == "gateway-unreachable"
 
 

@@ -92,6 +92,7 @@ def test_a_forbid_that_fails_to_evaluate_does_not_permit() -> None:
         SUBMIT + SUBMIT,
         f'@id("x") permit (principal, {ASKED}) when {{ context.shotz < 1 }};',
         '@id("x") permit (principal, action == Interlock::Action::"sumbit", resource);',
+        SUBMIT + '@id("no") forbid (principal in ?principal, action, resource);',
     ],
 )
 def test_broken_rules_are_refused(rules: str) -> None:

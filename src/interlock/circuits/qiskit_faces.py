@@ -7,7 +7,7 @@ transpilers and the canonical form take the definition.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from interlock.circuits.gates import ALIASES, GATES
 from interlock.circuits.matrices import gate_matrix
 from interlock.errors import InputError
 
-__all__ = ["METHODS", "data_key", "hold", "hold_standard", "own_data"]
+__all__ = ["METHODS", "data_key", "hold", "hold_kept", "hold_standard", "own_data"]
 
 _NAMES = {**{name: name for name in GATES}, **ALIASES}
 #: What a gate must not have of its own over its class.
@@ -41,6 +41,82 @@ def hold_standard(op: Any) -> None:
     kind = getattr(op, "base_class", type(op))
     if not of_sdk(kind, "qiskit") or patched(op, METHODS):
         raise disagree(op.name, f"a {kind.__qualname__} in place of the standard gate")
+
+
+def hold_kept(circuit: Any, copy: Any, places: Iterable[int] | None = None) -> tuple[int, ...]:
+    """Refuse a gate that was changed in place after it was appended.
+
+    Qiskit keeps a gate's own object beside what the circuit has of it. Aer runs the object;
+    transpilers, other samplers and copies take what the circuit has.
+
+    Args:
+        circuit: what was submitted.
+        copy: a copy of it, instruction by instruction.
+        places: the instructions to look at, as returned before; None for all.
+
+    Returns:
+        Where the circuit keeps such objects.
+
+    Raises:
+        InputError: `circuit-two-faces`.
+    """
+    kept = []
+    for place in range(len(circuit._data)) if places is None else places:
+        item = circuit._data[place]
+        if item.is_standard_gate() and not item.params:
+            continue
+        op = item.operation
+        if not _read_by_circuit(item, op) or op is not circuit._data[place].operation:
+            continue  # made anew each time it is asked for, so nobody holds it
+        kept.append(place)
+        if not _unchanged(op, copy._data[place].operation):
+            raise InputError(
+                "a gate was changed in place after it was appended",
+                code="circuit-two-faces",
+                got=f"instruction {place}: a {op.name!s:.60} that is not what the circuit has",
+                expected="a gate that the circuit and its own object agree on",
+                fix="assign the instruction anew: "
+                "circuit.data[i] = circuit.data[i].replace(operation=gate)",
+            )
+    return tuple(kept)
+
+
+def _read_by_circuit(item: Any, op: Any) -> bool:
+    """Whether a circuit takes what it has of an operation out of the object when it is appended."""
+    from qiskit.circuit import ControlFlowOp, Delay
+    from qiskit.circuit.library import UnitaryGate
+
+    kind = getattr(op, "base_class", type(op))
+    return item.is_standard_gate() or kind in (Delay, UnitaryGate) or isinstance(op, ControlFlowOp)
+
+
+def _unchanged(op: Any, copied: Any) -> bool:
+    from qiskit.circuit import ControlFlowOp
+
+    if isinstance(op, ControlFlowOp):
+        return (
+            op.name == copied.name
+            and _condition(op) == _condition(copied)
+            and all(
+                hold_kept(mine, own) is not None and mine == own
+                for mine, own in zip(op.blocks, copied.blocks, strict=True)
+            )
+        )
+    return (
+        op.name == copied.name
+        and len(op.params) == len(copied.params)
+        and all(_equal(a, b) for a, b in zip(op.params, copied.params, strict=True))
+    )
+
+
+def _condition(op: Any) -> Any:
+    return getattr(op, "condition", getattr(op, "target", None))
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, np.ndarray):
+        return np.array_equal(one, other, equal_nan=True)
+    return bool(one == other or (one != one and other != other))  # NaN is refused elsewhere
 
 
 def hold(

@@ -10,6 +10,7 @@ from qiskit.circuit import ControlFlowOp
 from qiskit.providers import BackendV2
 
 from interlock.circuits.faces import of_sdk, patched
+from interlock.circuits.qiskit_faces import hold_kept
 from interlock.circuits.qiskit_settle import settled
 from interlock.guard.execute.run import is_ours
 from interlock.guard.hooks.qiskit_targets import backend_of
@@ -31,6 +32,7 @@ class _Known(NamedTuple):
     of: weakref.ref[QuantumCircuit]
     copy: QuantumCircuit
     form: Circuit
+    kept: tuple[int, ...]
 
 
 #: id of a submitted circuit -> what was made of it.
@@ -46,19 +48,21 @@ def native(circuit: QuantumCircuit, device: Any) -> tuple[QuantumCircuit, Circui
     A plain circuit that is submitted again as it was has the same copy again.
 
     Raises:
-        InputError: those of `settled`.
+        InputError: those of `settled` and `hold_kept`.
     """
     backend = backend_of(device)
     leaving = _leaves(device) and _leaves(backend)
     known = _known.get(id(circuit)) if leaving else None
     if known is not None and _same(circuit, known):
+        hold_kept(circuit, known.copy, known.kept)
         return known.copy, known.form
     copy, form, plain = settled(circuit)
+    kept = hold_kept(circuit, copy)
     if plain:
         if leaving and type(circuit) is QuantumCircuit:
             if len(_known) >= REMEMBERED:
                 _known.clear()
-            _known[id(circuit)] = _Known(weakref.ref(circuit), copy, form)
+            _known[id(circuit)] = _Known(weakref.ref(circuit), copy, form, kept)
         return copy, form
     # Aer makes its target anew each time it is asked, so it is not asked for nothing.
     if not isinstance(backend, BackendV2) or not _foreign(copy, set()):

@@ -65,7 +65,7 @@ def test_a_definition_that_changes_is_refused_or_run_as_it_was_checked():
     with pytest.raises(InputError) as error:
         settled(circuit_of(Turn(0.3, 0.9)))
     assert error.value.code == "circuit-two-faces"
-    fixed, form = settled(circuit_of(Turn(0.3, 0.3, 0.9)))  # changes only after the check
+    fixed, form, _ = settled(circuit_of(Turn(0.3, 0.3, 0.9)))  # changes only after the check
     assert form.operations[0].params == (0.3,)
     for _ in range(3):
         assert from_qiskit(fixed) == form
@@ -90,7 +90,7 @@ def test_a_definition_of_a_circuit_class_that_changes():
         settled(outer)
     assert error.value.code == "circuit-two-faces"
     Shifting.reads = 10  # from here on it does not change
-    fixed, form = settled(outer)
+    fixed, form, _ = settled(outer)
     assert from_qiskit(fixed) == form == from_qiskit(fixed)
     assert type(fixed.data[0].operation.definition) is QuantumCircuit
 
@@ -105,7 +105,7 @@ def test_a_controlled_gate_is_the_control_of_its_base():
         assert error.value.code == "circuit-two-faces"
     wide = HGate().control(9)  # beyond comparing: the base is not there any more in what runs
     wide.base_gate = ZGate()
-    fixed, form = settled(circuit_of(wide))
+    fixed, form, _ = settled(circuit_of(wide))
     assert type(fixed.data[0].operation) is Gate
     assert from_qiskit(fixed) == form
     mcx = MCXGate(5)
@@ -123,7 +123,7 @@ def test_a_controlled_gate_is_the_control_of_its_base():
     ids=lambda g: type(g).__name__.removeprefix("_Singleton"),
 )  # fmt: skip
 def test_gates_of_the_sdk_stay_what_they_are(gate):
-    fixed, form = settled(circuit_of(gate))
+    fixed, form, _ = settled(circuit_of(gate))
     assert Operator(fixed) == Operator(circuit_of(gate))
     assert fixed.data[0].operation.name == gate.name
     assert from_qiskit(fixed) == form
@@ -132,7 +132,7 @@ def test_gates_of_the_sdk_stay_what_they_are(gate):
 def test_evolution_runs_as_the_steps_that_were_checked():
     # its matrix is exact, its definition one Trotter step: a simulator would take the matrix
     gate = PauliEvolutionGate(SparsePauliOp(["ZZ", "XI"]), 0.3)
-    fixed, _ = settled(circuit_of(gate))
+    fixed, _, _ = settled(circuit_of(gate))
     assert Operator(fixed).equiv(Operator(gate.definition))
     assert not Operator(fixed).equiv(Operator(circuit_of(gate)))
 
@@ -145,7 +145,7 @@ def test_parameters_are_bound_in_gates_that_were_settled():
             self.definition = rx(self.params[0])
 
     for value in (angle, 2 * angle + 0.1):
-        fixed, _ = settled(circuit_of(Mine("mine", 1, [value])))
+        fixed, _, _ = settled(circuit_of(Mine("mine", 1, [value])))
         bound = fixed.assign_parameters({angle: 0.4})
         wanted = 0.4 if value is angle else 0.9
         assert Operator(bound).equiv(RXGate(wanted))
@@ -154,7 +154,7 @@ def test_parameters_are_bound_in_gates_that_were_settled():
 def test_a_matrix_changed_later_is_not_what_runs():
     matrix = np.eye(2, dtype=complex)
     gate = UnitaryGate(matrix)
-    fixed, form = settled(circuit_of(gate))
+    fixed, form, _ = settled(circuit_of(gate))
     gate.params[0][0, 0] = -1
     assert from_qiskit(fixed) == form
 
@@ -164,7 +164,7 @@ def test_control_flow_and_what_it_holds_is_settled():
     circuit.measure(0, 0)
     with circuit.if_test((0, True)):
         circuit.append(Turn(0.3, 0.3, 0.9), [0])
-    fixed, form = settled(circuit)
+    fixed, form, _ = settled(circuit)
     assert from_qiskit(fixed) == form
     assert type(fixed.data[1].operation.blocks[0].data[0].operation) is Gate
 
@@ -177,7 +177,7 @@ def test_names_registers_labels_and_layout_are_kept():
     circuit.barrier()
     circuit.append(Measure(label="m"), [0], [1])
     circuit = transpile(circuit, coupling_map=[[0, 1]], optimization_level=0)
-    fixed, _ = settled(circuit)
+    fixed, _, _ = settled(circuit)
     assert fixed.qregs == circuit.qregs
     assert fixed.cregs == circuit.cregs
     assert (fixed.name, fixed.metadata, fixed.global_phase) == ("mine", {"a": 1}, 0.5)
@@ -186,7 +186,7 @@ def test_names_registers_labels_and_layout_are_kept():
 
 
 def test_initialize_is_kept():
-    fixed, form = settled(circuit_of(Initialize([0, 1])))
+    fixed, form, _ = settled(circuit_of(Initialize([0, 1])))
     assert type(fixed.data[0].operation) is Initialize
     assert form.operations[0].name == "reset"
 
@@ -195,7 +195,7 @@ def test_plain_circuits_are_copied_as_they_are():
     circuit = QuantumCircuit(1, 1)
     circuit.h(0)
     circuit.measure(0, 0)
-    fixed, form = settled(circuit)
+    fixed, form, _ = settled(circuit)
     circuit.x(0)
     assert from_qiskit(fixed) == form
     assert fixed == copy.copy(fixed)
@@ -225,6 +225,6 @@ def test_a_circuit_as_a_gate_is_not_the_callers_any_more():
     gate = inner.to_gate()
     outer = QuantumCircuit(1)
     outer.append(gate, [0], copy=False)
-    fixed, form = settled(outer)
+    fixed, form, _ = settled(outer)
     gate._definition.x(0)
     assert from_qiskit(fixed) == form

@@ -131,6 +131,29 @@ def _rows(file: Path) -> tuple[npt.NDArray[np.float64], tuple[str, ...]]:
     return np.concatenate([f.original for f in frames]), frames[0].spec.channels
 
 
+@command.command("key")
+@click.argument("private", type=_PATH)
+@click.argument("public", type=_PATH)
+def make_key(private: Path, public: Path) -> None:
+    """Make an owner's keys: PRIVATE to sign detectors with, PUBLIC to give to who loads them."""
+    import secrets
+
+    import msgspec
+
+    from interlock.crypto.files import write_private
+    from interlock.monitor.signed import DualKey
+
+    for path in (private, public):
+        if path.exists():
+            raise click.UsageError(f"{path} exists; a key is never written over")
+    first, second = secrets.token_bytes(32), secrets.token_bytes(32)
+    seeds = {"ed25519": first.hex(), "ml_dsa_65": second.hex()}
+    write_private(private, msgspec.json.encode(seeds))
+    keys = msgspec.to_builtins(DualKey(first, second).public)
+    write_private(public, msgspec.json.encode(keys), mode=0o644)
+    click.echo(f"wrote {private}, for its owner alone, and {public}")
+
+
 @command.command()
 @_FOLDER
 @_NAME

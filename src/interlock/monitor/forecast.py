@@ -27,6 +27,7 @@ __all__ = [
 Floats = npt.NDArray[np.float64]
 MIN_HISTORY = 20
 MAX_HISTORY = 120
+MIN_PATHS = 11
 
 
 def _persistence(history: Floats, horizon: int) -> Floats:
@@ -86,10 +87,20 @@ class Forecast:
     advice: str
 
 
+def _first(count: int) -> int:
+    """Return the first origin of past errors: what a method learns from comes before it."""
+    return max(MIN_HISTORY // 2, count // 3)
+
+
+def _enough(count: int, horizon: int) -> bool:
+    """Return whether so many values leave enough past error paths for an interval."""
+    paths = count - horizon + 1 - _first(count)
+    return count >= MIN_HISTORY + horizon and paths >= MIN_PATHS
+
+
 def backtest(history: Floats, horizon: int, method: str) -> Floats:
     """Return past error paths (origins, horizon), each from data before its origin only."""
-    start = max(MIN_HISTORY // 2, len(history) // 3)
-    origins = range(start, len(history) - horizon + 1)
+    origins = range(_first(len(history)), len(history) - horizon + 1)
     return np.array(
         [history[k : k + horizon] - METHODS[method](history[:k], horizon) for k in origins]
     )
@@ -115,7 +126,7 @@ def forecast(
     values = np.asarray(history, float)
     if (
         values.ndim != 1
-        or len(values) < MIN_HISTORY + horizon
+        or not _enough(len(values), horizon)
         or not np.isfinite(values).all()
         or (values <= 0).any()
         or not 0 < coverage < 1
@@ -124,7 +135,8 @@ def forecast(
             "the history cannot be forecast",
             code="monitor-forecast",
             got=f"{values.shape} values",
-            expected=f"at least {MIN_HISTORY + horizon} positive finite values",
+            expected=f"positive finite values, at least {MIN_HISTORY + horizon} and so many that"
+            f" {MIN_PATHS} past forecasts can be judged",
             fix="wait for more calibrations, or shorten the horizon",
         )
     log = np.log(values)
@@ -191,6 +203,8 @@ def outlook(
 ) -> Outlook | None:
     """Return the outlook of (time in seconds, value) pairs; None when they are too few.
 
+    A horizon of more than `steps` steps needs as many more values: it is never cut short.
+
     Example:
         >>> days = [(86_400.0 * k, 100.0 + 5 * (-1) ** k) for k in range(40)]
         >>> got = outlook(days, threshold=50.0)
@@ -201,11 +215,14 @@ def outlook(
     """
     table = np.array(sorted(history)[-MAX_HISTORY:], float).reshape(-1, 2)
     table = table[np.isfinite(table).all(axis=1) & (table[:, 1] > 0)]
-    if len(table) < MIN_HISTORY + steps:
+    if not _enough(len(table), steps):
         return None
     step_h = max(float(np.median(np.diff(table[:, 0]))) / 3600.0, 1e-6)
+    within = max(int(np.ceil(min(horizon_h / step_h, 1e6))), 1) - 1
+    steps = max(steps, within + 1)
+    if not _enough(len(table), steps):
+        return None
     got = forecast(table[:, 1], horizon=steps, threshold=threshold)
-    within = min(max(int(np.ceil(horizon_h / step_h)), 1), steps) - 1
     over = np.flatnonzero(got.p_cross >= risk)
     return Outlook(
         steps=len(table),

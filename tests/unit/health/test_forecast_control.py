@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from interlock.cli import main
-from interlock.guard.health.forecast import ForecastControl, record_calibration
+from interlock.errors import InputError
+from interlock.guard.health.forecast import ForecastControl, _weakest, record_calibration
+from interlock.monitor.forecast import forecast, outlook
 from interlock.monitor.store import MonitorStore
 from interlock.types import Decision
 from tests.unit.health.test_health_controls import NOW, asked, healthy
@@ -63,6 +65,28 @@ def test_a_short_history_follows_the_policy(tmp_path: Path, choice: str, decisio
     verdict, evidence = asked(ForecastControl(), healthy(), tmp_path, on_short=choice)
     assert verdict.decision is Decision[decision]
     assert evidence["shortest"] == 11
+
+
+def test_a_horizon_of_many_steps_is_not_cut_to_seven() -> None:
+    falling = [(60.0 * k, 100.0 * 0.97**k) for k in range(80)]  # a calibration a minute
+    assert outlook(falling, threshold=5.0, horizon_h=24.0) is None  # 1,440 steps: nobody knows
+    daily = [(DAY * k, 100.0 * 0.97**k) for k in range(80)]
+    near, far = (outlook(daily, threshold=7.0, horizon_h=24.0 * d) for d in (7, 20))
+    assert near is not None
+    assert far is not None
+    assert far.p_cross > near.p_cross
+    with pytest.raises(InputError):
+        forecast([100.0 + k % 3 for k in range(120)], horizon=100)
+
+
+def test_of_many_qubits_the_weakest_are_forecast_and_the_rest_is_not_passed_over() -> None:
+    made = healthy()
+    qubits = tuple(
+        msgspec.structs.replace(made.qubits[0], t1_us=100.0 - k if k != 3 else None)
+        for k in range(40)
+    )
+    wide = msgspec.structs.replace(made, qubits=qubits)
+    assert _weakest(wide, set(range(40))) == [3, *range(9, 40)]
 
 
 def test_each_calibration_is_kept_once(tmp_path: Path) -> None:

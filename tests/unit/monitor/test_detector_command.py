@@ -162,3 +162,21 @@ def test_sub_pca_ranks_the_odd_span_first():
     score = SubPca().fit(x[:2000]).score(x[2000:])
     assert vus_pr(score, labels[2000:]) > 0.8
     assert vus_pr(rng.random(4000), labels[2000:]) < 0.2
+
+
+def test_keys_made_here_release_and_are_never_written_over(tmp_path, capsys):
+    key, public = tmp_path / "own.json", tmp_path / "public.json"
+    (tmp_path / "d").mkdir()
+    assert main(["detector", "key", str(key), str(public)]) == 0
+    assert key.stat().st_mode & 0o777 == 0o600
+    before = key.read_bytes()
+    assert before.decode() not in capsys.readouterr().out
+    assert main(["detector", "key", str(key), str(tmp_path / "p2.json")]) == 2
+    assert key.read_bytes() == before
+    done = main([
+        "detector", "release", str(tmp_path / "d"), "fridge", str(quiet(tmp_path / "g.csv")),
+        "--version", "1", "--owner", "me", "--purpose", "x", "--key", str(key), "--block", "16",
+    ])  # fmt: skip
+    assert done == 0
+    checked = ["detector", "check", str(tmp_path / "d"), "fridge", "--public", str(public)]
+    assert main(checked) == 0

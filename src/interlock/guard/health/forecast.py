@@ -61,6 +61,12 @@ def outlooks(
     return found, shortest
 
 
+def _weakest(calibration: Calibration, used: set[int]) -> list[int]:
+    """Return the qubits to forecast: of more than MOST those that have the least T1 now."""
+    now = {k: q.t1_us or 0.0 for k, q in enumerate(calibration.qubits)}
+    return sorted(sorted(used, key=lambda k: (now.get(k, 0.0), k))[:MOST])
+
+
 class ForecastControl(Control):
     """Keeps jobs away from qubits expected to fail within the job's time; records the outlook."""
 
@@ -76,8 +82,9 @@ class ForecastControl(Control):
         calibration = calibration_for(request)
         if calibration is None:
             return {"device": None, "qubits": [], "shortest": 0, "used": 0}
-        used = sorted({q for p in request.programs for q in p.circuit.used_qubits})[:MOST]
-        key = (str(request.home), calibration.id, calibration.observed_at, tuple(used),
+        every = {q for p in request.programs for q in p.circuit.used_qubits}
+        used = _weakest(calibration, every)
+        key = (str(request.home), calibration.id, calibration.observed_at, tuple(used), len(every),
                settings.t1_us, settings.horizon_h, settings.risk)  # fmt: skip
         known = self._known.get(key)
         if known is None:
@@ -89,7 +96,7 @@ class ForecastControl(Control):
             )  # fmt: skip
             known = {
                 "device": calibration.device,
-                "used": len(used),
+                "used": len(every),
                 "shortest": shortest,
                 "qubits": [
                     {
@@ -132,10 +139,12 @@ class ForecastControl(Control):
             findings.append(
                 Finding(
                     rule="health.forecast.short",
-                    message="the device's history is too short to forecast",
-                    got=f"{evidence['shortest']} calibrations",
-                    expected="at least 27",
-                    fix="record more: interlock health --record",
+                    message="not every qubit of the job is forecast over the horizon",
+                    got=f"{len(evidence['qubits'])} of {evidence['used']} qubits,"
+                    f" {evidence['shortest']} calibrations",
+                    expected=f"at most {MOST} qubits; 27 calibrations, more for a horizon of more"
+                    " than seven of their steps",
+                    fix="record more: interlock health --record; use fewer qubits",
                 )
             )
         if not findings:

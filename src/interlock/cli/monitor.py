@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from interlock.errors import InterlockError
     from interlock.monitor.detectors.alarms import Alarm
     from interlock.monitor.ingest.otlp import LogEvent
-    from interlock.monitor.watch import Note
+    from interlock.monitor.watch import Note, Watcher
 
 __all__ = ["command"]
 
@@ -87,6 +87,7 @@ def watch_command(
     import json
     import time
 
+    from interlock.cli.monitor_live import clear, show_alarm, show_rows
     from interlock.cli.show import printable
     from interlock.monitor.detectors.alarms import AlarmSettings
     from interlock.monitor.frames import Origin
@@ -131,19 +132,14 @@ def watch_command(
     )
     live = sys.stdout.isatty() and not as_json
 
-    def show(rows: int, found: list[Alarm]) -> None:
-        for alarm in found:
+    def show(watcher: Watcher, found: list[tuple[Alarm, Note]]) -> None:
+        for alarm, note in found:
             if as_json:
-                click.echo(json.dumps({
-                    "row": alarm.row, "kind": alarm.kind.value, "channel": alarm.channel,
-                    "evidence": round(alarm.evidence, 3),
-                }))  # fmt: skip
+                _say(True, _row(watcher, alarm, note))
             elif live:
-                click.echo("\r\x1b[K", nl=False)
-                click.secho(f"{alarm.row:>12}  {alarm.kind.value:<6} channel {alarm.channel}"
-                            f"  evidence {alarm.evidence:.1f}", fg="yellow")  # fmt: skip
+                show_alarm(watcher, alarm, note)
         if live:
-            click.echo(f"\r\x1b[K{rows:>12}  rows watched", nl=False)
+            show_rows(watcher)
 
     make = None
     if kept is not None:
@@ -168,7 +164,7 @@ def watch_command(
     if seen is None:
         raise click.UsageError("there were no rows to watch")
     if live:
-        click.echo("\r\x1b[K", nl=False)
+        clear()
     if as_json:
         click.echo(json.dumps({
             "rows": seen.rows, "alarms": len(seen.alarms), "incidents": len(seen.incidents),
@@ -225,6 +221,7 @@ def listen_command(
     import contextlib
 
     from interlock import config
+    from interlock.cli.monitor_live import clear, show_rows
     from interlock.crypto.certs import KINDS
     from interlock.crypto.files import private_dir
     from interlock.crypto.tls import Files
@@ -254,6 +251,7 @@ def listen_command(
     live = LiveWatch(
         known, settings=AlarmSettings(budget_per_million=budget), store=monitor_store(folder)
     )
+    moving = sys.stdout.isatty() and not as_json
     with contextlib.ExitStack() as stack:
         stack.callback(receiver.close)
         sockets = stack.enter_context(contextlib.ExitStack())
@@ -272,6 +270,8 @@ def listen_command(
             access = LiveAccess(AccessWatch(folder, ledger), pseudonym_key(folder))
 
             def tell(who: str, hour: int, step: Tighten, field: str) -> None:
+                if moving:
+                    clear()
                 _say(as_json, {"pseudonym": who, "hour": hour, "step": step.name.lower(),
                                "field": field})  # fmt: skip
 
@@ -280,6 +280,8 @@ def listen_command(
             def failed(error: InterlockError) -> None:
                 if error.code not in said:  # once; the count comes at the end
                     said.add(error.code)
+                    if moving:
+                        clear()
                     click.echo(f"audit records are not judged: {error.code}: {error.message}; "
                                f"{error.fix}", err=True)  # fmt: skip
 
@@ -288,15 +290,15 @@ def listen_command(
 
         def show(found: Iterator[tuple[str, Alarm, Note]]) -> None:
             for source, alarm, note in found:
-                _say(as_json, {
-                    "source": source, "row": alarm.row, "kind": alarm.kind.value,
-                    "channel": live.channel_name(source, alarm.channel),
-                    "evidence": round(alarm.evidence, 3),
-                    "shares": {n: round(v, 3) for n, v in note.shares},
-                })  # fmt: skip
+                if moving:
+                    clear()
+                _say(as_json, _row(live.watchers[source], alarm, note))
 
         with contextlib.suppress(KeyboardInterrupt):
-            show(live.run(receiver, rows=rows, on_events=on_events))
+            on_rows = show_rows if moving else None
+            show(live.run(receiver, rows=rows, on_events=on_events, on_rows=on_rows))
+        if moving:
+            clear()
         sockets.close()  # what was taken until now is watched; nothing more comes
         show(live.finish(receiver, on_events=on_events))
     for row in live.accounts(receiver):
@@ -357,6 +359,14 @@ def judge_command(events: Path, home: str | None, as_json: bool) -> int:
         _say(as_json, {"pseudonym": who, "hour": hour, "step": step.name.lower(), "field": field})
     _say(as_json, {"principal_hours": len(found), "flagged": len(flagged)})
     return 9 if flagged else 0
+
+
+def _row(watcher: Watcher, alarm: Alarm, note: Note) -> dict[str, object]:
+    return {
+        "source": watcher.spec.source, "row": alarm.row, "kind": alarm.kind.value,
+        "channel": watcher.name(alarm.channel), "evidence": round(alarm.evidence, 3),
+        "shares": {n: round(v, 3) for n, v in note.shares},
+    }  # fmt: skip
 
 
 def _say(as_json: bool, row: dict[str, object]) -> None:

@@ -181,20 +181,18 @@ class LiveWatch:
             for s in sources
         }
 
-    def channel_name(self, source: str, channel: int) -> str:
-        """Return a channel's name; `several` where no single one weighs most."""
-        return self.watchers[source].name(channel)
-
     def run(
         self,
         receiver: Receiver,
         *,
         rows: int | None = None,
         on_events: Callable[[list[tuple[str, LogEvent]]], None] | None = None,
+        on_rows: Callable[[Recorder], None] | None = None,
     ) -> Iterator[tuple[str, Alarm, Note]]:
         """Yield alarms until `rows` rows were watched; for ever without.
 
-        Log records go to `on_events`; without it they are dropped.
+        Log records go to `on_events`; without it they are dropped. `on_rows` is told after each
+        source's rows, for a view of them.
         """
         done = 0
         for name, watcher in self.watchers.items():
@@ -208,8 +206,11 @@ class LiveWatch:
                 receiver.ready.wait(0.5)
                 continue
             done += len(frame)
-            for alarm, note in self.watchers[frame.spec.source].update(frame):
+            watcher = self.watchers[frame.spec.source]
+            for alarm, note in watcher.update(frame):
                 yield frame.spec.source, alarm, note
+            if on_rows is not None:
+                on_rows(watcher)
 
     def finish(
         self,

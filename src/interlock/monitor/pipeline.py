@@ -138,6 +138,11 @@ class AssetMonitor:
         return self._score(np.asarray(rows[:whole], np.float32), whole, keep_trace=keep_trace)
 
     @property
+    def alarm_level(self) -> float:
+        """The e-process at which a shift alarms."""
+        return self.bank.alarm_level
+
+    @property
     def unscored(self) -> int:
         """Rows taken that nothing has looked at yet: too few to learn from, or for a block."""
         return len(self._held)

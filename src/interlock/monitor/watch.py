@@ -198,7 +198,7 @@ def watch(
     *,
     settings: AlarmSettings | None = None,
     block: int = 1,
-    on_batch: Callable[[int, list[Alarm]], None] | None = None,
+    on_batch: Callable[[Watcher, list[tuple[Alarm, Note]]], None] | None = None,
     make: Callable[..., Watcher] | None = None,
     learnt: Callable[[Frame], FusedScorer] | None = None,
 ) -> Watch | None:
@@ -215,12 +215,12 @@ def watch(
             watcher = made(frame.spec, settings=settings, block=block, scorer=scorer)
         found = watcher.update(frame)
         if on_batch:
-            on_batch(watcher.rows, [a for a, _ in found])
+            on_batch(watcher, found)
     if watcher is None:
         return None
     found = watcher.finish()
     if on_batch and found:
-        on_batch(watcher.rows, [a for a, _ in found])
+        on_batch(watcher, found)
     return watcher.seen()
 
 

@@ -99,7 +99,7 @@ def test_a_released_detector_watches_and_a_withdrawn_one_does_not(owner, capsys)
     shifted = quiet(owner / "new.csv", seed=1, shift=4.0)
     assert watch(owner, shifted) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert any(line["row"] >= 10_000 and line["channel"] == 0 for line in lines[:-1])
+    assert any(line["row"] >= 10_000 and line["channel"] == "mxc" for line in lines[:-1])
     assert all(line["row"] >= 10_000 for line in lines[:-1])
     assert watch(owner, quiet(owner / "other.csv", names=("a", "b"))) == 4
     assert "monitor-rows" in capsys.readouterr().err

@@ -8,13 +8,14 @@ from click.testing import CliRunner
 
 from interlock.cli import main
 from interlock.cli.monitor import command
+from interlock.cli.monitor_live import show_alarm, show_rows
 from interlock.monitor.detectors.alarms import AlarmKind
 from interlock.monitor.frames import Frame
 from interlock.monitor.pipeline import AssetMonitor, attribute
 from interlock.monitor.report import render
 from interlock.monitor.simulator import inject, regime
 from interlock.monitor.triage import ndcg, simulate_storm, triage
-from interlock.monitor.watch import simulated, watch
+from interlock.monitor.watch import Watcher, simulated, watch
 
 
 def test_command_finds_the_planted_faults(tmp_path):
@@ -221,3 +222,22 @@ def test_a_shift_is_put_down_to_the_channel_that_shifted(block):
     assert first[0][0] == "c"
     assert first[0][1] > 0.9
     assert sum(share for _, share in first) <= 1 + 1e-9
+
+
+def test_the_live_view_names_channels_and_shows_how_close_an_alarm_is(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    values = np.random.default_rng(5).standard_normal((6000, 2)).astype("f4")
+    values[4500:, 1] += 3.0
+    spec = dataclasses.replace(next(simulated(4096)).spec, channels=("mxc", "st\x1b[2Jill"))
+    watcher = Watcher(spec)
+    shown = []
+    for start in range(0, 6000, 500):
+        for alarm, note in watcher.update(Frame.of(spec, values[start : start + 500])):
+            show_alarm(watcher, alarm, note)
+        show_rows(watcher)
+        shown.append(capsys.readouterr().out)
+    assert all(len(text.rpartition("\r")[2]) < 80 for text in shown)
+    assert "500 rows  alarms 0  e-process 10^0.0 of 10^5.3" in shown[0]
+    assert "shift  st?[2Jill" in shown[9]
+    assert "alarms 1" in shown[9]
+    assert "[####" in shown[9]

@@ -159,6 +159,11 @@ class AlarmBank:
         """Whether a channel has seen the rows it needs before its e-detectors begin."""
         return bool((self._state["ints"][:, 2] >= self.settings.warm_rows).any())
 
+    @property
+    def alarm_level(self) -> float:
+        """The e-detector at which a shift alarms: half of the budget is spent on shifts."""
+        return 2e6 / self.settings.budget_per_million
+
     def copy(self) -> AlarmBank:
         """Return an independent bank in the same state."""
         other = AlarmBank(self.channels, self.settings)
@@ -208,7 +213,7 @@ class AlarmBank:
             self.rows,
             *self._state.values(),
             self._seq.BETS,
-            1.0 / (0.5 * rate),
+            self.alarm_level,
             0.1 * rate / self.channels,
             1e-3,
             0.99,

@@ -48,7 +48,7 @@ TOXICANTS = {
     "TCE": "ClC=C(Cl)Cl",
     "aflatoxin B1": "COc1cc2c(c3oc(=O)c4c(c13)CCC4=O)C1C=COC1O2",
     "ochratoxin A": "CC1Cc2c(Cl)cc(C(=O)NC(Cc3ccccc3)C(=O)O)c(O)c2C(=O)O1",
-    "patulin": "O=C1OC2C(=C1)C(O)OCC2",
+    "patulin": "C1C=C2C(=CC(=O)O2)C(O1)O",
     "safrole": "C=CCc1ccc2OCOc2c1",
     "DDT": "ClC(Cl)(Cl)C(c1ccc(Cl)cc1)c1ccc(Cl)cc1",
     "lindane": "ClC1C(Cl)C(Cl)C(Cl)C(Cl)C1Cl",

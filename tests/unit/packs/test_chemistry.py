@@ -196,6 +196,24 @@ def test_the_real_model_scores_and_blocks(tmp_path: Path) -> None:
     assert any(f.rule == "filter.chemistry.toxicity.AMES" for f in verdict.findings)
 
 
+#: Formulas of the toxicants from the literature, in the order of the benchmark.
+FORMULAS = """
+    C6H6 C2H3Cl C3H5NO C3H3N C2H6N2O C4H10N2O C20H12 C10H9N C12H12N2 C12H11N C2H4O C3H6O C3H5ClO
+    C4H6 CH2O C3H4O CCl4 CHCl3 C2HCl3 C17H12O6 C20H18ClNO6 C7H6O4 C10H10O2 C14H9Cl5 C6H6Cl6
+    C10H14NO5PS C12H14N2+2 C6H4N2O5 C7H5N3O6 H4N2 C2H8N2 C6H8N2 C6H7N C7H9N C6H5NO2 C6HCl5O
+    C21H22N2O2 C10H14N2 C8H17N C23H22O6 C12H4Cl4O2 CH3I C2H6O4S C2H4Cl2O C3H7NO2 C9H6N2O3
+    C17H20N2O C12H10N2
+"""
+
+
+def test_the_toxicants_of_the_benchmark_are_what_they_are_called() -> None:
+    from benchmarks.chemistry_pack import TOXICANTS
+    from rdkit.Chem.rdMolDescriptors import CalcMolFormula
+
+    found = {name: CalcMolFormula(Chem.MolFromSmiles(s)) for name, s in TOXICANTS.items()}
+    assert found == dict(zip(TOXICANTS, FORMULAS.split(), strict=True))
+
+
 def test_the_substructure_is_drawn() -> None:
     assert "<svg" in draw_svg("CC(=O)OOC(C)=O", [3, 4])
 

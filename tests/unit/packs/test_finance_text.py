@@ -94,6 +94,8 @@ SHAPE = {"type": "object", "required": ["answer"], "properties": {"answer": {"ma
         ("\uff50\uff41ssword", {"forbidden": {"pw": r"\bpassword\b"}}, "forbidden.pw"),
         ("write to Ann.Smith@example.org", {}, "pii.email"),
         ("card 4111-1111-1111-1111 ok", {}, "pii.card"),
+        ("card 4111\u20111111\u20131111\u22121111", {}, "pii.card"),  # dashes models like to write
+        ("ssn 078\u201305\u20131120", {}, "pii.us-ssn"),
         ("IBAN GB82 WEST 1234 5698 7654 32", {}, "pii.iban"),
         ("ssn 078-05-1120", {}, "pii.us-ssn"),
         ("at 192.168.0.1", {"pii": ("ipv4",)}, "pii.ipv4"),

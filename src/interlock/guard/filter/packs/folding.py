@@ -26,16 +26,22 @@ _LOOK_ALIKE = {
 
 
 def visible(text: str) -> str:
-    """Return text without what shows nothing, in NFKC, with ASCII digits.
+    """Return text without what shows nothing, in NFKC, with ASCII digits and dashes.
 
     Example:
-        >>> visible("4" + chr(0x2066) + chr(0x0661) + chr(0xFF11))
-        '411'
+        >>> visible("4" + chr(0x2066) + chr(0x0661) + chr(0x2013) + chr(0xFF11))
+        '41-1'
     """
     shown = unicodedata.normalize("NFKC", text.translate(_INVISIBLE)).translate(_INVISIBLE)
     if shown.isascii():
         return shown
-    return "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in shown)
+    return "".join(map(_plain, shown))
+
+
+def _plain(char: str) -> str:
+    if char.isdecimal():
+        return str(unicodedata.decimal(char))
+    return "-" if unicodedata.category(char) == "Pd" or char == "\u2212" else char
 
 
 def fold(text: str) -> str:

@@ -214,6 +214,25 @@ def test_the_toxicants_of_the_benchmark_are_what_they_are_called() -> None:
     assert found == dict(zip(TOXICANTS, FORMULAS.split(), strict=True))
 
 
+@pytest.mark.parametrize(
+    ("plain", "apart"),
+    [
+        ("COP(C)(=O)OC", "CO[P+](C)([O-])OC"), ("CS(C)=O", "C[S+](C)[O-]"),
+        ("CS(C)(=O)=O", "C[S+2](C)([O-])[O-]"), ("COP(=S)(OC)OC", "CO[P+]([S-])(OC)OC"),
+    ],
+)  # fmt: skip
+def test_a_double_bond_written_as_charges_is_the_same_molecule(plain: str, apart: str) -> None:
+    key = Chem.MolToInchiKey(Chem.MolFromSmiles(plain))
+    for rule in (["exact", 0.0], ["smarts", 0.0], ["similarity", 0.99]):
+        for written, other in ((plain, apart), (apart, plain)):
+            if rule[0] == "smarts" and written == apart:
+                continue  # a pattern means what it says
+            row = [rule[0], written, rule[1]]
+            assert denied(Chem.MolFromSmiles(other), [row]), row
+    assert denied(Chem.MolFromSmiles(apart), [["inchikey", key, 0.0]])
+    assert not denied(Chem.MolFromSmiles("C[N+](C)(C)CC(=O)[O-]"), [["exact", plain, 0.0]])
+
+
 def test_the_substructure_is_drawn() -> None:
     assert "<svg" in draw_svg("CC(=O)OOC(C)=O", [3, 4])
 

@@ -1,7 +1,8 @@
 """The operator's deny list against one molecule; runs in the confined child.
 
 What is compared is what the molecule is, not how it is written: without isotope labels, each part
-of a salt or mixture by itself, charges taken away by moving protons.
+of a salt or mixture by itself, double bonds that are written as charges made bonds, other charges
+taken away by moving protons.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from functools import cache
 from typing import Any
 
 __all__ = ["denied"]
+
+#: Si, P, S, Cl, As, Se, Br, Sb, Te, I: their P=O may also be written [P+][O-].
+_HYPERVALENT = frozenset({14, 15, 16, 17, 33, 34, 35, 51, 52, 53})
 
 
 @cache
@@ -36,12 +40,36 @@ def _bare(mol: Any) -> Any:
     return Chem.RemoveHs(copy)
 
 
+def _joined(mol: Any) -> Any:
+    """Return the molecule with [P+][O-] as P=O and the like; itself where that is no molecule."""
+    from rdkit import Chem
+
+    higher = {
+        Chem.BondType.SINGLE: Chem.BondType.DOUBLE,
+        Chem.BondType.DOUBLE: Chem.BondType.TRIPLE,
+    }
+    copy = Chem.RWMol(mol)
+    for bond in copy.GetBonds():
+        ends = bond.GetBeginAtom(), bond.GetEndAtom()
+        low, high = sorted(ends, key=lambda atom: int(atom.GetFormalCharge()))
+        while (
+            low.GetFormalCharge() < 0 < high.GetFormalCharge()
+            and high.GetAtomicNum() in _HYPERVALENT
+            and bond.GetBondType() in higher
+        ):
+            bond.SetBondType(higher[bond.GetBondType()])
+            low.SetFormalCharge(low.GetFormalCharge() + 1)
+            high.SetFormalCharge(high.GetFormalCharge() - 1)
+    fine = Chem.SanitizeMol(copy, catchErrors=True) == Chem.SanitizeFlags.SANITIZE_NONE
+    return copy.GetMol() if fine else mol
+
+
 def _neutral(mol: Any) -> Any:
     from rdkit import Chem
 
     if not any(a.GetFormalCharge() for a in mol.GetAtoms()):
         return mol
-    plain = _tools()[1].uncharge(mol)
+    plain = _tools()[1].uncharge(_joined(mol))
     Chem.SanitizeMol(plain)
     return plain
 

@@ -143,6 +143,7 @@ class EnforcedProgram:
                     events.PIPELINE: pipeline,
                 },
                 hidden=(home,),
+                fixed=(Path(policy),) if policy else (),
                 cage=self.cage,
                 stdout=stdout.fileno() if stdout is not None else None,
             )

@@ -127,6 +127,7 @@ class Sandbox:
         socket: the gateway's socket on the host.
         environment: variables the program gets, besides a few that are always set.
         hidden: folders that must not be seen even when they lie in the project.
+        fixed: files that must not be changed even when they lie in the project.
         cage: caps on processes, memory and processors; running into the first two ends the
             sandbox. It is closed when the program has ended.
         stdout: where its standard output goes, or None to leave it.
@@ -141,6 +142,7 @@ class Sandbox:
     socket: Path
     environment: dict[str, str]
     hidden: tuple[Path, ...] = ()
+    fixed: tuple[Path, ...] = ()
     cage: Cage = field(default_factory=lambda: open_cage(Caps()))
     stdout: int | None = None
 
@@ -166,7 +168,23 @@ class Sandbox:
                 expected="a folder of its own, not the root or your home",
                 fix="run it from the project's folder",
             )
-        self._kept = kept_from(self.project)
+        self._kept = kept_from(self.project) + [
+            real for f in self.fixed if (real := self._real(f)).is_relative_to(self.project)
+        ]
+
+    def _real(self, file: Path) -> Path:
+        """Return where a file is, if the program cannot lead its path elsewhere."""
+        path = Path(os.path.abspath(file))  # noqa: PTH100 - links are looked at below
+        for part in (path, *path.parents):
+            if part.is_symlink() and part.parent.resolve().is_relative_to(self.project):
+                raise UsageError(
+                    "this file cannot be kept from the program of this project",
+                    code="sandbox-project",
+                    got=f"{file}, where {part} is a link in the project",
+                    expected="a file that is no link, or one outside of the project",
+                    fix=f"give {path.resolve()}",
+                )
+        return path.resolve()
 
     def _start(self) -> None:
         info_read, info_write = os.pipe()

@@ -59,6 +59,21 @@ def test_a_gated_job_is_held_until_enough_others_approved(tmp_path: Path, keys: 
     assert outcome(tmp_path, keys, job, 2) is Decision.ALLOW
 
 
+def test_the_approvals_of_who_is_revoked_count_no_more(tmp_path: Path, keys: KeyStore) -> None:
+    job = a_job(labels=("production",))
+    store = store_of(tmp_path / "home")
+    store.add_approval(signed(keys, job, "lea"))
+    store.add_approval(signed(keys, job, "rob"))
+    assert outcome(tmp_path, keys, job, 2) is Decision.ALLOW
+    store.revoke("principal", "lea", "elsewhere", "")
+    assert outcome(tmp_path, keys, job, 2) is Decision.ALLOW
+    store.revoke("principal", "lea", "local", "left")
+    assert outcome(tmp_path, keys, job, 2) is Decision.HOLD
+    assert outcome(tmp_path, keys, job, 1) is Decision.ALLOW
+    store.reinstate("principal", "lea", "local")
+    assert outcome(tmp_path, keys, job, 2) is Decision.ALLOW
+
+
 def changed(job: Any, **facts: Any) -> Any:
     import dataclasses
 

@@ -13,7 +13,7 @@ from interlock.access.approvals import Approver, check, described, subject_of, v
 from interlock.access.store import store_of
 from interlock.errors import IntegrityError
 from interlock.guard.control import Control, Request, Settings
-from interlock.types import Decision, Evidence, Finding, Job, Verdict
+from interlock.types import Decision, Evidence, Finding, Job, Principal, Verdict
 
 __all__ = ["ApprovalsControl", "ApprovalsSettings", "Gate", "gates_for", "gathered", "waits"]
 
@@ -99,10 +99,15 @@ def gathered(request: Request, gates: Mapping[str, Gate]) -> dict[str, Any]:
         return evidence
     store = store_of(request.home)
     subject = subject_of(job, values)
-    evidence["approvals"] = store.approvals(subject, job.principal.tenant)
+    tenant = job.principal.tenant
+    evidence["approvals"] = store.approvals(subject, tenant)
+    people = {str(a["statement"]["approver"]) for a in evidence["approvals"]}
+    evidence["revoked"] = sorted(
+        p for p in people if store.revoked(Principal(id=p, tenant=tenant)) is not None
+    )
     store.wait_for(
         subject,
-        job.principal.tenant,
+        tenant,
         {
             "gates": {n: {"group": g.group, "needed": g.needed} for n, g in gates.items()},
             "on_behalf_of": job.principal.on_behalf_of,
@@ -127,6 +132,9 @@ def waits(
     for approval in evidence["approvals"]:
         try:
             who = check(approval, approvers, subject=subject, job=job, at=at)
+            if who in evidence.get("revoked", ()):
+                rejected.append(f"approval by {who}, who is revoked")
+                continue
             given.setdefault(str(approval["statement"]["gate"]), set()).add(who)
         except IntegrityError as error:
             rejected.append(str(error.got))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -155,15 +156,24 @@ def _matrices(
         equal = all(_seen_alike(a, b, _z(n, q)) for q in asked.measured)
     if equal:
         return _equal("matrix", strength, FINEST)
-    overlaps = np.abs(np.sum(a.conj() * b, axis=0))
-    worst = int(np.argmin(overlaps))
     return Comparison(
         answer=Answer.NOT_EQUIVALENT,
         method="matrix",
         strength="proven",
         reason="the matrices differ",
-        witness={"input": format(worst, f"0{n}b"), "fidelity": float(overlaps[worst] ** 2)},
+        witness=_input(a, b, n),
     )
+
+
+def _input(a: NDArray[np.complex128], b: NDArray[np.complex128], n: int) -> dict[str, Any]:
+    """Return the input whose outputs differ most: of the basis, or the sum of all of it."""
+    overlaps = np.sum(a.conj() * b, axis=0)
+    worst = int(np.argmin(np.abs(overlaps)))
+    fidelity = float(abs(overlaps[worst]) ** 2)
+    together = float(abs(np.vdot(a.sum(axis=1), b.sum(axis=1))) ** 2) / 4**n
+    if together < fidelity:  # phases alone are seen in a superposition only
+        return {"input": "+" * n, "fidelity": together}
+    return {"input": format(worst, f"0{n}b"), "fidelity": fidelity}
 
 
 def _seen_alike(
@@ -266,8 +276,52 @@ def _qcec(
             method="qcec",
             strength="proven",
             reason="the decision diagrams differ",
+            witness=_where(left, (*right, *_swaps(asked.output))),
         )
     return Comparison(answer=Answer.UNKNOWN, method="qcec", reason=f"QCEC says {found}")
+
+
+def _where(left: Sequence[Operation], right: Sequence[Operation]) -> dict[str, Any] | None:
+    """Return the few qubits on which two wide circuits differ, and an input of these.
+
+    The input stands after the gates that both begin with. None where they differ on many qubits.
+    """
+    a, b = _apart(*([op for op in ops if op.qubits] for ops in (left, right)))
+    a, b = (ops[::-1] for ops in _apart(a[::-1], b[::-1]))
+    qubits = sorted({q for op in (*a, *b) for q in op.qubits})
+    n, place = len(qubits), {q: i for i, q in enumerate(qubits)}
+    if not 0 < n <= MATRIX_QUBITS:
+        return None
+    moved = ([Operation(o.name, o.params, tuple(place[q] for q in o.qubits)) for o in ops]
+             for ops in (a, b))  # fmt: skip
+    first, second = (unitary(written(ops), n) for ops in moved)
+    if first is None or second is None:
+        return None
+    return {"qubits": qubits, **_input(first, second, n)}
+
+
+def _apart(
+    left: Sequence[Operation], right: Sequence[Operation]
+) -> tuple[list[Operation], list[Operation]]:
+    """Return two lists of gates without those that both begin with, wire by wire."""
+    ahead: dict[int, deque[int]] = {}
+    for k, op in enumerate(right):
+        for q in op.qubits:
+            ahead.setdefault(q, deque()).append(k)
+    rest: list[Operation] = []
+    kept = dict(enumerate(right))
+    blocked: set[int] = set()
+    for op in left:
+        heads = {ahead[q][0] if ahead.get(q) else -1 for q in op.qubits}
+        k = heads.pop()
+        if heads or k < 0 or right[k] != op or not blocked.isdisjoint(op.qubits):
+            rest.append(op)
+            blocked.update(op.qubits)
+            continue
+        del kept[k]
+        for q in op.qubits:
+            ahead[q].popleft()
+    return rest, list(kept.values())
 
 
 def _swaps(output: Sequence[int]) -> list[Operation]:

@@ -63,7 +63,7 @@ def _print(story: dict[str, Any]) -> None:
             name = stage["stage"] + (" (baseline)" if stage["branch"] == "baseline" else "")
             cells = (name, control["control"], control["decision"])
             lines = "\n".join(printable(line) for line in what.split("\n"))
-            table.add_row(*(Text(printable(c)) for c in cells), Text(lines))
+            table.add_row(*(Text(printable(c)) for c in cells), Text(lines, overflow="fold"))
     console.print(table)
     session = story["session"]
     if session:

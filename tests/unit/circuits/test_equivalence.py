@@ -92,6 +92,34 @@ def test_a_difference_comes_with_a_witness():
     assert (found.answer, found.method) == (Answer.NOT_EQUIVALENT, "random-states")
 
 
+def test_phases_alone_are_shown_by_a_superposition():
+    turned = QuantumCircuit(2)
+    turned.cz(0, 1)
+    found = compare(from_qiskit(QuantumCircuit(2)), from_qiskit(turned))
+    assert found.witness == {"input": "++", "fidelity": pytest.approx(0.25)}
+
+
+def test_a_wide_difference_is_shown_where_it_is():
+    source = QuantumCircuit(40)
+    source.h(0)
+    for q in range(39):
+        source.cx(q, q + 1)
+    tampered = QuantumCircuit(40)
+    for number, instruction in enumerate(source.data):
+        tampered.append(instruction)
+        if number == 20:
+            tampered.rx(0.3, 20)
+    found = compare(from_qiskit(source), from_qiskit(tampered))
+    assert (found.answer, found.method) == (Answer.NOT_EQUIVALENT, "qcec")
+    assert found.witness["qubits"] == [20]
+    assert found.witness["fidelity"] == pytest.approx(math.cos(0.15) ** 2)
+    swapped = source.copy()
+    swapped.swap(0, 39)
+    found = compare(from_qiskit(source), from_qiskit(swapped))
+    assert found.witness["qubits"] == [0, 39]
+    assert found.witness["fidelity"] == pytest.approx(0)
+
+
 def test_what_no_measurement_sees_is_no_difference_but_the_wrong_bit_is():
     source = QuantumCircuit(2, 2)
     source.h(0)

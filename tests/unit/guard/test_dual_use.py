@@ -39,6 +39,7 @@ def test_an_attack_is_held_and_a_look_alike_is_not(tmp_path: Path) -> None:
     assert rules == ["admit.dual-use.period-finding", "admit.dual-use.approval"]
     assert verdict.findings[0].location == "circuit 1"
     waiting = store_of(tmp_path).waiting("local")
+    assert f"approve {waiting[0]['subject']} --gate dual-use" in str(verdict.findings[0].fix)
     assert waiting[0]["gates"] == {"approval": {"group": "dual-use", "needed": 1}}
     assert ask(control, a_case(tmp_path, of(PLAIN)), DualUseSettings()).decision is Decision.ALLOW
     check_control(control, held.job, DualUseSettings(), control.gather(held, DualUseSettings()))

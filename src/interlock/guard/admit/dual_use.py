@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from interlock.access.approvals import Approver
 from interlock.circuits.canonical import Circuit
@@ -74,6 +75,8 @@ class DualUseControl(Control):
         missing = waits(job, _gate(settings), settings.approvers, evidence, "admit.dual-use")
         if not hits or not missing:
             return Verdict(decision=Decision.ALLOW, evidence=evidence)
+        # what the submitter is shown first says what an approver has to run
+        hits[0] = replace(hits[0], fix=f"{hits[0].fix}; they run: {missing[0].fix}")
         return Verdict(decision=Decision.HOLD, findings=(*hits, *missing), evidence=evidence)
 
     def _judge(self, program: Program, settings: DualUseSettings) -> Intent:

@@ -78,7 +78,9 @@ def requirements() -> dict[str, list[str]]:
     for line in metadata.requires("interlock") or ():
         match = re.match(r"([A-Za-z0-9._-]+).*;.*extra == ['\"]([\w-]+)['\"]", line)
         if match and match[1] != "interlock" and match[2] != "dev":
-            found.setdefault(match[2], []).append(match[1])
+            names = found.setdefault(match[2], [])
+            if match[1] not in names:
+                names.append(match[1])
     return found
 
 
@@ -139,6 +141,7 @@ def _home(home: Path) -> Iterator[Check]:
         fix=None if private else f"chmod 700 {home}: others can read it",
     )
     yield _stop(home)
+    yield _keys(home)
     yield _ledger(home)
 
 
@@ -151,6 +154,26 @@ def _stop(home: Path) -> Check:
     if reason is None:
         return Check(name="stop", state="ok", found="not stopped")
     return Check(name="stop", state="bad", found=f"stopped: {reason}", fix="interlock resume")
+
+
+def _keys(home: Path) -> Check:
+    from interlock.crypto.keys import KeyStore
+    from interlock.ledger.identity import Identity
+
+    if not (home / "ledger.vkeys").exists():
+        return Check(name="keys", state="absent", found="none was made yet",
+                     fix="the first guarded job makes them")  # fmt: skip
+    try:
+        store = KeyStore.reading(home / "keys")
+        if store is None:
+            return Check(name="keys", state="bad", found=f"nothing opens those in {home / 'keys'}",
+                         fix="restore the folder from a copy")  # fmt: skip
+        origin = Identity(home, store).origin
+        count = len(store.inventory())
+    except InterlockError as error:
+        return Check(name="keys", state="bad", found=f"{error.message}: {error.got}",
+                     fix=error.fix)  # fmt: skip
+    return Check(name="keys", state="ok", found=f"{count}, of {origin}")
 
 
 def _ledger(home: Path) -> Check:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from interlock.crypto import files
 from interlock.crypto.keys import KeyStore
-from interlock.errors import IntegrityError, SetupError
+from interlock.errors import IntegrityError, SetupError, StorageError
 from interlock.ledger.note import ED25519, ML_DSA_44, NoteKey, NoteSigner
 from interlock.ledger.rotation import KeyHistory, LaterKeys
 
@@ -27,10 +27,20 @@ class Identity:
 
     def __init__(self, home: Path, store: KeyStore) -> None:
         self._store = store
+        path = home / "ledger.vkeys"
+        begun = path.exists()  # before the keys are looked for: it is written after them
+        gone = [name for name, *_ in _KEYS if begun and not store.has(name)]
+        if gone:
+            raise StorageError(
+                "signing keys of this ledger are gone",
+                code="key-missing",
+                got=f"no {gone[0]}.key in {store.path}",
+                expected=f"the keys whose public halves are in {path}",
+                fix="restore it from a copy; nothing was overwritten",
+            )
         first = store.signing_key("log-ed25519", "ed25519").public_key().public_bytes_raw()
         self.origin = origin_of(first)
-        self.first = [signer.key for signer in self.signers(0)]
-        path = home / "ledger.vkeys"
+        self.first = [signer.key for signer in self.signers(0, create=True)]
         text = "".join(f"{key}\n" for key in self.first)
         if not path.exists():
             files.write_private(path, text.encode(), mode=0o644)
@@ -47,12 +57,12 @@ class Identity:
         """Return the signing keys of a generation.
 
         Raises:
-            SetupError: another machine rotated and its new keys are not here.
+            SetupError: they are not here: lost, or another machine rotated.
         """
         suffix = f".{generation}" if generation else ""
         signers = []
         for name, algorithm, kind in _KEYS:
-            if not create and generation and not self._store.has(name + suffix):
+            if not create and not self._store.has(name + suffix):
                 raise missing_keys(f"no {name + suffix}.key in {self._store.path}")
             private = self._store.signing_key(name + suffix, algorithm)
             key = NoteKey(self.origin, kind, private.public_key().public_bytes_raw())

@@ -1,6 +1,8 @@
 """The doctor says what would keep jobs from running."""
 
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -88,3 +90,40 @@ def test_a_deleted_database_whose_heads_are_there_is_named(home: Path) -> None:
     assert (found.state, found.found.split(":")[0]) == ("bad", "newest-deleted")
     with pytest.raises(IntegrityError, match="signed heads"), recorded(home):
         pass
+
+
+def keys_of(home: Path) -> doctor.Check:
+    return {check.name: check for check in doctor.examine(home)}["keys"]
+
+
+def test_keys_in_order_are_ok_and_none_are_made_to_look(home: Path, tmp_path: Path) -> None:
+    assert keys_of(home).state == "ok"
+    empty = tmp_path / "empty"
+    empty.mkdir(mode=0o700)
+    assert keys_of(empty).state == "absent"
+    assert not (empty / "keys").exists()
+
+
+@pytest.mark.parametrize("name", ["log-ed25519.key", "log-ml-dsa-44.key", "kek"])
+def test_a_lost_key_is_named_and_not_replaced(home: Path, name: str) -> None:
+    (home / "keys" / name).unlink()
+    assert keys_of(home).state == "bad"
+    code = (
+        "import interlock; from qiskit.primitives import StatevectorSampler\n"
+        f"try: interlock.guard(StatevectorSampler(), home={str(home)!r}).run([])\n"
+        "except interlock.errors.InterlockError as error: print(error.code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "key-missing\n", done.stderr
+    assert not (home / "keys" / name).exists()
+
+
+def test_a_key_that_others_can_read_is_bad(home: Path) -> None:
+    (home / "keys" / "kek").chmod(0o644)
+    found = keys_of(home)
+    assert (found.state, "chmod" in str(found.fix)) == ("bad", True)
+
+
+def test_an_extra_names_each_package_once() -> None:
+    for names in doctor.requirements().values():
+        assert len(names) == len(set(names))

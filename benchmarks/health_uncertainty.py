@@ -38,6 +38,9 @@ from interlock.guard.stats.uncertainty import Bounds as Ends
 from interlock.guard.validate.figures import Noise, figures
 
 SHOTS = (250, 1000, 4000)
+#: Results of each circuit and number of shots that are learnt from: with one, the luck of a few
+#: circuits of one qubit moved what is least common among them.
+DRAWS = 4
 #: The snapshots of 5 to 33 qubits.
 NAMES = (
     "algiers", "almaden", "athens", "auckland", "belem", "boeblingen", "bogota", "burlington",
@@ -89,7 +92,7 @@ def drawn(law: Mapping[str, float], shots: int, rng: np.random.Generator) -> dic
 def scores_from(laws: Iterable[Run], rng: np.random.Generator) -> dict[str, list[float]]:
     scores: dict[str, list[float]] = {}
     for truth, law, success, _ in laws:
-        for shots in SHOTS:
+        for shots in SHOTS * DRAWS:
             for kind, value in known.scores_of(drawn(law, shots, rng), truth, success, rng):
                 scores.setdefault(kind, []).append(value)
     return scores
@@ -144,20 +147,30 @@ def parity(dist: Mapping[str, float], mask: int) -> float:
 def check(
     laws: Iterable[Run], bounds: Bounds, tallies: dict[str, Tally], rng: np.random.Generator
 ) -> None:
-    for truth, law, success, family in laws:
-        shots = int(rng.choice(SHOTS))
-        counts = drawn(law, shots, rng)
-        width = len(next(iter(counts)))
-        item = Samples(registers={"m": [counts]}, widths={"m": width}, shots=shots)
-        noise = Noise("known", (success,), bounds, (), (width,))
-        ends = intervals(item, noise)
-        plain = intervals(item, Noise())
-        for bits, count in counts.items():
-            tallies["counts"].add(truth.get(bits, 0.0), *ends[count])
-            tallies[f"counts, {family}"].add(truth.get(bits, 0.0), *ends[count])
-            tallies["shots alone"].add(truth.get(bits, 0.0), *plain[count])
-        share = {b: c / shots for b, c in counts.items()}
-        mask = 2**width - 1 if rng.random() < 0.5 else int(rng.integers(1, 2**width))
+    for run in laws:
+        for shots in SHOTS:
+            _check(run, shots, bounds, tallies, rng)
+
+
+def _check(
+    run: Run, shots: int, bounds: Bounds, tallies: dict[str, Tally], rng: np.random.Generator
+) -> None:
+    truth, law, success, family = run
+    counts = drawn(law, shots, rng)
+    width = len(next(iter(counts)))
+    item = Samples(registers={"m": [counts]}, widths={"m": width}, shots=shots)
+    noise = Noise("known", (success,), bounds, (), (width,))
+    ends = intervals(item, noise)
+    plain = intervals(item, Noise())
+    kinds = ["counts", f"counts, {family}"]
+    if width == 1 and family == "state":
+        kinds.append(f"counts, one bit in state {max(truth, key=lambda bits: truth[bits])}")
+    for bits in counts:
+        for kind in kinds:
+            tallies[kind].add(truth.get(bits, 0.0), *ends[bits])
+        tallies["shots alone"].add(truth.get(bits, 0.0), *plain[bits])
+    share = {b: c / shots for b, c in counts.items()}
+    for mask in {2**width - 1, int(rng.integers(1, 2**width))}:
         value, right = parity(share, mask), (1 + parity(truth, mask)) / 2
         error = float(np.sqrt(max(1 - value * value, 1 / shots) / shots))
         # A model adds an error of its own, of the size it states.
@@ -169,13 +182,14 @@ def check(
                 tallies[tally].add(right, (1 + figure["low"]) / 2, (1 + figure["high"]) / 2)
 
 
-def intervals(item: Samples, noise: Noise) -> dict[int, tuple[float, float]]:
-    """Count -> interval of every outcome, from the table or, where all are named, from these."""
+def intervals(item: Samples, noise: Noise) -> dict[str, tuple[float, float]]:
+    """Outcome -> interval, from the table or, where all are named, from these."""
     found = figures(Result(items=(item,)), 0.9, noise)
     if not found.tables:
-        return {round(f["value"] * item.shots): (f["low"], f["high"]) for f in found.named}
+        return {f["name"].split("(")[1][:-1]: (f["low"], f["high"]) for f in found.named}
     (table,) = found.tables
-    return dict(zip(table["count"], zip(table["low"], table["high"], strict=True), strict=True))
+    ends = dict(zip(table["count"], zip(table["low"], table["high"], strict=True), strict=True))
+    return {bits: ends[count] for bits, count in item.registers["m"][0].items()}
 
 
 def report_of(tallies: dict[str, Tally]) -> dict[str, Any]:

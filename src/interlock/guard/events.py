@@ -129,6 +129,7 @@ def job_line(event: JobEvent) -> dict[str, Any]:
     interval = evidence.get("validate.interval", {})
     budget = evidence.get("admit.budget", {})
     run = evidence.get("execute.run")
+    released = receipt.outcome == Outcome.RELEASE.value  # what was kept back is not told
     executed = run is not None and ("items" in run or bool(event.execution_seconds))
     alarms = [
         f"{f.message}: {f.got}"
@@ -154,7 +155,7 @@ def job_line(event: JobEvent) -> dict[str, Any]:
         "predicted_fidelity": fidelity.get("predicted"),
         "calibration_age_h": calibration.get("age_h"),
         "device_kind": calibration.get("kind"),
-        "interval": interval.get("headline"),
+        "interval": interval.get("headline") if released else None,
         "alarms": alarms,
         "seconds": round(event.seconds, 6),
         "execution_seconds": round(event.execution_seconds, 6),

@@ -226,7 +226,7 @@ def _job(number: int, entry: Entry) -> str:
         f"<table><caption>Circuits</caption><tr><th scope=col>Identity (SHA-256)"
         "<th scope=col class=n>Qubits<th scope=col class=n>Depth<th scope=col class=n>Parameter"
         f" sets<th scope=col class=n>Shots</tr>{circuits}</table>"
-        f"{_results(evidence)}"
+        f"{_results(evidence, outcome)}"
         "<div class=wide><table><caption>Way through the stages</caption><tr><th scope=col>Stage"
         f"<th scope=col>Control<th scope=col>Decision<th scope=col>Findings</tr>{stages}</table>"
         f"</div><p>Ledger entry {entry.index}, leaf <code>{entry.leaf_hash.hex()}</code>, seed"
@@ -256,7 +256,7 @@ def _findings(control: Mapping[str, Any]) -> str:
     return "".join(parts) or "-"
 
 
-def _results(evidence: Mapping[str, Any]) -> str:
+def _results(evidence: Mapping[str, Any], outcome: str) -> str:
     figures = evidence.get("validate.interval", {}).get("figures", [])
     if not figures:
         return ""
@@ -269,8 +269,9 @@ def _results(evidence: Mapping[str, Any]) -> str:
     confidence = evidence["validate.interval"].get("confidence")
     share = f"{confidence:.0%}" if isinstance(confidence, int | float) else "the policy's"
     more = f", {len(shown)} of {len(figures)} figures" if len(figures) > len(shown) else ""
+    what = "Result" if outcome == "RELEASE" else "What the device gave, not handed over"
     return (
-        f"<table><caption>Result, with {share} intervals{more}</caption><tr><th scope=col>Figure"
+        f"<table><caption>{what}, with {share} intervals{more}</caption><tr><th scope=col>Figure"
         "<th scope=col class=n>Value<th scope=col class=n>Low<th scope=col class=n>High"
         f"<th scope=col>Picture</tr>{rows}</table>"
     )

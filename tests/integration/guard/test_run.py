@@ -360,7 +360,8 @@ import json, os
 line = {"event": "job", "outcome": "RELEASE", "mode": "ADVISORY", "rule": None, "reason": None,
         "job": "x", "receipt": "5-aaaaaaaaaa", "backend": "ibm", "circuits": 1, "shots": 1,
         "cost_usd": 1e9, "executed": False, "predicted_fidelity": None, "calibration_age_h": None,
-        "device_kind": None, "interval": None, "alarms": [], "seconds": 0, "execution_seconds": 0}
+        "device_kind": None, "within": None, "interval": None, "alarms": [], "seconds": 0,
+        "execution_seconds": 0}
 with open(os.environ["INTERLOCK_EVENTS"], "a") as events:
     for change in ({}, {"mode": "ENFORCED", "receipt": "6-aaaaaaaaaa"}):
         events.write(json.dumps(line | change) + "\\n")

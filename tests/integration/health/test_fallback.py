@@ -24,6 +24,7 @@ from interlock.guard.control import check_control
 from interlock.guard.events import job_line
 from interlock.guard.launch import Tally
 from interlock.guard.release.fallbacks import FallbacksControl
+from interlock.guard.report import write_report
 from interlock.training import GuardedLayer, guarded_circuit
 from interlock.types import Decision
 from tests.unit.guard.doubles import a_job
@@ -64,6 +65,33 @@ def test_the_share_of_fallbacks_is_counted_and_alarmed(tmp_path: Path) -> None:
     for line in lines:
         tally.add(line)
     assert len(tally.as_dict()["alarms"]) == 1
+
+
+@pytest.mark.parametrize("on_fail", [None, "fallback", "block"])
+def test_a_line_has_no_figure_of_what_was_kept_back(tmp_path: Path, on_fail: str | None) -> None:
+    device = twin("manila")
+    rule = {"id": "none", "field": "top", "allowed": ["01"], "on_fail": on_fail}
+    rules = policy(filter={"constraints": {"rules": [rule]}} if on_fail else {})
+    guarded = interlock.guard(
+        TwinSampler(device, seed=1), policy=rules, home=tmp_path, fallback=lambda _: [{"01": 100}]
+    )
+    events: list[Any] = []
+    guarded.interlock.guard.observers.append(events.append)
+    job = guarded.run([bell(device)], shots=100)
+    if on_fail == "block":
+        with pytest.raises(DeniedError):
+            job.result()
+    else:
+        job.result()
+    line = job_line(events[0])
+    outcomes = {None: "RELEASE", "fallback": "FALLBACK", "block": "DENY"}
+    assert line["outcome"] == outcomes[on_fail]
+    assert (line["interval"] is None) == (on_fail is not None)
+    assert ("p(" in shown(line)) == (on_fail is None)
+    report = tmp_path / "report.html"
+    write_report(report, tmp_path, [line["receipt"]], Tally().as_dict(), "x")
+    caption = "not handed over" if on_fail else "<caption>Result, with"
+    assert caption in report.read_text()
 
 
 def test_the_alarm_may_deny_and_waits_for_enough_jobs() -> None:

@@ -96,7 +96,9 @@ def scores_of(
 ) -> list[tuple[str, float]]:
     """Return (stratum, score) of one circuit's outcomes, and of two parities.
 
-    The parities, of all qubits and of random ones, stand for expectation values.
+    Of a single bit it is the outcome 1 that is scored, as the other has what is left: so scores at
+    0 and at 1 are those of the two states, one of which is often read worse. The parities, of all
+    qubits and of random ones, stand for expectation values.
 
     Args:
         counts: of one register.
@@ -114,8 +116,8 @@ def scores_of(
         size = scale_in(value, shot_sd(value, shots), success, resting, kind)
         made.append((stratum(kind, width), score(value, known, size)))
 
-    for bits, count in counts.items():
-        add(FIGURES, count / shots, truth.get(bits, 0.0), rest)
+    for bits in counts if width > 1 else ("1",):
+        add(FIGURES, counts.get(bits, 0) / shots, truth.get(bits, 0.0), rest)
     random = np.random.default_rng(rng)
     for number in range(PARITIES):
         # the first is the parity of all qubits, where every error shows

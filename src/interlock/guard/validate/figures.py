@@ -78,8 +78,9 @@ class Found(NamedTuple):
     Attributes:
         named: the first, with their names and what they are made of.
         tables: where there are more: of samples low and high for each count that occurs, as
-            outcomes of one register with one count have one interval; of estimates low and high
-            of every value.
+            outcomes of one register with one count have one interval (of one bit each of its two
+            outcomes has its own, and `outcome` says whose); of estimates low and high of every
+            value.
         total: how many figures there are.
         widest: the widest half-width of all, or None when one has no interval.
     """
@@ -102,6 +103,8 @@ class _Raw(NamedTuple):
         span: of the figures' own scale.
         low: its lower end.
         kinds: `FIGURES` or `ESTIMATES`.
+        mirrored: (n,) or one for all, whether a figure has what another leaves of 1 and is judged
+            by that: of a single bit 1 is, as ones and noughts are not read equally well.
     """
 
     p: Any
@@ -112,6 +115,7 @@ class _Raw(NamedTuple):
     span: float = 1.0
     low: float = 0.0
     kinds: tuple[Kind, ...] = FIGURES
+    mirrored: Any = False
 
 
 class _Circuit(NamedTuple):
@@ -148,10 +152,11 @@ class _Circuit(NamedTuple):
         """
         low, high = raw.ends
         if self.noise.bounds and self.success is not None:
-            figure = Figure(
-                raw.p, raw.sampling, self.success, raw.resting, raw.width, model / raw.span
-            )
-            inner = interval_from(figure, self.noise.bounds, raw.kinds, self.confidence)
+            flip = raw.mirrored
+            p = np.where(flip, 1 - raw.p, raw.p)
+            figure = Figure(p, raw.sampling, self.success, raw.resting, raw.width, model / raw.span)
+            least, most = interval_from(figure, self.noise.bounds, raw.kinds, self.confidence)
+            inner = np.where(flip, 1 - most, least), np.where(flip, 1 - least, most)
             low, high = (end * raw.span + raw.low for end in inner)
         elif self.noise.model:
             value, extra = raw.p * raw.span + raw.low, self.z * model
@@ -231,20 +236,27 @@ def _samples(circuit: _Circuit, item: Samples, before: int) -> Found:
     total = 0
     for name, given in item.registers.items():
         rows = list(itertools.takewhile(lambda counts: sum(counts.values()), given))
-        occurring: dict[int, set[int]] = {}
+        one_bit = item.widths[name] == 1
+        occurring: dict[int, set[tuple[int, bool]]] = {}
         for counts in rows:
             shots = sum(counts.values())
             total += len(counts)
-            occurring.setdefault(shots, set()).update(counts.values())
-        figures_of: dict[int, tuple[_Raw, dict[int, int], tuple[list[float], list[float]]]] = {}
+            occurring.setdefault(shots, set()).update(
+                (count, one_bit and bits == "0") for bits, count in counts.items()
+            )
+        figures_of: dict[int, tuple[_Raw, dict[Any, int], tuple[list[float], list[float]]]] = {}
         for shots, different in occurring.items():
             ordered = sorted(different)
-            raw = _outcomes(np.array(ordered), shots, item.widths[name], circuit.z)
+            number, mirrored = (np.array(column) for column in zip(*ordered, strict=True))
+            raw = _outcomes(number, shots, item.widths[name], circuit.z)
+            raw = raw._replace(mirrored=mirrored)
             ends = circuit.intervals(raw, circuit.models(MOST, len(ordered)))
-            places = {count: i for i, count in enumerate(ordered)}
+            places = {key: i for i, key in enumerate(ordered)}
             figures_of[shots] = raw, places, ends
-            facts = {"circuit": circuit.number, "register": name, "shots": shots}
-            tables.append(facts | {"count": ordered, "low": ends[0], "high": ends[1]})
+            facts: dict[str, Any] = {"circuit": circuit.number, "register": name, "shots": shots}
+            if one_bit:
+                facts["outcome"] = ["0" if flip else "1" for _, flip in ordered]
+            tables.append(facts | {"count": number.tolist(), "low": ends[0], "high": ends[1]})
         for row, counts in enumerate(rows):
             room = MOST - before - len(named)
             if room <= 0:
@@ -252,7 +264,7 @@ def _samples(circuit: _Circuit, item: Samples, before: int) -> Found:
             top = sorted(counts.items(), key=lambda kv: (-kv[1], kv[0]))[: min(TOP, room)]
             raw, places, ends = figures_of[sum(counts.values())]
             model = circuit.models(before + len(named), len(top))
-            at = [places[count] for _, count in top]
+            at = [places[count, one_bit and bits == "0"] for bits, count in top]
             if circuit.noise.model:
                 raw = _picked(raw, at)
                 ends = circuit.intervals(raw, model)
@@ -272,7 +284,9 @@ def _outcomes(counts: Any, shots: int, width: int, z: float) -> _Raw:
 
 def _picked(raw: _Raw, at: Sequence[int]) -> _Raw:
     low, high = raw.ends
-    return raw._replace(p=raw.p[at], sampling=raw.sampling[at], ends=(low[at], high[at]))
+    return raw._replace(
+        p=raw.p[at], sampling=raw.sampling[at], ends=(low[at], high[at]), mirrored=raw.mirrored[at]
+    )
 
 
 def _estimates(circuit: _Circuit, item: Estimates, before: int) -> Found:

@@ -181,6 +181,8 @@ def main() -> None:
         path.write_text(
             '<!doctype html><html lang="en"><meta charset="utf-8">'
             "<title>Covert pulse timing</title>"
+            "<style>body{font:15px system-ui,sans-serif;max-width:60rem;margin:2rem auto}"
+            "pre{white-space:pre-wrap}</style>"
             f"<h1>Covert pulse timing</h1><p>Simulated.</p><pre>{text}</pre></html>\n",
             encoding="utf-8",
         )

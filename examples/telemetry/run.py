@@ -149,6 +149,7 @@ def page(lines: list[str]) -> str:
         title="qpu-0", origin="simulated", channels=names, values=seen.values.astype("f8"),
         alarms=seen.alarms, e_process=seen.e_process, attributions=seen.attributions,
         budget_per_million=10.0, truth=truth, figures="\n".join(lines),
+        first_row=seen.first_row, alarm_level=seen.alarm_level,
     )  # fmt: skip
 
 

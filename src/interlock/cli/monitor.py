@@ -399,27 +399,22 @@ def _table(seen: object) -> None:
 
 
 def _write_report(path: Path, seen: object, budget: float) -> None:
-    import dataclasses
-
     from interlock.errors import StorageError
     from interlock.monitor.report import render
     from interlock.monitor.watch import Watch
 
     assert isinstance(seen, Watch)
-    shown = [
-        (dataclasses.replace(a, row=a.row - seen.first_row), s)
-        for a, s in zip(seen.alarms, seen.attributions, strict=True)
-        if a.row >= seen.first_row
-    ]
     text = render(
         title=seen.spec.source,
         origin=seen.spec.origin.value,
         channels=seen.spec.channels,
         values=seen.values.astype("f8") + seen.reference,
-        alarms=[a for a, _ in shown],
+        alarms=seen.alarms,
         e_process=seen.e_process,
-        attributions=[s for _, s in shown],
+        attributions=seen.attributions,
         budget_per_million=budget,
+        first_row=seen.first_row,
+        alarm_level=seen.alarm_level,
     )
     try:
         path.write_text(text, encoding="utf-8")

@@ -37,8 +37,9 @@ class Note:
 class Watch:
     """What a run saw. `values` and `e_process` are the last rows kept for the report.
 
-    `values` lacks `reference`, as frames do. `unscored` rows were too few to look at; unless
-    `began`, all of them were too few for alarms on shifts.
+    `values` lacks `reference`, as frames do. A shift alarms at an e-process of `alarm_level`.
+    `unscored` rows were too few to look at; unless `began`, all of them were too few for alarms on
+    shifts.
     """
 
     spec: StreamSpec
@@ -48,6 +49,7 @@ class Watch:
     first_row: int
     values: npt.NDArray[np.float32]
     e_process: npt.NDArray[np.float64]
+    alarm_level: float
     reference: npt.NDArray[np.float64]
     unscored: int
     began: bool
@@ -187,6 +189,7 @@ class Watcher:
             first_row=self.rows - self._kept_rows,
             values=np.concatenate([self.recent[:0], *self._kept]),
             e_process=np.concatenate([np.empty(0), *self._traces]),
+            alarm_level=self.monitor.alarm_level,
             reference=self.reference,
             unscored=self.monitor.unscored,
             began=self.monitor.began,

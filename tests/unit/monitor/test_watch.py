@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from click.testing import CliRunner
 from interlock.cli import main
 from interlock.cli.monitor import command
 from interlock.cli.monitor_live import show_alarm, show_rows
-from interlock.monitor.detectors.alarms import AlarmKind
+from interlock.monitor.detectors.alarms import Alarm, AlarmKind
 from interlock.monitor.frames import Frame
 from interlock.monitor.pipeline import AssetMonitor, attribute
 from interlock.monitor.report import render
@@ -241,3 +242,24 @@ def test_the_live_view_names_channels_and_shows_how_close_an_alarm_is(capsys, mo
     assert "shift  st?[2Jill" in shown[9]
     assert "alarms 1" in shown[9]
     assert "[####" in shown[9]
+
+
+def test_a_report_of_the_last_rows_keeps_their_numbers_and_its_marks_meet_the_lines():
+    values = np.zeros((6000, 1))
+    values[4000:] = 1.0
+    alarms = [Alarm(row=r, channel=0, kind=AlarmKind.SHIFT, evidence=6.0) for r in (50, 104_000)]
+    text = render(
+        title="x", origin="simulated", channels=("a",), values=values, alarms=alarms,
+        e_process=np.full(6000, 10.0), attributions=[[("a", 1.0)]] * 2, budget_per_million=10,
+        first_row=100_000, alarm_level=2e5,
+    )  # fmt: skip
+    assert "106000 rows, 2 alarms" in text
+    assert "rows 100000 to 105999" in text
+    assert "<td>50</td>" in text
+    assert "<td>104000</td>" in text
+    assert 'class="level"' in text
+    line = re.findall(r' d="M([^"]*)"', text)[-1]
+    rise = next(float(x) for x, y in (p.split(",") for p in line.split("L")) if float(y) < 45)
+    mark = float(re.findall(r'class="mark" x1="([^"]*)"', text)[-1])
+    assert len(re.findall('class="mark"', text)) == 2  # one in the e-process, one in the channel
+    assert rise == pytest.approx(mark, abs=1.5)

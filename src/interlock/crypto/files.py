@@ -123,12 +123,16 @@ def check_private(path: Path) -> None:
             fix="put the file itself there",
         )
     if info.st_uid != os.geteuid() or info.st_mode & 0o077:
+        folder = stat.S_ISDIR(info.st_mode)
+        known = "treat the keys as known to others and rotate them"
         raise SetupError(
-            "others can read or write a key",
+            "others can enter a private folder" if folder else "others can read or write a key",
             code="key-permissions",
             got=f"{path} has mode {stat.S_IMODE(info.st_mode):04o}, owner {info.st_uid}",
             expected=f"no rights for group and others, owner {os.geteuid()}",
-            fix=f"chmod go-rwx {path}; treat the keys as known to others and rotate them",
+            fix=f"use a folder of your own (chmod go-rwx); if keys are in this one, {known}"
+            if folder
+            else f"chmod go-rwx {path}; {known}",
         )
 
 

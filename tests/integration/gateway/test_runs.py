@@ -12,6 +12,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from interlock.cli import main
 from interlock.gateway import runs
 from interlock.guard.policy import load_policy
 from tests.integration.gateway.test_escape import ASK, JOB
@@ -150,3 +153,16 @@ def test_a_key_means_a_job_of_its_own_to_each_run(tmp_path: Path) -> None:
         assert "200 {" in said
         names += [line for line in said.splitlines() if line.startswith("job ")]
     assert len(set(names)) == 2
+
+
+def test_a_socket_in_a_folder_of_everybody_is_refused_without_advice_to_close_that(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    home = str(tmp_path / "home")
+    assert main(["serve", "--home", home, "--socket", str(shared / "s")]) != 0
+    said = capsys.readouterr().err
+    assert "others can enter a private folder" in said
+    assert f"chmod go-rwx {shared}" not in said

@@ -209,11 +209,14 @@ def _convert(value: Any, struct: type[Any], where: str) -> Any:
     try:
         return msgspec.convert(value, struct, strict=True)
     except msgspec.ValidationError as error:
+        what, _, at = str(error).partition(" - at `$.")
+        place = at.rstrip("`")
+        setting = place.partition(".")[0].partition("[")[0]
         raise PolicyError(
-            f"{where} has a wrong value",
+            f"{where}{place and '.'}{place} has a wrong value",
             code="policy-value",
-            got=str(error).split(" - at ")[-1] if " - at " in str(error) else repr(dict(value)),
-            expected=str(error),
+            got=repr(value.get(setting, dict(value)))[:200],
+            expected=what.removeprefix("Expected ").partition(", got ")[0],
             fix=f"see docs/reference/policy.md, {where}",
         ) from error
 

@@ -94,3 +94,11 @@ def test_an_endless_file_is_refused() -> None:
     with pytest.raises(PolicyError, match="cannot read") as caught:
         load_policy("/dev/zero")
     assert "larger than" in str(caught.value.got)
+
+
+def test_a_wrong_value_is_shown_with_its_setting() -> None:
+    with pytest.raises(PolicyError) as caught:
+        load_policy({"interlock": 1, "admit": {"budget": {"max_shots_per_job": "many"}}})
+    error = caught.value
+    assert error.message == "admit.budget.max_shots_per_job has a wrong value"
+    assert (error.got, error.expected) == ("'many'", "`int | null`")

@@ -88,6 +88,7 @@ SHAPE = {"type": "object", "required": ["answer"], "properties": {"answer": {"ma
         (5, {}, "form"), (["fine", ""], {}, "length"), ({}, {}, "form"),
         ("not json", {"schema": SHAPE}, "schema"), ('{"answer": "too long"}', {"schema": SHAPE},
                                                     "schema"),
+        ('{"answer": "too long", "answer": "ok"}', {"schema": SHAPE}, "schema"),
         ("[" * 100_000, {"schema": SHAPE, "max_chars": 200_000}, "schema"),
         ("the PASSWORD is", {"forbidden": {"pw": r"\bpassword\b"}}, "forbidden.pw"),
         ("p\u200bassw\u00adord", {"forbidden": {"pw": r"\bpassword\b"}}, "forbidden.pw"),

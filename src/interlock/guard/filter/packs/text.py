@@ -7,6 +7,7 @@ ignore case.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Annotated, Any, Literal
@@ -108,7 +109,8 @@ def text_faults(settings: TextSettings, text: Any) -> Iterator[tuple[str, str, s
     if settings.schema is not None:
         try:
             value = msgspec.json.decode(text)
-        except (msgspec.DecodeError, RecursionError) as error:
+            json.loads(text, object_pairs_hook=_distinct)
+        except (ValueError, RecursionError) as error:
             yield "schema", f"not JSON: {error}", "JSON that fits the schema"
         else:
             for at, message, expected in errors(settings.schema, value):
@@ -120,6 +122,12 @@ def text_faults(settings: TextSettings, text: Any) -> Iterator[tuple[str, str, s
             yield f"forbidden.{name}", "it occurs", f"no {pattern}"
     for kind, start, end in pii_spans(folded, settings.pii):
         yield f"pii.{kind}", f"characters {start} to {end}", "no personal data"
+
+
+def _distinct(members: list[tuple[str, Any]]) -> None:
+    """Refuse a member that stands twice: one reader takes the first, another the last."""
+    if len(dict(members)) < len(members):
+        raise ValueError("a member stands twice in an object")
 
 
 class TextControl(Control):

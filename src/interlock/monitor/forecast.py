@@ -166,9 +166,12 @@ def forecast(
 
 
 def recalibration_window(got: Forecast, *, risk: float = 0.2) -> int | None:
-    """Return the last step at which the chance of crossing is still below `risk`, or None."""
+    """Return how many steps the chance of crossing stays below `risk`; None if over all of them.
+
+    Recalibrate within them; 0 says that already the first step is too late.
+    """
     over = np.flatnonzero(got.p_cross >= risk)
-    return max(int(over[0]) - 1, 0) if len(over) else None
+    return int(over[0]) if len(over) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -217,7 +217,9 @@ def test_time_to_threshold_feeds_a_window():
     )
     got = forecast(falling, horizon=7, threshold=float(falling[-1] * 0.9))
     assert (np.diff(got.p_cross) >= 0).all()
-    assert recalibration_window(got) is not None
+    assert recalibration_window(got) == int((got.p_cross < 0.2).sum()) > 0
+    late = forecast(falling, horizon=7, threshold=float(falling[-1] * 1.5))
+    assert recalibration_window(late) == 0  # no step is safe
     assert recalibration_window(forecast(falling, horizon=7, threshold=1.0)) is None
     for bad in ([1.0] * 5, [-1.0] * 60, [np.nan] * 60):
         with pytest.raises(InputError):

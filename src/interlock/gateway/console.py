@@ -31,6 +31,8 @@ __all__ = ["add_console"]
 
 SESSION_S = 8 * 3600.0
 MAX_SESSIONS = 10_000
+#: Sessions of one principal at a time: nobody signs others out by signing in often.
+MAX_OWN = 20
 PAGES = (
     ("/console", "Jobs"),
     ("/console/approvals", "Approvals"),
@@ -89,6 +91,14 @@ class _Sessions:
         name = secrets.token_urlsafe(32)
         with self._lock:
             self._all = {k: s for k, s in self._all.items() if s.expires > now}
+            whose = identity.principal.tenant, identity.principal.id
+            own = [
+                k
+                for k, s in self._all.items()
+                if (s.identity.principal.tenant, s.identity.principal.id) == whose
+            ]
+            for oldest in own[: max(0, len(own) + 1 - MAX_OWN)]:
+                del self._all[oldest]
             while len(self._all) >= MAX_SESSIONS:
                 del self._all[next(iter(self._all))]
             self._all[name] = made

@@ -320,3 +320,12 @@ def served_plain() -> Any:
             thread.join(10)
 
     return serve
+
+
+def test_who_signs_in_often_signs_nobody_else_out(
+    made: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("interlock.gateway.console.MAX_OWN", 3)
+    other, mine = cookie(made, "ben"), [cookie(made, "ada") for _ in range(5)]
+    answers = [made.client.get("/console", headers=me).status_code for me in (other, *mine)]
+    assert answers == [200, 401, 401, 200, 200, 200]

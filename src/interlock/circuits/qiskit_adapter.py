@@ -17,7 +17,7 @@ from interlock.circuits.expression import Param, linear, normalise, quote
 from interlock.circuits.faces import disagree
 from interlock.circuits.gates import ALIASES, GATES
 from interlock.circuits.operation import finite_or_text
-from interlock.circuits.qiskit_faces import data_key, hold, hold_standard
+from interlock.circuits.qiskit_faces import data_key, hold, hold_standard, own_data
 from interlock.circuits.validate import MAX_NESTING, MAX_OPERATIONS, MAX_QUBITS
 
 if TYPE_CHECKING:
@@ -103,6 +103,19 @@ def _unmodified(op: Any, kind: type) -> bool:
     if op.ctrl_state != 2**op.num_ctrl_qubits - 1:
         return False
     return tuple(_written(op)) == _standard(kind)
+
+
+def _swaps(pattern: list[int], qubits: tuple[int, ...]) -> list[Operation]:
+    """Return the swaps that bring what is on the wire `pattern[k]` to the wire k."""
+    held = list(range(len(pattern)))
+    place = list(held)
+    out = []
+    for k, wanted in enumerate(pattern):
+        other, there = place[wanted], held[k]
+        if other != k:
+            out.append(Operation("swap", (), (qubits[k], qubits[other])))
+            held[other], place[there] = there, other
+    return out
 
 
 #: What to do about an instruction that only a simulator knows.
@@ -230,7 +243,7 @@ class Reader:
             out.append(Operation(plain, (), qubits, clbits))
             return
         from qiskit.circuit import BreakLoopOp, ContinueLoopOp, Delay
-        from qiskit.circuit.library import C3XGate, C4XGate, UnitaryGate
+        from qiskit.circuit.library import C3XGate, C4XGate, PermutationGate, UnitaryGate
 
         if type(op) is Delay:
             out.append(self.delay(op, qubits))
@@ -246,6 +259,8 @@ class Reader:
             from interlock.circuits import qiskit_control
 
             out.append(qiskit_control.read(self, op, qubits, clbits, outer, level))
+        elif kind is PermutationGate and own_data(op):  # it has no definition
+            out += _swaps(op.params[0].tolist(), qubits)
         elif kind in (C3XGate, C4XGate) and _unmodified(op, kind):
             out.append(Operation(f"c{len(qubits) - 1}x", (), qubits))
         else:

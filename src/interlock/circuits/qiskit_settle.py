@@ -91,7 +91,7 @@ class _Settler:
     def operation(self, op: Any, level: int) -> Any:
         """Return a plain operation that does what was read of this one."""
         from qiskit.circuit import Barrier, ControlFlowOp, Delay, Measure, Reset
-        from qiskit.circuit.library import UnitaryGate
+        from qiskit.circuit.library import PermutationGate, UnitaryGate
 
         kind = getattr(op, "base_class", type(op))
         label = getattr(op, "label", None)
@@ -103,6 +103,8 @@ class _Settler:
             return Delay(op.duration, op.unit)
         if kind is UnitaryGate:
             return UnitaryGate(op.params[0].copy(), label, check_input=False)
+        if kind is PermutationGate:
+            return PermutationGate(op.params[0].copy())
         if isinstance(op, ControlFlowOp):
             return op.replace_blocks([self.circuit(b, level + 1) for b in op.blocks])
         if own_data(op):

@@ -14,6 +14,7 @@ from qiskit.circuit.library import (
     Initialize,
     MCXGate,
     PauliEvolutionGate,
+    PermutationGate,
     QFTGate,
     RXGate,
     UnitaryGate,
@@ -21,6 +22,7 @@ from qiskit.circuit.library import (
 )
 from qiskit.quantum_info import Operator, SparsePauliOp
 
+from interlock.circuits.matrices import unitary
 from interlock.circuits.qiskit_adapter import from_qiskit
 from interlock.circuits.qiskit_settle import settled
 from interlock.errors import InputError
@@ -228,3 +230,21 @@ def test_a_circuit_as_a_gate_is_not_the_callers_any_more():
     fixed, form, _ = settled(outer)
     gate._definition.x(0)
     assert from_qiskit(fixed) == form
+
+
+def test_a_permutation_is_its_swaps_and_its_pattern_is_nobody_elses():
+    pattern = np.array([2, 0, 3, 1])
+    circuit = QuantumCircuit(4)
+    gate = PermutationGate(pattern)
+    circuit.append(gate, [3, 1, 0, 2])
+    copy, form, _ = settled(circuit)
+    assert np.allclose(unitary(form.operations, 4), Operator(circuit).data)
+    circuit.data[0].operation.params[0][:] = [0, 1, 2, 3]
+    gate.params[0][:] = [0, 1, 2, 3]
+    assert np.allclose(unitary(form.operations, 4), Operator(copy).data)
+    gate = PermutationGate([1, 0])
+    gate.__array__ = lambda *_, **__: np.eye(4)
+    patched = QuantumCircuit(2)
+    patched.append(gate, [0, 1])
+    with pytest.raises(InputError):
+        settled(patched)

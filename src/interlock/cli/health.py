@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from interlock.cli import health_probe
+from interlock.cli.numbers import Finite
 
 if TYPE_CHECKING:
     from interlock.backends import Calibration
@@ -54,7 +55,13 @@ for _name in health_probe.__all__:
 @click.option("--svg", type=click.Path(path_type=Path), help="Write the map of the best device.")
 @click.option("--home", type=click.Path(), help="Folder whose record of calibrations to use.")
 @click.option("--record", is_flag=True, help="Keep these calibrations for forecasts.")
-@click.option("--horizon-h", default=24.0, show_default=True, help="How far forecasts matter.")
+@click.option(
+    "--horizon-h",
+    default=24.0,
+    type=Finite(min=0, min_open=True),
+    show_default=True,
+    help="How far forecasts matter.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(
     circuit: Path | None,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from interlock.cli.numbers import Finite
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -23,9 +25,9 @@ _PATH = click.Path(path_type=Path)
 @click.option("--channel", default="", help="Column of the intervals; the only one by default.")
 @click.option("--length", type=click.IntRange(min=32), default=1000, show_default=True,
               help="Intervals a window.")  # fmt: skip
-@click.option("--false-positive", type=click.FloatRange(1e-4, 0.5), default=0.01,
+@click.option("--false-positive", type=Finite(1e-4, 0.5), default=0.01,
               show_default=True, help="Share of honest windows that may be found.")  # fmt: skip
-@click.option("--budget-bits-per-s", type=click.FloatRange(min=0.0), default=0.0,
+@click.option("--budget-bits-per-s", type=Finite(min=0.0), default=0.0,
               show_default=True, help="An estimate below this raises no alarm.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def covert_command(

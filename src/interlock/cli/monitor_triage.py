@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from interlock.cli.numbers import Finite
+
 if TYPE_CHECKING:
     from interlock.errors import UsageError
     from interlock.monitor.triage import Ticket
@@ -22,9 +24,9 @@ _PATH = click.Path(path_type=Path)
 @click.option("--home", type=click.Path(), help="Folder of ledger, state and keys.")
 @click.option("--assets", type=_PATH,
               help="What devices are worth; triage.yaml in the home by default.")  # fmt: skip
-@click.option("--hours", type=click.FloatRange(min=0.0, min_open=True), default=24.0,
+@click.option("--hours", type=Finite(min=0.0, min_open=True), default=24.0,
               show_default=True, help="How far back recorded alarms count.")  # fmt: skip
-@click.option("--window-s", type=click.FloatRange(min=0.0), default=600.0, show_default=True,
+@click.option("--window-s", type=Finite(min=0.0), default=600.0, show_default=True,
               help="Alerts of one cause follow each other within this.")  # fmt: skip
 @click.option("--top", type=click.IntRange(min=1), default=20, show_default=True,
               help="Tickets to show.")  # fmt: skip

@@ -55,3 +55,18 @@ def test_what_cannot_be_tested_is_refused(honest, tmp_path):
         ((tmp_path / "none.csv", honest), "monitor-file"),
     ):
         assert asked(*arguments).exception.code == code
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["monitor", "covert", "a.csv", "b.csv", "--budget-bits-per-s"],
+        ["monitor", "covert", "a.csv", "b.csv", "--false-positive"],
+        ["monitor", "triage", "--hours"],
+        ["monitor", "triage", "--window-s"],
+        ["health", "show", "--backend", "manila", "--horizon-h"],
+    ],
+)
+def test_nan_is_no_budget_and_no_time(words, capsys):
+    assert main([*words, "nan"]) == 2
+    assert "no finite number" in capsys.readouterr().err

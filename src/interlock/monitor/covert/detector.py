@@ -148,5 +148,5 @@ class CovertDetector:
             strongest=strongest,
             bits_per_interval=bits,
             bits_per_s=rate,
-            alarm=found and rate > self.budget_bits_per_s,
+            alarm=found and not rate <= self.budget_bits_per_s,
         )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from interlock.cli import main
 from interlock.cli.monitor import command
 from interlock.monitor.covert import embed, legitimate
 

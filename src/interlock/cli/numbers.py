@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import click
 
@@ -13,7 +14,7 @@ class Finite(click.FloatRange):
     """A range that takes no NaN, which lies in no range and is outside of none."""
 
     def convert(
-        self, value: str | float, param: click.Parameter | None, ctx: click.Context | None
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         """Return the number, or fail."""
         found = float(super().convert(value, param, ctx))

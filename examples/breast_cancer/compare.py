@@ -19,7 +19,7 @@ import data
 import numpy as np
 
 from interlock.cli.show import job_line
-from interlock.guard.validate.interval import wilson
+from interlock.guard.validate.figures import wilson
 
 HERE = Path(__file__).parent
 Z95 = 1.959964

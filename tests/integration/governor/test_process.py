@@ -26,9 +26,9 @@ WIDE = Appetite(
 ORDER = {"symbol": "A", "side": "buy", "quantity": 1, "price": 1.0}
 
 
-def start(home: Path) -> subprocess.Popen[bytes]:
+def start(home: Path, *limited: str) -> subprocess.Popen[bytes]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "interlock.cli", "governor", "serve", "--home", str(home)],
+        [*limited, sys.executable, "-m", "interlock.cli", "governor", "serve", "--home", str(home)],
         stdout=subprocess.PIPE,
     )
     assert process.stdout is not None
@@ -129,15 +129,9 @@ def test_rubbish_on_the_socket_is_survived(home: Path) -> None:
 
 
 def test_callers_without_end_keep_out_neither_the_risk_side_nor_spin(home: Path) -> None:
-    import resource
     import socket
 
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
-    try:
-        process = start(home)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    process = start(home, "prlimit", "--nofile=64")
     crowd = []
     for _ in range(100):
         raw = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -77,15 +77,15 @@ class _Attempt:
         try:
             self.trace = walk(self.request.job, self.policy, self)
             settling = _Settling(self, self.trace.outcome)
-            self._go_on(self._control_s, None, None, settling)
+            self._go_on(self._control_s, settling=settling)
             settling.run()
-            self._go_on(math.inf, None, None, settling)
+            self._go_on(math.inf, settling=settling)
         except _LeftBehindError:
             return False
         return True
 
-    def _go_on(self, limit: float, *does: Any) -> None:
-        step = _Step(time.monotonic() + limit, limit, *does)
+    def _go_on(self, limit: float, **does: Any) -> None:
+        step = _Step(time.monotonic() + limit, limit, **does)
         with self._moving:
             if self._left_behind:
                 raise _LeftBehindError
@@ -110,14 +110,14 @@ class _Attempt:
             key = (stage, branch, bound.id)
             evidence = known.get(key)
             if evidence is None and bound.control is not None:
-                self._go_on(limit, (key, bound))
+                self._go_on(limit, gathering=(key, bound))
                 request.timeout_s = limit
                 if bound.settles:
                     self.gathered[id(bound)] = bound
                 evidence = known[key] = _evidence(bound, request)
             if evidence is not None:
                 found[bound.id] = evidence
-        self._go_on(self._control_s, None, (stage, branch, controls))
+        self._go_on(self._control_s, deciding=(stage, branch, controls))
         return found
 
     def _limit(self, stage: str, branch: str, controls: Sequence[Bound]) -> float:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from interlock.errors import InputError
+from interlock.monitor.documents import read_document
 from interlock.monitor.store import MonitorStore
 from interlock.monitor.triage import Alert
 
@@ -54,11 +54,7 @@ def read_assets(path: Path) -> dict[str, Asset]:
         InputError: it is not such a file.
     """
     try:
-        raw = path.read_bytes()
-        if len(raw) > MAX_BYTES:
-            raise ValueError(f"{len(raw)} bytes")
-        decode: Any = msgspec.json.decode if path.suffix == ".json" else msgspec.yaml.decode
-        found: dict[str, Asset] = decode(raw, type=dict[str, dict[str, Asset]])["assets"]
+        found: dict[str, Asset] = read_document(path, dict[str, dict[str, Asset]])["assets"]
         for name, a in found.items():
             for loss in (1.0, *a.infidelity.values()):
                 _checked(Alert(t_s=0.0, asset=name, kind="", infidelity=loss, jobs=a.jobs,
@@ -85,14 +81,15 @@ def read_alerts(path: Path) -> list[Alert]:
     alerts: list[Alert] = []
     decoder = msgspec.json.Decoder(Alert)
     try:
-        if path.stat().st_size > MAX_BYTES:
+        with path.open("rb") as source:  # a pipe will do
+            data = source.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
             raise ValueError(f"more than {MAX_BYTES} bytes")
-        with path.open("rb") as source:
-            for line in source:
-                if line.strip():
-                    alerts.append(_checked(decoder.decode(line)))
-                if len(alerts) > MAX_ALERTS:
-                    raise ValueError(f"more than {MAX_ALERTS} alerts")
+        for line in data.splitlines():
+            if line.strip():
+                alerts.append(_checked(decoder.decode(line)))
+            if len(alerts) > MAX_ALERTS:
+                raise ValueError(f"more than {MAX_ALERTS} alerts")
     except (OSError, ValueError) as error:
         raise InputError(
             f"the alerts of {path.name} cannot be read",

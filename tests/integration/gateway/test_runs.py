@@ -75,6 +75,17 @@ def test_no_program_starts_against_a_home_that_its_gateway_refuses(tmp_path: Pat
     assert not (tmp_path / "a" / "ran").exists()
 
 
+def waiting(tmp_path: Path) -> Any:
+    """Start a program in the folder `a` that has run its job and goes on."""
+    program = start(
+        tmp_path, "a", JOB + "import time\nopen('ready', 'w').close()\ntime.sleep(600)\n"
+    )
+    while not (tmp_path / "a" / "ready").exists():
+        assert program.poll() is None
+        time.sleep(0.05)
+    return program
+
+
 def gateways(home: Path) -> list[int]:
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
@@ -89,11 +100,7 @@ def gateways(home: Path) -> list[int]:
 
 def test_the_gateway_of_a_killed_run_ends_and_its_jobs_are_settled(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    waiting = JOB + "import time\nopen('ready', 'w').close()\ntime.sleep(600)\n"
-    program = start(tmp_path, "a", waiting)
-    while not (tmp_path / "a" / "ready").exists():
-        assert program.poll() is None
-        time.sleep(0.05)
+    program = waiting(tmp_path)
     (gateway,) = gateways(home)
     words = Path(f"/proc/{gateway}/cmdline").read_text().split("\0")
     folder = Path(words[words.index("--socket") + 1]).parents[1]
@@ -110,11 +117,7 @@ def test_the_gateway_of_a_killed_run_ends_and_its_jobs_are_settled(tmp_path: Pat
 
 def test_the_next_run_tidies_up_after_a_run_and_a_gateway_that_were_killed(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    waiting = JOB + "import time\nopen('ready', 'w').close()\ntime.sleep(600)\n"
-    program = start(tmp_path, "a", waiting)
-    while not (tmp_path / "a" / "ready").exists():
-        assert program.poll() is None
-        time.sleep(0.05)
+    program = waiting(tmp_path)
     (gateway,) = gateways(home)
     (lock,) = home.glob("gateway-run-*.lock")
     folder = runs.folder(lock.stem.removeprefix("gateway-"))

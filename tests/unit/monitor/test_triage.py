@@ -1,13 +1,16 @@
 """`interlock monitor triage`: the order, what it is told from, and what it refuses."""
 
 import json
+import os
 import time
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from interlock.cli.monitor import command
 from interlock.errors import InputError
+from interlock.monitor.ingest.sources import read_sources
 from interlock.monitor.store import AlarmRow, MonitorStore, SourceState
 from interlock.monitor.triage_input import read_alerts, read_assets
 
@@ -100,6 +103,20 @@ def test_an_assets_file_that_cannot_be_used_is_refused(tmp_path, text):
     with pytest.raises(InputError) as caught:
         read_assets(file)
     assert caught.value.code == "monitor-assets-file"
+
+
+@pytest.mark.parametrize("read", [read_alerts, read_assets, read_sources])
+def test_a_file_without_end_is_refused(read):
+    with pytest.raises(InputError):
+        read(Path("/dev/zero"))
+
+
+@pytest.mark.parametrize("read", [read_assets, read_sources])
+def test_a_pipe_is_not_waited_for(tmp_path, read):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(InputError) as caught:
+        read(tmp_path / "pipe.yaml")
+    assert "not a plain file" in caught.value.got
 
 
 def test_a_home_without_telemetry_and_a_second_source_of_figures(tmp_path, home):

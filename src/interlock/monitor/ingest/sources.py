@@ -17,13 +17,13 @@ import msgspec
 
 from interlock.crypto import signing
 from interlock.errors import InputError, IntegrityError
+from interlock.monitor.documents import read_document
 from interlock.monitor.frames import Origin, StreamKind, StreamSpec
 from interlock.monitor.ingest.source import refusal
 
 __all__ = ["SignedPush", "Source", "authenticate", "claimed", "read_sources"]
 
 NAME, NUMBER, SIGNATURE = "x-interlock-source", "x-interlock-number", "x-interlock-signature"
-MAX_FILE_BYTES = 1 << 20
 SIGNATURE_BYTES = 64
 
 
@@ -68,11 +68,7 @@ def read_sources(path: Path) -> tuple[Source, ...]:
         InputError: it is not such a file, or a source has not exactly one key.
     """
     try:
-        raw = path.read_bytes()
-        if len(raw) > MAX_FILE_BYTES:
-            raise ValueError(f"{len(raw)} bytes")
-        decode: Any = msgspec.json.decode if path.suffix == ".json" else msgspec.yaml.decode
-        sources = decode(raw, type=dict[str, list[Source]])["sources"]
+        sources = read_document(path, dict[str, list[Source]])["sources"]
         for s in sources:
             s.spec()
             keys = (bytes.fromhex(s.public_key), bytes.fromhex(s.token_sha256))

@@ -156,7 +156,8 @@ def cli_page() -> str:
         *(f"| {code} | {text} |" for code, text in sorted(exit_codes().items())),
         "| 130 | interrupted |",
         "",
-        "`interlock run` ends with the exit code of the program it ran.",
+        "`interlock run` ends with the exit code of the program it ran, 128 + N when signal N ended"
+        " it: 130 for Ctrl-C, 143 for SIGTERM, 137 when the second signal had to end it.",
         "",
     ]
     return "\n".join(lines)

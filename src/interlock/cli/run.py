@@ -61,19 +61,21 @@ def command(
 
     Give the program after two dashes: interlock run -- python train.py
 
-    Exits as the program does; where that is 0, with 5 when the guard was not loaded into it and
-    with 6 when the report could not be written.
+    Exits as the program does, with 128 + N when signal N has ended it (130 for Ctrl-C, 137 for the
+    second one); where that is 0, with 5 when the guard was not loaded into it and with 6 when the
+    report could not be written. SIGINT, SIGTERM and SIGHUP are passed on to the program; the second
+    one ends it at once. Summary and report follow all the same.
     """
     from interlock.guard.launch import (
         Program,
         Tally,
-        passing_on,
         python_command,
         recorded_so_far,
         unmoved,
         writable,
     )
     from interlock.guard.policy import load_policy
+    from interlock.guard.signals import passing_on
 
     load_policy(policy)  # a wrong policy stops here, before anything runs
     if fallback is not None and not all(fallback.partition(":")):

@@ -176,9 +176,17 @@ class EnforcedProgram:
         """Yield events as they come, and None while there are none, until the program has ended."""
         return follow(self._events, self._program, mode)
 
-    def terminate(self) -> None:
+    def ask(self, _number: int) -> None:
         """End the sandbox; the gateway settles and signs, then it ends too."""
         self._program.kill()
+
+    def kill(self) -> None:
+        """End the sandbox."""
+        self._program.kill()
+
+    def silent(self) -> list[int]:
+        """Return nothing: a sandbox can always be ended."""
+        return []
 
     def close(self) -> int:
         """Wait for the program, stop its gateway, and return the program's exit code."""

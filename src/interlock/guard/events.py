@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from interlock import config
+from interlock.guard.answers import answer
 from interlock.guard.jobs import JobEvent
 from interlock.guard.remote import RemoteGuard
 from interlock.guard.service import Guard
@@ -76,10 +77,18 @@ def run_guard() -> Guard:
             pipeline=os.environ.get(PIPELINE) or "default",
             observers=[_tell],
         )
+    _answer()
     return _guard
 
 
+def _answer() -> None:
+    path = os.environ.get(EVENTS)
+    if path:
+        answer(Path(path).parent)
+
+
 def _tell(event: JobEvent) -> None:
+    _answer()
     emit(job_line(event))
 
 
@@ -90,6 +99,7 @@ def tell_run(guard: Guard) -> None:
     """
     if os.environ.get(EVENTS) and not os.environ.get(URL) and guard.recorded_in(config.home()):
         guard.observers.append(_tell)
+        _answer()
 
 
 def run_fallback() -> Any:

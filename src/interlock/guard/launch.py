@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +14,14 @@ from typing import Any, Protocol
 
 from interlock.errors import InputError, InterlockError, StorageError, UsageError
 from interlock.guard import events
+from interlock.guard.answers import silent
 from interlock.guard.events import read_event
+from interlock.guard.leftovers import RunFolder
 from interlock.guard.record import Unfinished, recorded
+from interlock.guard.signals import family
 from interlock.types import Mode
 
-__all__ = ["Program", "Tally", "follow", "passing_on", "recorded_so_far", "unmoved", "writable"]
+__all__ = ["Program", "Tally", "follow", "recorded_so_far", "unmoved", "writable"]
 
 POLL_S = 0.05
 #: Characters kept of a line that does not end.
@@ -170,14 +172,6 @@ class Running(Protocol):
         ...
 
 
-class Ends(Protocol):
-    """A guarded program that can be asked to end."""
-
-    def terminate(self) -> None:
-        """Ask it to end."""
-        ...
-
-
 def recorded_so_far(home: Path) -> int:
     """Return how many entries the ledger of a home has; 0 where there is none yet."""
     try:
@@ -221,22 +215,6 @@ def unmoved(report: Path, place: Path) -> None:
             expected=str(place),
             fix="choose a place outside of the project with --report; the ledger has everything",
         )
-
-
-@contextlib.contextmanager
-def passing_on(program: Ends) -> Iterator[None]:
-    """Pass SIGTERM and SIGHUP on to a program, and let it end by itself on Ctrl-C.
-
-    Ctrl-C reaches the program too: it is in the same process group.
-    """
-    ends = (signal.SIGTERM, signal.SIGHUP)
-    before = {one: signal.signal(one, lambda *_: program.terminate()) for one in ends}
-    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
 
 
 def follow(events: Path, process: Running, mode: Mode) -> Iterator[dict[str, Any] | None]:
@@ -288,8 +266,8 @@ class Program:
         pipeline: str | None = None,
         stdout: Any = None,
     ) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="interlock-run-")
-        self._events = Path(self._folder.name) / "events.ndjson"
+        self._folder = RunFolder()
+        self._events = self._folder.path / "events.ndjson"
         self._events.touch(mode=0o600)
         site = str(Path(__file__).parent / "hooks" / "site")
         environment = dict(os.environ)
@@ -309,10 +287,10 @@ class Program:
             environment[events.POLICY] = str(Path(policy).absolute())
         try:
             self._process = subprocess.Popen(  # noqa: S603 - running it is what was asked for
-                list(command), env=environment, stdout=stdout
+                list(command), env=environment, stdout=stdout, pass_fds=(self._folder.lock,)
             )
         except OSError as error:
-            self._folder.cleanup()
+            self._folder.close()
             raise UsageError(
                 f"cannot start {command[0]!r}",
                 code="run-cannot-start",
@@ -325,14 +303,24 @@ class Program:
         """Yield events as they come, and None while there are none, until the program has ended."""
         return follow(self._events, self._process, mode)
 
-    def terminate(self) -> None:
-        """Ask the program to end."""
-        self._process.terminate()
+    def ask(self, number: int) -> None:
+        """Pass a signal on to the program and what it has started, as a terminal does."""
+        for pid in family(self._process.pid) if self._process.poll() is None else ():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def kill(self) -> None:
+        """End the program, and what it has started, at once."""
+        self.ask(signal.SIGKILL)
+
+    def silent(self) -> list[int]:
+        """Return the processes of the program that cannot take a signal now."""
+        return [p for p in silent(self._folder.path) if p in family(self._process.pid)]
 
     def close(self) -> int:
         """Wait for the program, remove what it left, and return its exit code."""
         code = self._process.wait()
-        self._folder.cleanup()
+        self._folder.close()
         return code if code >= 0 else 128 - code
 
 

@@ -91,6 +91,18 @@ def test_a_refusal_before_the_path_is_a_denial_on_record(
     assert (story["outcome"], story["job"]["labels"], story["missing"]) == ("DENY", ["a"], [])
 
 
+def test_a_client_of_a_gateway_refuses_without_asking_it() -> None:
+    theta = Parameter("t")
+    circuit = QuantumCircuit(1)
+    circuit.rx(theta, 0)
+    circuit.measure_all()
+    guarded = interlock.guard(StatevectorSampler(), url="http://127.0.0.1:9")  # nobody is there
+    for pubs in ([], [(circuit, [[0.1, 0.2]])], [(circuit, [float("nan")], -3)], ["no circuit"]):
+        with pytest.raises(InputError) as caught:
+            guarded.run(pubs)
+        assert caught.value.receipt is None
+
+
 def test_a_recorded_refusal_cannot_be_turned_into_a_release(policy: Any, home: Any) -> None:
     guarded = interlock.guard(StatevectorSampler(), policy=policy, home=home)
     with pytest.raises(InputError):

@@ -1,0 +1,71 @@
+"""Whether the Python of a guarded program can still be interrupted.
+
+Some simulators (Aer) hold Python's lock while they compute: until they are done a program can
+neither take Ctrl-C nor say what it waits for. So each guarded process answers a datagram on a
+thread of its own, and whoever runs the program says it for those that do not answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+
+__all__ = ["answer", "silent"]
+
+_SUFFIX = ".answers"
+#: Longer than a busy Python takes to let another of its threads run.
+WAIT_S = 1.0
+PAUSE_S = 0.05
+
+_answering = 0
+
+
+def answer(folder: Path) -> None:
+    """Let this process answer from now on, unless it does already; what cannot be is left."""
+    global _answering
+    if _answering == os.getpid():
+        return
+    _answering = os.getpid()  # a fork has none of its parent's threads
+    with contextlib.suppress(OSError):
+        inbox = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        inbox.bind(str(folder / f"{os.getpid()}{_SUFFIX}"))
+        threading.Thread(target=_loop, args=(inbox,), name="interlock-answers", daemon=True).start()
+
+
+def _loop(inbox: socket.socket) -> None:
+    while True:
+        with contextlib.suppress(OSError):  # nobody waits for it any more
+            inbox.sendto(str(os.getpid()).encode(), inbox.recvfrom(16)[1])
+
+
+def silent(folder: Path) -> list[int]:
+    """Return the processes that run and have not answered in time.
+
+    Args:
+        folder: what they were told to answer in.
+    """
+    asked = {int(p.stem): p for p in folder.glob(f"*{_SUFFIX}") if p.stem.isdecimal()}
+    if not asked:
+        return []
+    end = time.monotonic() + WAIT_S
+    with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as outbox:
+        outbox.bind("")  # Linux gives it an address of its own
+        while asked and time.monotonic() < end:
+            for pid, path in list(asked.items()):
+                try:
+                    outbox.setblocking(False)
+                    outbox.sendto(b"?", str(path))
+                except BlockingIOError:
+                    pass  # it has questions enough
+                except OSError:
+                    del asked[pid]  # it has ended
+            outbox.settimeout(PAUSE_S)
+            with contextlib.suppress(OSError, ValueError):
+                while True:
+                    asked.pop(int(outbox.recv(16)), None)
+                    outbox.setblocking(False)
+    return sorted(asked)

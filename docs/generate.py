@@ -156,8 +156,7 @@ def cli_page() -> str:
         *(f"| {code} | {text} |" for code, text in sorted(exit_codes().items())),
         "| 130 | interrupted |",
         "",
-        "`interlock run` ends with the exit code of the program it ran, 128 + N when signal N ended"
-        " it: 130 for Ctrl-C, 143 for SIGTERM, 137 when the second signal had to end it.",
+        "`interlock run` ends as the program it ran: 128 + N when signal N ended it (Ctrl-C 130).",
         "",
     ]
     return "\n".join(lines)

@@ -92,15 +92,24 @@ def test_a_refusal_before_the_path_is_a_denial_on_record(
 
 
 def test_a_client_of_a_gateway_refuses_without_asking_it() -> None:
-    theta = Parameter("t")
+    def guard(device: Any) -> Any:
+        return interlock.guard(device, url="http://127.0.0.1:9")  # nobody is there
+
+    with pytest.raises(InputError) as caught:
+        aer(lambda c: c.save_statevector())(guard)
+    assert (caught.value.code, caught.value.receipt) == ("circuit-unsupported", None)
+
+
+def test_what_the_sdk_itself_refuses_is_no_job(policy: Any, home: Any) -> None:
     circuit = QuantumCircuit(1)
-    circuit.rx(theta, 0)
+    circuit.rx(Parameter("t"), 0)
     circuit.measure_all()
-    guarded = interlock.guard(StatevectorSampler(), url="http://127.0.0.1:9")  # nobody is there
-    for pubs in ([(circuit, [[0.1, 0.2]])], ["no circuit"]):
-        with pytest.raises(InputError) as caught:
-            guarded.run(pubs)
-        assert caught.value.receipt is None
+    guarded = interlock.guard(StatevectorSampler(), policy=policy, home=home)
+    for pub in (circuit, (circuit, [0.1], -3)):
+        with pytest.raises(ValueError, match=r"number of values|shots"):
+            guarded.run([pub])
+    with recorded(home) as ledger:
+        assert len(ledger) == 0
 
 
 def test_a_recorded_refusal_cannot_be_turned_into_a_release(policy: Any, home: Any) -> None:

@@ -2,42 +2,75 @@ import numpy as np
 import pytest
 
 from interlock.errors import InputError
-from interlock.monitor.detectors.fused import FusedScorer
+from interlock.monitor.detectors.fused import NEAR, FusedScorer
 
 
 def reference(rows, scorer):
-    """The same statistics, a row at a time, in doubles."""
-    con = scorer._con[:, : scorer.channels].astype(float)
+    """The same statistics, a row at a time, in doubles, from what was learnt."""
+    centre, sd, lead = (scorer.weights()[k] for k in ("centre", "sd", "lead"))
     e, up, down = (np.zeros(scorer.channels) for _ in range(3))
     peaks = []
     for start in range(0, len(rows), scorer.block):
         best = [np.zeros(scorer.channels) for _ in range(3)]
         q_all = []
         for row in rows[start : start + scorer.block].astype(float):
-            w = row - con[0]
-            e = e + con[2] * (w - e)
-            up = np.maximum(0, up + w - con[3])
-            down = np.maximum(0, down - w - con[3])
+            z = (row - centre) / sd
+            e = e + scorer.weight * (z - e)
+            up = np.maximum(0, up + z - scorer.slack)
+            down = np.maximum(0, down - z - scorer.slack)
             best = [np.maximum(b, v) for b, v in zip(best, (np.abs(e), up, down), strict=True)]
-            z = w * con[1]
-            q_all.append(z @ z - ((con[4:] @ z) ** 2).sum())
-        peaks.append((*(b * con[1] for b in best), max(q_all), np.mean(q_all)))
+            q_all.append(z @ z - ((lead @ z) ** 2).sum())
+        peaks.append((*best, max(q_all), np.mean(q_all)))
     return peaks
 
 
+def assert_matches(scorer, rows, *, cut, rtol, atol):
+    """Score the rows in two calls, whole blocks each, and compare with the reference."""
+    parts = [scorer.score(rows[:cut]), scorer.score(rows[cut:])]
+    for k, name in enumerate(("ewma", "up", "down", "q_max", "q_mean")):
+        got = np.concatenate([getattr(p, name) for p in parts])
+        wanted = np.array([block[k] for block in reference(rows, scorer)])
+        np.testing.assert_allclose(got, wanted, rtol, atol, err_msg=name)
+
+
 @pytest.mark.parametrize("channels", [1, 3, 16, 20, 32, 40])
-def test_matches_a_plain_reference(channels):
+@pytest.mark.parametrize("block", [32, 20])
+def test_matches_a_plain_reference(channels, block):
     rng = np.random.default_rng(channels)
-    scorer = FusedScorer(channels, block=32).fit(rng.normal(3, 2, (500, channels)))
-    rows = rng.normal(3.2, 2, (128, channels)).astype(np.float32)
-    got = scorer.score(rows[:64]), scorer.score(rows[64:])
-    for k, (e, up, down, q_max, q_mean) in enumerate(reference(rows, scorer)):
-        part, i = got[k // 2], k % 2
-        np.testing.assert_allclose(part.ewma[i], e, rtol=2e-4, atol=1e-5)
-        np.testing.assert_allclose(part.up[i], up, rtol=2e-4, atol=1e-4)
-        np.testing.assert_allclose(part.down[i], down, rtol=2e-4, atol=1e-4)
-        assert part.q_max[i] == pytest.approx(q_max, rel=1e-3, abs=1e-3)
-        assert part.q_mean[i] == pytest.approx(q_mean, rel=1e-3, abs=1e-3)
+    scorer = FusedScorer(channels, block=block).fit(rng.normal(3, 2, (500, channels)))
+    rows = rng.normal(3.2, 2, (4 * block, channels)).astype(np.float32)
+    assert_matches(scorer, rows, cut=2 * block, rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("far", [3e3, 1e5, -1e6])
+def test_a_centre_far_out_costs_no_more_than_the_rounding_of_the_samples(far):
+    rng = np.random.default_rng(1)
+    noise = rng.standard_normal((4096, 16))
+    scorer = FusedScorer(16, block=256).fit(noise + far)
+    rows = (noise + far).astype(np.float32)
+    # At most half a step of float32 a row, which a CUSUM adds up while it is above 0.
+    step = float(np.spacing(np.float32(abs(far))))
+    rest = 2e-5 if abs(far) > NEAR else 30 * step / 2
+    assert_matches(scorer, rows, cut=1024, rtol=1e-5, atol=rest)
+
+
+def test_a_channel_that_never_moved_scores_nothing_at_its_centre():
+    rng = np.random.default_rng(2)
+    rows = rng.standard_normal((512, 3)).astype(np.float32)
+    rows[:, 1] = 4.2
+    summary = FusedScorer(3, block=64).fit(rows).score(rows)
+    assert summary.ewma[:, 1].max() == summary.up[:, 1].max() == summary.down[:, 1].max() == 0
+    assert summary.q_max.max() < 50
+
+
+def test_one_odd_row_shows_wherever_it_is():
+    scorer = FusedScorer(20, block=16).fit(np.random.default_rng(3).standard_normal((500, 20)))
+    for row in range(16):
+        for channel in (0, 7, 15, 16, 19):
+            rows = np.zeros((16, 20), np.float32)
+            rows[row, channel] = 5.0
+            scorer.rest()
+            assert_matches(scorer, rows, cut=0, rtol=1e-5, atol=1e-4)
 
 
 def test_missing_and_overflowing_samples_do_not_poison_the_state():

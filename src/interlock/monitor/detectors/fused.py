@@ -21,13 +21,18 @@ __all__ = ["BlockSummary", "FusedScorer"]
 
 Floats = npt.NDArray[np.float32]
 LANES, RANK = 16, 3
+#: Up to here (in sd) a centre is taken away in the same operation that divides by the sd, for a
+#: rounding of 2.4e-4 sd, as the samples themselves have. Further out it is taken away exactly.
+NEAR = 4096.0
+#: The smallest sd; its inverse is still a float32.
+SMALLEST = 1e-30
 
 
 @cache
-def _kernel(tiles: int) -> Any:
+def _kernel(tiles: int, turns: int, near: bool) -> Any:
     from interlock.monitor.detectors._simd import make_kernel
 
-    return make_kernel(tiles)
+    return make_kernel(tiles, turns, near)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +78,10 @@ class FusedScorer:
     weight: float = 0.1
     slack: float = 0.5
     clip: float = 1e6
+    _learnt: dict[str, npt.NDArray[np.float64]] = field(init=False)
     _con: Floats = field(init=False)
     _state: Floats = field(init=False)
-    _sd: Floats = field(init=False)
+    _near: bool = field(init=False)
 
     def __post_init__(self) -> None:
         if self.channels < 1 or self.block < 4 or self.block % 4:
@@ -86,11 +92,8 @@ class FusedScorer:
                 expected="at least one channel and a block that is a multiple of 4",
                 fix="use block=256",
             )
-        self._con = np.zeros((4 + RANK, self.width), np.float32)
-        self._con[1] = 1.0
-        self._con[2] = self.weight
-        self._state = np.zeros((3, self.width), np.float32)
-        self._sd = np.ones(self.channels, np.float32)
+        c = self.channels
+        self._take(np.zeros(c), np.ones(c), np.zeros((RANK, c)))
 
     @property
     def width(self) -> int:
@@ -112,16 +115,36 @@ class FusedScorer:
         centre = np.median(data, axis=0)
         spread = 1.4826 * np.median(np.abs(data - centre), axis=0)
         spread = np.where(spread > 0, spread, np.maximum(data.std(axis=0), 1e-12))
+        spread = np.maximum(spread, SMALLEST)
         z = np.clip((data - centre) / spread, -8, 8)
         _, vectors = np.linalg.eigh(np.cov(z, rowvar=False).reshape(self.channels, -1))
-        lead = vectors[:, ::-1][:, : min(RANK, self.channels - 1)]
-        c = self.channels
-        self._con[0, :c], self._con[1, :c] = centre, 1.0 / spread
-        self._con[3, :c] = self.slack * spread
-        self._con[4 : 4 + lead.shape[1], :c] = lead.T
-        self._sd = spread.astype(np.float32)
-        self._state[:] = 0.0
+        lead = np.zeros((RANK, self.channels))
+        leading = vectors[:, ::-1][:, : min(RANK, self.channels - 1)].T
+        lead[: len(leading)] = leading
+        self._take(centre, spread, lead)
         return self
+
+    def _take(
+        self,
+        centre: npt.NDArray[np.float64],
+        sd: npt.NDArray[np.float64],
+        lead: npt.NDArray[np.float64],
+    ) -> None:
+        """Lay the constants out as the kernel wants them."""
+        # Rounded as they were always stored, so that a released detector scores as when learnt.
+        found = {"centre": centre, "sd": sd, "lead": lead}
+        self._learnt = {n: a.astype(np.float32).astype(np.float64) for n, a in found.items()}
+        centre, sd, lead = self._learnt.values()
+        c, scale = self.channels, (1.0 / sd).astype(np.float32)
+        self._near = bool((np.abs(centre) <= NEAR * sd).all())
+        self._con = np.zeros((5 + RANK, self.width), np.float32)
+        self._con[0, :c] = -centre * scale if self._near else -centre
+        self._con[1, :c] = scale
+        self._con[2] = 1.0 - self.weight
+        self._con[3] = self.slack
+        self._con[4] = 1.0 - self._con[2].astype(np.float64)
+        self._con[5:, :c] = lead
+        self._state = np.zeros((3, self.width), np.float32)
 
     def rest(self) -> None:
         """Forget the rows seen; what was learnt stays."""
@@ -129,12 +152,7 @@ class FusedScorer:
 
     def weights(self) -> dict[str, npt.NDArray[np.float64]]:
         """Return what was learnt: centre, spread and the leading components."""
-        c = self.channels
-        return {
-            "centre": self._con[0, :c].astype(np.float64),
-            "sd": self._sd.astype(np.float64),
-            "lead": self._con[4:, :c].astype(np.float64),
-        }
+        return {name: array.copy() for name, array in self._learnt.items()}
 
     def load(self, weights: Mapping[str, npt.NDArray[Any]]) -> FusedScorer:
         """Take up what `weights` gave, instead of learning.
@@ -149,20 +167,16 @@ class FusedScorer:
             a is not None and a.shape == shapes[n] and np.isfinite(a).all()
             for n, a in found.items()
         )
-        if not right or not (np.asarray(found["sd"]) > 0).all():
+        if not right or not (np.asarray(found["sd"]) >= SMALLEST).all():
             raise InputError(
                 "the weights do not fit the fused scorer",
                 code="monitor-fit",
                 got=str({n: None if a is None else a.shape for n, a in found.items()}),
-                expected=f"finite numbers of shapes {shapes}, spreads above 0",
+                expected=f"finite numbers of shapes {shapes}, spreads of at least {SMALLEST:g}",
                 fix="release the detector again",
             )
-        sd = np.asarray(found["sd"], np.float64)
-        self._con[0, :c], self._con[1, :c] = found["centre"], 1.0 / sd
-        self._con[3, :c] = self.slack * sd
-        self._con[4:, :c] = found["lead"]
-        self._sd = sd.astype(np.float32)
-        self.rest()
+        centre, sd, lead = (np.asarray(a, np.float64) for a in found.values())
+        self._take(centre, sd, lead)
         return self
 
     def score(self, rows: Floats) -> BlockSummary:
@@ -184,30 +198,31 @@ class FusedScorer:
             padded[:, : self.channels] = data
             data = padded
         blocks = len(data) // self.block
-        out = np.zeros((blocks, 3 * self.width + 2 * LANES), np.float32)
+        c, w = self.channels, self.width
+        out = np.empty((blocks, 3 * w + 2 * LANES), np.float32)
         missing = np.zeros(blocks, np.int64)
         start = self._state.copy()
-        kernel = _kernel(self.width // LANES)
+        kernel = _kernel(w // LANES, 1 if self.block % 16 else 4, self._near)
         kernel(data, self._con, self._state, out, self.block)
-        sums = out[:, 3 * self.width + LANES : 3 * self.width + LANES + 4].sum(axis=1)
+        sums = out[:, 3 * w + LANES]
         if not np.isfinite(sums).all():
             self._state[:] = start
             data, missing = self._repaired(data, blocks)
             kernel(data, self._con, self._state, out, self.block)
-            sums = out[:, 3 * self.width + LANES : 3 * self.width + LANES + 4].sum(axis=1)
-        c, w = self.channels, self.width
         return BlockSummary(
-            ewma=out[:, :c] / self._sd,
-            up=out[:, w : w + c] / self._sd,
-            down=out[:, 2 * w : 2 * w + c] / self._sd,
-            q_max=out[:, 3 * w : 3 * w + LANES].max(axis=1),
+            ewma=out[:, :c],
+            up=out[:, w : w + c],
+            down=out[:, 2 * w : 2 * w + c],
+            q_max=out[:, 3 * w],
             q_mean=sums / self.block,
             missing=missing,
         )
 
     def _repaired(self, data: Floats, blocks: int) -> tuple[Floats, npt.NDArray[np.int64]]:
         """Put the centre where a sample is missing and clip what would overflow."""
-        centre, limit = self._con[0], self.clip / self._con[1]
+        centre, limit = np.zeros((2, self.width), np.float32)
+        centre[: self.channels] = self._learnt["centre"]
+        limit[: self.channels] = self.clip * self._learnt["sd"]
         missing = np.isnan(data)
         data = np.clip(np.where(missing, centre, data), centre - limit, centre + limit)
         return data, missing.reshape(blocks, -1).sum(axis=1)

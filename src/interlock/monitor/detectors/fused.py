@@ -214,7 +214,7 @@ class FusedScorer:
             up=out[:, w : w + c],
             down=out[:, 2 * w : 2 * w + c],
             q_max=out[:, 3 * w],
-            q_mean=sums / self.block,
+            q_mean=sums / np.float32(self.block),
             missing=missing,
         )
 

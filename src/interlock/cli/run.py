@@ -207,9 +207,9 @@ class _printer:  # noqa: N801 - used as a function
             if line is None:
                 return
             style = COLOURS.get(line.get("outcome", "UNGUARDED"), "")
-            self.progress.console.print(_text(line), style=style, highlight=False, markup=False)
             counts = ", ".join(f"{n} {o}" for o, n in sorted(self.tally.outcomes.items()))
             self.progress.update(task, description=f"{self.tally.jobs} jobs: {counts}")
+            self.progress.console.print(_text(line), style=style, highlight=False, markup=False)
 
         return show
 

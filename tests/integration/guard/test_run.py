@@ -130,6 +130,32 @@ def test_a_refused_job_stops_the_script_and_is_counted_as_saved(folder: Path, po
     assert summary["saved"] == {"jobs": 1, "shots": 100, "cost_usd": 0.0}
 
 
+CAUGHT = """\
+import sys
+sys.excepthook = lambda *told: print("mine", told[0].__name__)
+"""
+
+
+def test_an_error_that_nobody_catches_is_shown_without_the_inside_of_the_guard(
+    folder: Path,
+) -> None:
+    (folder / "home").touch()  # no folder: the guard cannot be made
+    done = interlock(folder, *RUN, "--", "python", "script.py")
+    assert done.returncode == 1
+    assert "storage-unusable" in done.stderr
+    assert "in <module>" in done.stderr
+    assert re.findall(r'File ".*/(\w+\.py)"', done.stderr) == ["script.py"]
+    assert "direct cause" not in done.stderr
+    whole = interlock(folder, *RUN, "--", "python", "-X", "dev", "script.py")
+    assert "direct cause" in whole.stderr
+    (folder / "other.py").write_text("1 / 0\n")
+    other = interlock(folder, *RUN, "--", "python", "other.py")
+    assert "ZeroDivisionError" in other.stderr
+    (folder / "script.py").write_text(CAUGHT + SCRIPT)
+    own = interlock(folder, *RUN, "--", "python", "script.py")
+    assert "mine StorageError" in own.stdout
+
+
 def test_the_version_is_that_of_the_package(folder: Path) -> None:
     done = interlock(folder, "--version")
     assert (done.returncode, done.stdout) == (0, f"interlock {metadata.version('interlock')}\n")

@@ -27,6 +27,7 @@ from types import ModuleType
 from typing import Any
 
 from interlock.guard import events
+from interlock.guard.hooks import uncaught
 from interlock.guard.hooks.sdk_classes import is_sdk, is_sdk_object
 
 __all__ = ["BASELINE", "INSIDE", "install"]
@@ -107,6 +108,7 @@ def install() -> None:
     for name in names & set(sys.modules):
         _patch(sys.modules[name])
     _carry_context_into_pools()
+    uncaught.install()
     if os.environ.get(events.EVENTS):
         with contextlib.suppress(OSError):
             announce(os.environ[events.EVENTS])

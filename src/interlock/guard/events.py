@@ -16,6 +16,7 @@ from typing import Any
 
 from interlock import config
 from interlock.guard.answers import answer
+from interlock.guard.execute.run import NOT_SENT
 from interlock.guard.jobs import JobEvent
 from interlock.guard.remote import RemoteGuard
 from interlock.guard.service import Guard
@@ -140,7 +141,9 @@ def job_line(event: JobEvent) -> dict[str, Any]:
     budget = evidence.get("admit.budget", {})
     run = evidence.get("execute.run")
     released = receipt.outcome == Outcome.RELEASE.value  # what was kept back is not told
-    executed = run is not None and ("items" in run or bool(event.execution_seconds))
+    # A device that failed or hangs may have taken the shots: only what never got there is saved.
+    failed = (run or {}).get("failed", {}).get("kind")
+    executed = run is not None and failed not in NOT_SENT
     alarms = [
         f"{f.message}: {f.got}"
         for s in event.trace.stages

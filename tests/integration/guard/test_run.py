@@ -399,3 +399,23 @@ with open(os.environ["INTERLOCK_EVENTS"], "a") as events:
     assert (summary["jobs"], summary["unknown"], summary["unreadable"]) == (2, 1, 2)
     assert summary["saved"]["cost_usd"] == 0
     assert (folder / "interlock-report.html").exists()
+
+
+@pytest.mark.parametrize(("how", "saved"), [("raise RuntimeError('lost')", 0), ("", 77)])
+def test_shots_of_a_device_that_failed_are_not_called_saved(
+    folder: Path, policy: Any, how: str, saved: int
+) -> None:
+    if not how:  # denied before it gets there
+        policy["admit"] = {"budget": {"max_shots_per_job": 10}}
+        (folder / "policy.yaml").write_text(yaml.safe_dump(policy))
+    (folder / "script.py").write_text(
+        SCRIPT.split("print(")[0]
+        + f"def fail(*args, **options):\n    {how or 'pass'}\n"
+        + "device.run = fail\n"
+        + "BackendSamplerV2(backend=device).run([circuit], shots=77).result()\n"
+    )
+    done = interlock(folder, *RUN, "--json", "--", "python", "script.py")
+    *_, summary = (json.loads(line) for line in done.stdout.splitlines())
+    assert summary["outcomes"] == {"DENY": 1}
+    assert summary["saved"] == {"jobs": bool(saved), "shots": saved, "cost_usd": 0.0}
+    assert summary["shots"] == 77 - saved

@@ -14,7 +14,7 @@ from interlock.guard.control import Control, Request, Settings, allow
 from interlock.guard.result import Result, Samples
 from interlock.types import Decision, Evidence, Finding, Job, Verdict
 
-__all__ = ["RunControl", "describe", "digest"]
+__all__ = ["NOT_SENT", "RunControl", "describe", "digest"]
 
 #: Up to this many distinct outcomes are recorded whole; above it the most frequent and a hash.
 FULL_COUNTS = 1024
@@ -26,7 +26,7 @@ REMEMBERED = 4096
 
 
 #: What our own devices say of a circuit before they run anything.
-_NOT_SENT = frozenset({"circuit-not-isa"})
+NOT_SENT = frozenset({"circuit-not-isa"})
 
 
 def is_ours(backend: Any) -> bool:
@@ -67,7 +67,7 @@ class RunControl(Control):
             try:
                 box["result"] = request.execute()
             except InterlockError as error:
-                if error.code in _NOT_SENT and is_ours(request.backend):
+                if error.code in NOT_SENT and is_ours(request.backend):
                     request.shared.pop("executed", None)
                 got = f" ({error.got:.300})" if error.got else ""
                 box["failed"] = {"kind": error.code, "message": error.message + got}

@@ -33,6 +33,7 @@ COMMANDS: dict[str, str] = {
     "export": "Write a signed evidence bundle for an auditor, a subject or the public.",
     "exposure": "Is data secret for longer than its encryption will be?",
     "filter": "Explain the output filter and try outputs against it.",
+    "firmware": "Release signed firmware, decide what a device may boot.",
     "governor": "Hold signed limits on orders in a process of their own.",
     "health": "Say how fit devices are, and where a circuit would run best.",
     "heartbeat": "Test a quantum channel by CHSH rounds; says nothing about data.",

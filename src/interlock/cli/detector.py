@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from interlock.monitor.registry import DetectorRegistry
     from interlock.monitor.signed import DualKey, DualPublic
 
-__all__ = ["command", "loaded", "public_key"]
+__all__ = ["command", "loaded", "private_key", "public_key", "write_key"]
 
 
 def public_key(public: Path) -> DualPublic:
@@ -73,7 +73,8 @@ def loaded(
         return registry.load(name, now_s=_now_s())
 
 
-def _key(path: Path) -> DualKey:
+def private_key(path: Path) -> DualKey:
+    """Read a private key file that `write_key` wrote."""
     import msgspec
 
     from interlock.crypto.files import read_private
@@ -91,8 +92,23 @@ def _key(path: Path) -> DualKey:
             code="monitor-detector-key",
             got=type(error).__name__,  # never what is in it
             expected='{"ed25519": "<seed, hex>", "ml_dsa_65": "<seed, hex>"}, for its owner alone',
-            fix="use the key that the detectors are released with",
+            fix="use the file that `interlock detector key` or `interlock firmware keys` wrote",
         ) from error
+    return DualKey(first, second)
+
+
+def write_key(path: Path) -> DualKey:
+    """Make a key pair of each algorithm and write their seeds, for the owner alone."""
+    import secrets
+
+    import msgspec
+
+    from interlock.crypto.files import write_private
+    from interlock.monitor.signed import DualKey
+
+    first, second = secrets.token_bytes(32), secrets.token_bytes(32)
+    seeds = {"ed25519": first.hex(), "ml_dsa_65": second.hex()}
+    write_private(path, msgspec.json.encode(seeds))
     return DualKey(first, second)
 
 
@@ -136,20 +152,14 @@ def _rows(file: Path) -> tuple[npt.NDArray[np.float64], tuple[str, ...]]:
 @click.argument("public", type=_PATH)
 def make_key(private: Path, public: Path) -> None:
     """Make an owner's keys: PRIVATE to sign detectors with, PUBLIC to give to who loads them."""
-    import secrets
-
     import msgspec
 
     from interlock.crypto.files import write_private
-    from interlock.monitor.signed import DualKey
 
     for path in (private, public):
         if path.exists():
             raise click.UsageError(f"{path} exists; a key is never written over")
-    first, second = secrets.token_bytes(32), secrets.token_bytes(32)
-    seeds = {"ed25519": first.hex(), "ml_dsa_65": second.hex()}
-    write_private(private, msgspec.json.encode(seeds))
-    keys = msgspec.to_builtins(DualKey(first, second).public)
+    keys = msgspec.to_builtins(write_key(private).public)
     write_private(public, msgspec.json.encode(keys), mode=0o644)
     click.echo(f"wrote {private}, for its owner alone, and {public}")
 
@@ -185,7 +195,7 @@ def release(
 
     rows, channels = _rows(file)
     weights, validation = learn(rows, channels, block=block)
-    signer = _key(key)
+    signer = private_key(key)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     card = Card(
         name=name,
@@ -226,7 +236,7 @@ def check(folder: Path, name: str, public: Path, home: Path | None) -> None:
 def rollback(folder: Path, name: str, public: Path, key: Path, home: Path | None) -> None:
     """Make the version of NAME before the current one the current one."""
     with _registry(folder, public_key(public), home, write=True) as registry:
-        version = registry.rollback(name, _key(key), now_s=_now_s())
+        version = registry.rollback(name, private_key(key), now_s=_now_s())
     click.echo(f"{name} is at version {version}")
 
 
@@ -242,5 +252,7 @@ def bundle(folder: Path, file: Path, key: Path, version: int, max_age_days: int)
 
     rows, _ = _rows(file)
     age_s = max_age_days * 86_400
-    export_bundle(folder, rows, _key(key), version=version, created_s=_now_s(), max_age_s=age_s)
+    export_bundle(
+        folder, rows, private_key(key), version=version, created_s=_now_s(), max_age_s=age_s
+    )
     click.echo(f"wrote {folder}: version {version}, {rows.shape[1]} channels")

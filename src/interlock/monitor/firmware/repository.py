@@ -86,15 +86,30 @@ class FirmwareRepository:
         ):
             self._write(role, signed)
 
+    def unknown(self) -> list[str]:
+        """Return the roles whose keys here are not the root's; what they sign nobody believes."""
+        root = self._latest("root")
+        return [
+            role
+            for role in self.keys
+            if {s.public_key.keyid for s in self._signers(role)} != set(root.roles[role].keyids)
+        ]
+
     def _path(self, role: str, version: int) -> Path:
         name = f"{role}.json" if role == "timestamp" else f"{version}.{role}.json"
         return self.folder / "metadata" / name
 
     def _latest(self, role: str) -> Any:
+        from tuf.api.exceptions import RepositoryError
+
         versions = [
             int(p.name.partition(".")[0]) for p in self.folder.glob(f"metadata/*.{role}.json")
         ]
-        return self._tuf.Metadata.from_file(str(self._path(role, max(versions, default=0)))).signed
+        path = self._path(role, max(versions, default=0))
+        try:
+            return self._tuf.Metadata.from_file(str(path)).signed
+        except RepositoryError as error:
+            raise wrong_firmware(f"{path.name}: {error}"[:200]) from error
 
     def _write(self, role: str, signed: Any, extra: dict[str, DualKey] | None = None) -> None:
         signed.expires = (self._moment() + dt.timedelta(days=DAYS[role])).replace(microsecond=0)

@@ -175,7 +175,8 @@ def boot(device: Path, image: Path, root: Path, source: Path, name: str | None) 
 @click.option("--signature", required=True, type=_FILE, help="Its signature, ECDSA in DER.")
 @click.option("--key", required=True, type=_FILE, help="The TPM's attestation key, PEM.")
 @click.option("--nonce", required=True, help="The nonce the TPM was asked with, in hexadecimal.")
-@click.option("--pcr", default=10, show_default=True, type=click.IntRange(0, 23))
+@click.option("--pcr", default=10, show_default=True, type=click.IntRange(0, 23),
+              help="The register that was quoted.")  # fmt: skip
 def attest(
     device: Path, measured: tuple[Path, ...], quote: Path, signature: Path, key: Path, nonce: str,
     pcr: int,

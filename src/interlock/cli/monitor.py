@@ -179,7 +179,8 @@ def watch_command(
             click.echo(f"NOT SCORED {seen.unscored} rows: too few for a block, or for the fused"
                        " kernel to learn from; give a smaller --block")  # fmt: skip
         if not seen.began:
-            click.echo("NOT WATCHED for shifts: too few rows for alarms to begin")
+            click.echo("NOT WATCHED for shifts: alarms begin after about 1,500 rows, with --block"
+                       " after about 750 blocks")  # fmt: skip
         click.echo(f"{account.rows} rows read, {account.missing} missing"
                    f" ({account.restarts} long gaps), {account.duplicates} seen before"
                    f" and left out, {account.clock_steps} clock steps")  # fmt: skip

@@ -121,10 +121,20 @@ def test_rows_that_nothing_looked_at_are_said(tmp_path, capsys):
     assert main(["monitor", str(path), "--block", "256"]) == 0
     text = capsys.readouterr().out
     assert "NOT SCORED 500 rows" in text
-    assert "NOT WATCHED for shifts" in text
+    assert "NOT WATCHED for shifts: alarms begin after about 1,500 rows" in text
     assert main(["monitor", str(path), "--block", "256", "--json"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (found["unscored"], found["began"]) == (500, False)
+
+
+@pytest.mark.parametrize(("block", "rows"), [(1, 1500), (16, 750 * 16)])
+def test_alarms_begin_after_as_many_rows_as_is_said(block, rows):
+    monitor = AssetMonitor(2, block=block, fit_rows=64)
+    data = np.random.default_rng(5).standard_normal((rows, 2)).astype("f4")
+    monitor.update(data[: rows * 9 // 10])
+    assert not monitor.began
+    monitor.update(data[rows * 9 // 10 :])
+    assert monitor.began
 
 
 def test_report_of_nothing_is_a_report():

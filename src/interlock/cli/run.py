@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +14,11 @@ import click
 
 if TYPE_CHECKING:
     from interlock.gateway.enforced import EnforcedProgram
+    from interlock.guard.launch import Tally
 
 from interlock import config
 from interlock.cli import silence
+from interlock.cli.live import Foot, has_foot
 from interlock.cli.show import COLOURS, job_line, unguarded_line
 from interlock.errors import InterlockError
 from interlock.types import Mode
@@ -182,44 +186,31 @@ class Output:
                 click.echo(f"interlock: standard output is lost ({error}); jobs go on", err=True)
 
 
-class _printer:  # noqa: N801 - used as a function
-    """Prints job lines; on a terminal, a live count below them."""
-
-    def __init__(self, say: Output, tally: Any) -> None:
-        self.say = say
-        self.tally = tally
-        self.progress: Any = None
-
-    def __enter__(self) -> Any:
-        if self.say.as_json:
-            return lambda line: self._plain(line, json.dumps)
-        if not sys.stdout.isatty():
-            return lambda line: self._plain(line, _text)
-        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-        self.progress = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), transient=True
-        )
-        task = self.progress.add_task("waiting for the first job", total=None)
-        self.progress.start()
+@contextlib.contextmanager
+def _printer(say: Output, tally: Tally) -> Iterator[Callable[[dict[str, Any] | None], None]]:
+    """Give what prints job lines; on a terminal, over a live count at its foot."""
+    form = json.dumps if say.as_json else _coloured
+    if say.as_json or not has_foot(1):
+        yield lambda line: None if line is None else say(form(line))
+        return
+    with Foot(1, "waiting for the first job") as foot:
 
         def show(line: dict[str, Any] | None) -> None:
             if line is None:
+                foot.show()
                 return
-            style = COLOURS.get(line.get("outcome", "UNGUARDED"), "")
-            counts = ", ".join(f"{n} {o}" for o, n in sorted(self.tally.outcomes.items()))
-            self.progress.update(task, description=f"{self.tally.jobs} jobs: {counts}")
-            self.progress.console.print(_text(line), style=style, highlight=False, markup=False)
+            say(form(line))
+            counts = ", ".join(f"{n} {o}" for o, n in sorted(tally.outcomes.items()))
+            foot.show(f"{tally.jobs} jobs: {counts}")
 
-        return show
+        yield show
 
-    def _plain(self, line: dict[str, Any] | None, form: Callable[[dict[str, Any]], str]) -> None:
-        if line is not None:
-            self.say(form(line))
 
-    def __exit__(self, *_: object) -> None:
-        if self.progress is not None:
-            self.progress.stop()
+def _coloured(line: dict[str, Any]) -> str:
+    if os.environ.get("NO_COLOR"):
+        return _text(line)
+    # Where it is no terminal, click prints it without the colour.
+    return click.style(_text(line), fg=COLOURS.get(line.get("outcome", "UNGUARDED")))
 
 
 def _text(line: dict[str, Any]) -> str:

@@ -59,6 +59,8 @@ __all__ = ["Guard"]
 
 #: Seconds to wait for the ledger to say that a record is on disk.
 LEDGER_TIMEOUT_S = 30.0
+#: Qubits and shots from which a job takes long beside the record of its intent.
+WIDE, MANY = 12, 50_000
 #: Circuits of which is remembered whether their numbers are finite.
 REMEMBERED = 4096
 
@@ -295,8 +297,9 @@ class Guard:
         """Record what is about to run before it runs, so that a crash leaves a trace of it.
 
         The record of the intent is on disk within the ledger's group-commit time. A job that
-        costs money waits for that; one that is free runs meanwhile, and its own record, which is
-        always waited for, comes after the intent.
+        costs money waits for that, and one that takes long anyway: a simulator may hold Python's
+        lock, and so the record, until it is done. Another one runs meanwhile, and its own record,
+        which is always waited for, comes after the intent.
         """
 
         def run() -> Result:
@@ -311,7 +314,8 @@ class Guard:
             pending = self.ledger.append(
                 "admit", {"job": request.job.id}, msgspec.json.encode(intent), **scope
             )
-            if request.shared.get("cost_usd"):
+            wide = max(p.circuit.num_qubits for p in request.programs) >= WIDE
+            if wide or request.job.total_shots >= MANY or request.shared.get("cost_usd"):
                 pending.wait(LEDGER_TIMEOUT_S)
             token = WITHIN.set(request.job)
             try:

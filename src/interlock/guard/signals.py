@@ -23,8 +23,6 @@ _WAITING = (
     b"interlock: interrupted; waiting for the device's job under way."
     b" Ctrl-C again ends the program without it\n"
 )
-#: In the place of what stands on the terminal's line, such as the live count.
-_OWN_LINE = b"\r\x1b[K"
 
 
 class Ends(Protocol):
@@ -119,7 +117,7 @@ def _handler(
         elif held:
             warned = True
             # Not through Python's streams: this may have come in the middle of a write to them.
-            os.write(2, (_OWN_LINE if os.isatty(2) else b"") + _WAITING)
+            os.write(2, _WAITING)
 
     return handle
 

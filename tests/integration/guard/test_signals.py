@@ -65,18 +65,18 @@ HOLDING = (
     + """
 def held(*args, **options):
     pathlib.Path("begun").touch()
-    time.sleep(0.1)
     ctypes.PyDLL(None).sleep(60)
 
 device.run = held
 from qiskit.primitives import BackendSamplerV2
-BackendSamplerV2(backend=device).run([circuit], shots=10).result()
+BackendSamplerV2(backend=device).run([circuit], shots=50_000).result()
 """
 )
 
 
 @pytest.fixture
 def folder(tmp_path: Path, policy: dict[str, Any]) -> Path:
+    policy["admit"]["budget"] = {"max_shots_per_job": 50_000}
     (tmp_path / "policy.yaml").write_text(yaml.safe_dump(policy))
     return tmp_path
 

@@ -52,7 +52,7 @@ class Foot:
             minutes, seconds = divmod(int(time.monotonic() - self._began), 60)
             line = f"{self._text}  {minutes}:{seconds:02}"[: columns - 1]
             if rows != self._rows:
-                # A row is scrolled free where the cursor is at the last one, and it goes above that.
+                # Where the cursor is in the last row, a row is scrolled free and it goes above.
                 top = max(rows - 1, 1)
                 self._write(f"\n{_UP}{_SAVE}\x1b[1;{top}r{_RESTORE}")
             elif line == self._shown:

@@ -98,7 +98,11 @@ def _device(folder: Path) -> Device:
 
     # No single manifests here, so no key that could sign one: what is current the root says.
     nobody = DualPublic(ed25519="", ml_dsa_65="")
-    return Device(folder.name, nobody, folder / "state.json")
+    return Device(_name(folder), nobody, folder / "state.json")
+
+
+def _name(device: Path) -> str:
+    return device.resolve().name
 
 
 @command.command()
@@ -151,7 +155,8 @@ def refresh(repository: Path, keys: Path) -> None:
 @_DEVICE
 @_IMAGE
 @click.option("--root", required=True, type=_FILE, help="The first root, built into the device.")
-@click.option("--source", required=True, type=click.Path(path_type=Path, file_okay=False),
+@click.option("--source", required=True,
+              type=click.Path(path_type=Path, file_okay=False, exists=True),
               help="The owner's repository, or a copy of it.")  # fmt: skip
 @click.option("--name", help="The image's name; its file's by default.")
 def boot(device: Path, image: Path, root: Path, source: Path, name: str | None) -> None:
@@ -165,7 +170,7 @@ def boot(device: Path, image: Path, root: Path, source: Path, name: str | None) 
     with _stored(device):
         client = FirmwareClient(device / "trusted", root=first, source=source)
         _device(device).boot(wanted, client, now_s=int(time.time()))
-    click.echo(f"{wanted.name} is the current image: {device.name} may boot it")
+    click.echo(f"{wanted.name} is the current image: {_name(device)} may boot it")
 
 
 @command.command()
@@ -198,7 +203,7 @@ def attest(
     with _stored(device):
         device.mkdir(parents=True, exist_ok=True, mode=0o700)
         _device(device).attest(answer, log, key_pem=pem, nonce=asked, pcr=pcr)
-    click.echo(f"{device.name} booted what it should")
+    click.echo(f"{_name(device)} booted what it should")
 
 
 @command.command()
@@ -222,7 +227,7 @@ def quarantine(device: Path, reason: str) -> None:
     with _stored(device):
         device.mkdir(parents=True, exist_ok=True, mode=0o700)
         _device(device).quarantine(reason)
-    click.echo(f"{device.name} boots nothing until `interlock firmware lift {device}`")
+    click.echo(f"{_name(device)} boots nothing until `interlock firmware lift {device}`")
 
 
 @command.command()
@@ -232,6 +237,6 @@ def lift(device: Path) -> None:
     found = _device(device)
     reason = found.quarantined
     if reason is None:
-        raise click.UsageError(f"{device.name} is not quarantined")
+        raise click.UsageError(f"{_name(device)} is not quarantined")
     found.lift()
-    click.echo(f"{device.name} is in service again")
+    click.echo(f"{_name(device)} is in service again")

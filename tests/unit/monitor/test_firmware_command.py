@@ -98,6 +98,7 @@ def test_what_cannot_be_read_is_named_and_boots_nothing(bench, tmp_path, capsys)
     assert bench.boot(image=tmp_path / "none.bin") == 4
     assert "none.bin" in capsys.readouterr().err
     assert bench.boot(name="../fw.bin") == 2
+    assert bench.boot(source=tmp_path / "mistyped") == 2
     assert main(["firmware", "status", str(tmp_path / "mistyped")]) == 2
     assert main(["firmware", "refresh", str(tmp_path / "no"), "--keys", str(bench.keys)]) == 2
     assert bench.boot() == 0

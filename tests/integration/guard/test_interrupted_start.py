@@ -34,3 +34,19 @@ def test_an_ignored_interrupt_stays_ignored() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.splitlines()[-1] == "True", done.stderr
+
+
+def test_an_interrupted_demo_leaves_nothing(tmp_path: Path) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-m", "interlock", "demo"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    assert child.stdout is not None
+    assert child.stdout.readline() == "1. a job released\n"
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert err.split() == ["interrupted"]
+    assert not list(tmp_path.iterdir())

@@ -90,7 +90,8 @@ def command(
     folder = config.home(home)
     words = program[1:] if program[0] == "--" else program
     start = recorded_so_far(folder)
-    tally = Tally()
+    # Out of a sandbox leads nothing but the gateway, whatever runs in it.
+    tally = Tally(loaded=enforced)
     running: Program | EnforcedProgram
     caps = {"memory_mb": max_memory_mb, "cpus": max_cpus, "processes": max_processes}
     if any(caps.values()) and not enforced:

@@ -432,3 +432,10 @@ def test_the_kernels_other_abis_end_the_process(tmp_path: Path) -> None:
     made, out = sandbox(tmp_path, script)
     assert made.wait(60) == 0
     assert out.read_text().split() == ["31", "31"]  # SIGSYS
+
+
+def test_a_program_that_submits_nothing_is_guarded_all_the_same(tmp_path: Path) -> None:
+    done = run_enforced(tmp_path / "project", tmp_path / "home", "print('ran')", "--no-report")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout.splitlines()[-1])
+    assert (summary["jobs"], summary["loaded"], summary["exit_code"]) == (0, True, 0)

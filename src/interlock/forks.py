@@ -67,7 +67,7 @@ class _Gate:
         self._local.depth = max(0, getattr(self._local, "depth", 0) - 1)
         with self._lock:
             self._inside -= 1
-            if not self._inside:
+            if not self._inside and self._forker is not None:
                 self._changed.notify_all()
 
     def before(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import msgspec
@@ -59,8 +58,7 @@ class Mode(enum.StrEnum):
     ENFORCED = "ENFORCED"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Principal:
+class Principal(msgspec.Struct, frozen=True, kw_only=True):
     """Who asks: a person, a service or an agent, and for whom."""
 
     id: str
@@ -97,8 +95,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     evidence: Evidence = {}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CircuitFacts:
+class CircuitFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What the record keeps of one circuit of a job.
 
     Attributes:
@@ -140,8 +137,7 @@ class CircuitFacts:
         return each * self.tasks
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class Job(msgspec.Struct, frozen=True, kw_only=True):
     """What was asked for. Plain facts only: recorded whole and enough to decide again.
 
     Attributes:
@@ -160,7 +156,7 @@ class Job:
     pipeline: str = "default"
     seed: int | None = None
     labels: tuple[str, ...] = ()
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = {}
     refused: Finding | None = None
 
     @property

@@ -18,7 +18,7 @@ from interlock.access.identity import Identity
 from interlock.gateway.errors import unknown
 from interlock.gateway.service import Gateway
 from interlock.guard.admit.budget import DAY_S
-from interlock.guard.state import Cap
+from interlock.guard.state import Cap, Window
 from interlock.monitor.store import AlarmRow, SourceState, Strip, monitor_store
 from interlock.monitor.triage import Ticket, triage
 from interlock.monitor.triage_input import ASSETS, read_assets, recorded_alerts
@@ -150,16 +150,16 @@ def add_telemetry(
         rows += [{"record": "alarm", **msgspec.to_builtins(a)} for a in store.alarms(state.source)]
         rows += [{"record": "strip", **msgspec.to_builtins(s)} for s in store.strips(state.source)]
         now, counters = time.time(), gateway.guard.state
-        cap = Cap(scope=f"telemetry/{who.principal.tenant}", unit="rows", amount=float(len(rows)),
-                  limit=None, window_s=DAY_S)  # fmt: skip
-        (usage,) = counters.reserve((cap,), now)
+        window = Window(f"telemetry/{who.principal.tenant}", DAY_S)
+        caps = (Cap("rows", float(len(rows))),)
+        (used,) = counters.reserve(window, caps, now).used
         try:
-            today = int(usage.used) + len(rows)
+            today = int(used) + len(rows)
             gateway.require(who, "export-telemetry", context={"rows_today": today})
             said = {"source": state.source, "rows": len(rows), "outcome": "ALLOW"}
             gateway.record("telemetry-export", who, said)
         except BaseException:
-            counters.release((cap,), now)
+            counters.release(window, caps, now)
             raise
         return b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -29,8 +28,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """Base of a control's settings: the keys its policy section may have, with defaults."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Program:
+class Program(msgspec.Struct, frozen=True, kw_only=True):
     """One circuit of a job with the values it runs with.
 
     Attributes:
@@ -58,8 +56,7 @@ class Program:
     executions: int | None = None
 
 
-@dataclass(slots=True, kw_only=True)
-class Request:
+class Request(msgspec.Struct, kw_only=True):
     """A job on its way, with the live objects that gathering needs. Never recorded itself.
 
     Attributes:
@@ -92,8 +89,8 @@ class Request:
     timeout_s: float = 600.0
     result: Result | None = None
     branch: str = "quantum"
-    shared: dict[str, Any] = field(default_factory=dict)
-    entered: dict[tuple[str, str], int] = field(default_factory=dict)
+    shared: dict[str, Any] = msgspec.field(default_factory=dict)
+    entered: dict[tuple[str, str], int] = msgspec.field(default_factory=dict)
 
 
 class Control(abc.ABC):

@@ -7,14 +7,13 @@ in time" for the control that hangs. The walk is pure, so it comes to the same p
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from interlock.errors import InterlockError
 from interlock.guard import threads
@@ -25,7 +24,10 @@ from interlock.types import Evidence, Outcome
 
 __all__ = ["Gathering"]
 
-Key = tuple[str, str, str]
+#: Stage, branch and number of a phase.
+Key = tuple[str, str, int]
+
+_encode, _decode = msgspec.json.Encoder().encode, msgspec.json.Decoder().decode
 
 
 class _LeftBehindError(BaseException):
@@ -38,26 +40,33 @@ class _Step(msgspec.Struct):
     Attributes:
         until: on the monotonic clock, in seconds.
         limit: how long it may take, in seconds.
-        gathering: the control that gathers, and under which key.
-        deciding: the stage, the branch and the controls that decide.
-        settling: what settles.
+        key: the phase that is gathered for or decided.
+        controls: the one that gathers, or those that decide.
+        deciding: whether they decide.
+        settling: whether it settles, or has.
     """
 
     until: float
     limit: float
-    gathering: tuple[Key, Bound] | None = None
-    deciding: tuple[str, str, Sequence[Bound]] | None = None
-    settling: _Settling | None = None
+    key: Key | None = None
+    controls: Sequence[Bound] = ()
+    deciding: bool = False
+    settling: bool = False
 
 
 class _Attempt:
-    """One walk over live evidence, and the settling after it. It remembers what it gathered."""
+    """One walk over live evidence, and the settling after it. It remembers what it gathered.
+
+    Attributes:
+        turn: holds the step the walk is at. The walk takes it out to go on, and whoever leaves the
+            walk behind takes it out too; taking is one atomic operation, so only one of them can.
+    """
 
     def __init__(
         self,
         request: Request,
         policy: Policy,
-        known: dict[Key, Evidence],
+        known: dict[Key, dict[str, Evidence]],
         gathered: dict[int, Bound],
     ) -> None:
         self.request = request
@@ -67,77 +76,71 @@ class _Attempt:
         self._control_s = policy.timeouts.control_s
         self.trace: Trace | None = None
         self.worker: object = None
-        self.step = _Step(until=time.monotonic() + self._control_s, limit=self._control_s)
-        self._moving = threading.Lock()
-        self._left_behind = False
+        self.settling: _Settling | None = None
+        self.turn = [_Step(time.monotonic() + self._control_s, self._control_s)]
 
     def run(self) -> bool:
         """Walk and settle; return False when it was left behind."""
         self.worker = threads.this_worker()
         try:
             self.trace = walk(self.request.job, self.policy, self)
-            settling = _Settling(self, self.trace.outcome)
-            self._go_on(self._control_s, settling=settling)
-            settling.run()
-            self._go_on(math.inf, settling=settling)
+            self.settling = _Settling(self, self.trace.outcome)
+            until = time.monotonic() + self._control_s
+            self._go_on(_Step(until, self._control_s, settling=True))
+            self.settling.run()
+            self._go_on(_Step(math.inf, math.inf, settling=True))
         except _LeftBehindError:
             return False
         return True
 
-    def _go_on(self, limit: float, **does: Any) -> None:
-        step = _Step(time.monotonic() + limit, limit, **does)
-        with self._moving:
-            if self._left_behind:
-                raise _LeftBehindError
-            self.step = step
-
-    def leave_behind(self, step: _Step | None = None) -> bool:
-        """Let this walk do nothing more, unless it has gone on since it was at `step`."""
-        with self._moving:
-            self._left_behind = step is None or self.step is step
-            return self._left_behind
+    def _go_on(self, step: _Step) -> None:
+        if _taken(self.turn) is None:
+            raise _LeftBehindError
+        self.turn = [step]
 
     def __call__(
         self, stage: str, branch: str, controls: Sequence[Bound]
     ) -> Mapping[str, Evidence]:
         """Gather for some controls of a stage; a control that is not installed gives nothing."""
-        request, known = self.request, self.evidence
+        request = self.request
+        phase = controls[0].phase
+        # Only the execution itself (the later phase of `execute`) and the baseline may take long.
+        long = branch == BASELINE or (phase > 0 and stage == "execute")
+        request.timeout_s = limit = self.policy.timeouts.execute_s if long else self._control_s
         request.entered.setdefault((stage, branch), time.time_ns())
         request.branch = branch
-        limit = self._limit(stage, branch, controls)
-        found: dict[str, Evidence] = {}
-        for bound in controls:
-            key = (stage, branch, bound.id)
-            evidence = known.get(key)
-            if evidence is None and bound.control is not None:
-                self._go_on(limit, gathering=(key, bound))
-                request.timeout_s = limit
+        key = (stage, branch, phase)
+        found = self.evidence.setdefault(key, {})
+        turn, now = self.turn, time.monotonic
+        try:
+            for bound in controls:
+                if bound.control is None or bound.id in found:
+                    continue
+                turn.pop()
+                self.turn = turn = [_Step(now() + limit, limit, key, (bound,))]
                 if bound.settles:
                     self.gathered[id(bound)] = bound
-                evidence = known[key] = _evidence(bound, request)
-            if evidence is not None:
-                found[bound.id] = evidence
-        self._go_on(self._control_s, deciding=(stage, branch, controls))
+                found[bound.id] = _evidence(bound, request)
+            turn.pop()
+        except IndexError:  # somebody else has taken the turn
+            raise _LeftBehindError from None
+        self.turn = [_Step(now() + self._control_s, self._control_s, key, controls, True)]
         return found
 
-    def _limit(self, stage: str, branch: str, controls: Sequence[Bound]) -> float:
-        """Return the seconds that each of the controls of a phase may take.
 
-        Only the execution itself (the later phase of `execute`) and the baseline may take long.
-        """
-        long = branch == BASELINE or (stage == "execute" and controls[0].phase > 0)
-        return self.policy.timeouts.execute_s if long else self._control_s
-
-
-_encode, _decode = msgspec.json.Encoder().encode, msgspec.json.Decoder().decode
+def _taken(turn: list[_Step]) -> _Step | None:
+    """Take the step out of a turn, if nobody has."""
+    try:
+        return turn.pop()
+    except IndexError:
+        return None
 
 
 def _evidence(bound: Bound, request: Request) -> Evidence:
     assert bound.control is not None
     try:
-        evidence: Any = bound.control.gather(request, bound.settings)
         # What is decided on is what is recorded: plain JSON values, nothing else.
-        restored = _decode(_encode(evidence))
+        restored = _decode(_encode(bound.control.gather(request, bound.settings)))
     except InterlockError as error:
         got = f" ({error.got})" if error.got else ""
         return {"error": f"{error.code}: {error.message}{got}"}
@@ -215,22 +218,24 @@ class Gathering:
         self._tell()
 
     def _tell(self) -> None:
-        trace, settling = self._attempt.trace, self._attempt.step.settling
+        trace, settling = self._attempt.trace, self._attempt.settling
         assert trace is not None
         assert settling is not None
         self._ended(trace, settling.report())
 
     def check(self, now: float) -> None:
         """Leave the walk behind if it has been too long at one step, and go on without it."""
-        attempt, step = self._attempt, self._attempt.step
-        if now < step.until or not attempt.leave_behind(step):
+        attempt = self._attempt
+        turn = attempt.turn
+        step = next(iter(turn), None)
+        if step is None or now < step.until or not _taken(turn):
             return
         threads.leave_behind(attempt.worker)
-        if step.settling is not None:
+        if step.settling:
             threads.forget(self)
             threads.run(self._tell, urgent=True)
         else:
-            self._attempt = self._without_hung(attempt)
+            self._attempt = self._without_hung(attempt, step)
             threads.run(self.run, urgent=True)
 
     def give_up(self) -> bool:
@@ -240,7 +245,9 @@ class Gathering:
             False for a job that has come to its end: that is recorded all the same.
         """
         attempt = self._attempt
-        if attempt.step.settling is not None or not attempt.leave_behind(attempt.step):
+        turn = attempt.turn
+        step = next(iter(turn), None)
+        if step is None or step.settling or not _taken(turn):
             return False
         threads.forget(self)
         threads.leave_behind(attempt.worker)
@@ -250,20 +257,14 @@ class Gathering:
         thread.join(attempt.policy.timeouts.control_s)
         return True
 
-    def _without_hung(self, attempt: _Attempt) -> _Attempt:
-        known = dict(attempt.evidence)
-        step = attempt.step
-        if step.deciding is not None:
-            # One of these controls hangs while it decides; which one cannot be told.
-            stage, branch, controls = step.deciding
-            silent = {"error": f"no verdict in {step.limit:g} s"}
-            known |= {(stage, branch, bound.id): silent for bound in controls}
-        elif step.gathering is not None:
-            key, _ = step.gathering
-            late = f"no result in {step.limit:g} s"
-            if (key[0], key[2]) == ("execute", "run"):
-                known[key] = {"failed": {"kind": "timeout", "message": late}}
-            else:
-                known[key] = {"error": late}
-        request = dataclasses.replace(attempt.request, shared=dict(attempt.request.shared))
+    def _without_hung(self, attempt: _Attempt, step: _Step) -> _Attempt:
+        known = {key: dict(found) for key, found in attempt.evidence.items()}
+        if step.key is not None:
+            late = f"no {'verdict' if step.deciding else 'result'} in {step.limit:g} s"
+            # When they decide, which one of them hangs cannot be told.
+            silent: Evidence = {"error": late}
+            if not step.deciding and (step.key[0], step.controls[0].id) == ("execute", "run"):
+                silent = {"failed": {"kind": "timeout", "message": late}}
+            known.setdefault(step.key, {}).update({b.id: silent for b in step.controls})
+        request = replace(attempt.request, shared=dict(attempt.request.shared))
         return _Attempt(request, self._policy, known, dict(attempt.gathered))

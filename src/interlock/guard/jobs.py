@@ -8,8 +8,9 @@ import pwd
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from typing import Any, Required, TypedDict
+
+import msgspec
 
 from interlock.errors import BackendError
 from interlock.guard.pipeline import Trace
@@ -28,8 +29,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Released:
+class Released(msgspec.Struct, frozen=True, kw_only=True):
     """A result that went the whole path."""
 
     result: Result
@@ -37,8 +37,7 @@ class Released:
     trace: Trace
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobEvent:
+class JobEvent(msgspec.Struct, frozen=True, kw_only=True):
     """What observers are told when a job has ended."""
 
     receipt: Receipt
@@ -50,7 +49,7 @@ class JobEvent:
     #: Id of the job that this one ran within, as when a guarded object runs in a guarded program.
     within: str | None = None
     #: When each (stage, branch) was entered, in nanoseconds since the epoch.
-    entered: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    entered: Mapping[tuple[str, str], int] = msgspec.field(default_factory=dict)
 
 
 #: The job that is executing: a job within it, as when a guarded object runs in a guarded program,

@@ -158,19 +158,18 @@ def _decide_control(bound: Bound, stage: str, job: Job, evidence: Evidence | Non
         verdict: object = bound.control.decide(job, bound.settings, evidence)
     except BaseException as error:  # noqa: BLE001 - whatever a control raises, the job is denied
         return _fault(stage, bound.id, "failed", f"{type(error).__name__}: {error}", evidence)
-    if type(verdict) is Verdict and _is_plain(verdict) and verdict.evidence is evidence:
-        return verdict
+    if (
+        type(verdict) is Verdict
+        and type(verdict.decision) is Decision
+        and verdict.findings == ()
+        and verdict.evidence is evidence
+    ):
+        return verdict  # one of the many with nothing to say
     flaw = _flaw(verdict)
     if flaw is not None or not isinstance(verdict, Verdict):
         return _fault(stage, bound.id, "no-verdict", flaw or "", evidence)
     # What is recorded is what was decided on, whatever the control put into its verdict.
     return Verdict(decision=verdict.decision, findings=verdict.findings, evidence=evidence)
-
-
-def _is_plain(verdict: Verdict) -> bool:
-    """Whether a verdict is one of the many with nothing to say."""
-    findings: Any = verdict.findings
-    return type(verdict.decision) is Decision and type(findings) is tuple and not findings
 
 
 _TEXTS = ("rule", "message", "got", "expected", "fix", "location")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 __all__ = ["Estimates", "Result", "Samples"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Samples:
+class Samples(msgspec.Struct, frozen=True, kw_only=True):
     """Counts of one circuit.
 
     Attributes:
@@ -25,8 +25,7 @@ class Samples:
     shots: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Estimates:
+class Estimates(msgspec.Struct, frozen=True, kw_only=True):
     """Expectation values of one circuit, flattened.
 
     Attributes:
@@ -40,8 +39,7 @@ class Estimates:
     shape: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class Result(msgspec.Struct, frozen=True, kw_only=True):
     """What came back.
 
     Attributes:
@@ -58,4 +56,4 @@ class Result:
     seconds: float = 0.0
     seed: int | None = None
     level: str = "none"
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = {}

@@ -11,9 +11,9 @@ import contextlib
 import json
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -21,7 +21,7 @@ from interlock import forks
 from interlock.crypto import files
 from interlock.errors import InternalError, StorageError
 
-__all__ = ["STOP_FILE", "Cap", "State", "Usage", "fits", "resume", "stop"]
+__all__ = ["STOP_FILE", "Cap", "State", "Tried", "Window", "fits", "resume", "stop"]
 
 STOP_FILE = "STOP"
 
@@ -40,36 +40,42 @@ SLICES = 64
 BUSY_S = 10.0
 
 
-class Cap(msgspec.Struct, frozen=True, kw_only=True):
-    """A limit on one unit within a rolling window.
+class Cap(msgspec.Struct, frozen=True):
+    """A limit on one unit within a window.
 
     Attributes:
-        scope: who it counts for, for instance `budget/local/alice`.
         unit: what it counts: `shots`, `jobs`, `cost_usd`.
         amount: what this job wants.
         limit: the most the window may hold, or None to count without a limit.
-        window_s: length of the rolling window in seconds.
+    """
+
+    unit: str
+    amount: float
+    limit: float | None = None
+
+
+class Window(msgspec.Struct, frozen=True):
+    """A rolling window in which somebody's use is counted.
+
+    Attributes:
+        scope: who it counts for, for instance `budget/local/alice`.
+        seconds: its length.
     """
 
     scope: str
-    unit: str
-    amount: float
-    limit: float | None
-    window_s: float
+    seconds: float
 
 
-class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """What one cap looked like when it was tried."""
+class Tried(NamedTuple):
+    """What a reservation found.
 
-    unit: str
-    used: float
-    amount: float
-    limit: float | None
+    Attributes:
+        taken: whether every cap fitted, so that all were taken.
+        used: what the window held of each cap's unit before.
+    """
 
-    @property
-    def fits(self) -> bool:
-        """Whether the amount still fits under the limit."""
-        return fits(self.used, self.amount, self.limit)
+    taken: bool
+    used: tuple[float, ...]
 
 
 def fits(used: float, amount: float, limit: float | None) -> bool:
@@ -145,39 +151,40 @@ class State:
         return found
 
     def reserve(
-        self, caps: tuple[Cap, ...], now: float, *, durable: bool = False
-    ) -> tuple[Usage, ...]:
+        self, window: Window, caps: Sequence[Cap], now: float, *, durable: bool = False
+    ) -> Tried:
         """Take all caps at once if every one fits, else none of them.
 
         Args:
+            window: in which they are counted.
             caps: what to take.
             now: seconds since the epoch.
             durable: wait until the reservation is on disk; for jobs that cost money.
         """
-        if not all(cap.amount >= 0 for cap in caps):
-            raise InternalError(
-                "a reservation cannot be negative",
-                code="state-negative",
-                got=", ".join(f"{c.unit} {c.amount!r}" for c in caps),
-                expected="amounts >= 0",
-                fix="this is a fault of the control that asked for it",
-            )
+        for cap in caps:
+            if not cap.amount >= 0:
+                raise InternalError(
+                    "a reservation cannot be negative",
+                    code="state-negative",
+                    got=f"{cap.unit} {cap.amount!r}",
+                    expected="an amount >= 0",
+                    fix="this is a fault of the control that asked for it",
+                )
 
-        def take(db: sqlite3.Connection) -> tuple[Usage, ...]:
-            usage = _usage(db, caps, now)
-            if all(u.fits for u in usage):
-                _add(db, caps, now, 1.0)
-            return usage
+        def take(db: sqlite3.Connection) -> Tried:
+            held = _held(db, window, now)
+            used = tuple([held.get(cap.unit, 0.0) for cap in caps])
+            for cap, before in zip(caps, used, strict=True):
+                if not fits(before, cap.amount, cap.limit):
+                    return Tried(False, used)
+            _add(db, window, caps, now, 1.0)
+            return Tried(True, used)
 
         return self._transaction(take, durable=durable)
 
-    def release(self, caps: tuple[Cap, ...], now: float) -> None:
-        """Give back what `reserve` took with the same caps and the same `now`."""
-        self._transaction(lambda db: _add(db, caps, now, -1.0))
-
-    def used(self, cap: Cap, now: float) -> float:
-        """Return what the window of a cap holds."""
-        return self._transaction(lambda db: _usage(db, (cap,), now))[0].used
+    def release(self, window: Window, caps: Sequence[Cap], now: float) -> None:
+        """Give back what `reserve` took in the same window at the same `now`."""
+        self._transaction(lambda db: _add(db, window, caps, now, -1.0))
 
     def totals(self, prefix: str, window_s: float, now: float) -> dict[str, dict[str, float]]:
         """Return scope -> unit -> what the window holds, of a scope and all beneath it."""
@@ -218,53 +225,36 @@ class State:
         return str(reason)
 
 
-def _usage(db: sqlite3.Connection, caps: tuple[Cap, ...], now: float) -> tuple[Usage, ...]:
+def _held(db: sqlite3.Connection, window: Window, now: float) -> dict[str, float]:
     # A clock set back must not free anything: slices "in the future" count too.
-    used: dict[tuple[str, str], float] = {}
-    for scope, window_s in {(cap.scope, cap.window_s) for cap in caps}:
-        oldest = now - window_s * (1 + 1 / SLICES)
-        rows = db.execute(
-            "SELECT unit, sum(amount) FROM total WHERE scope = ? AND start > ? GROUP BY unit",
-            (scope, oldest),
-        )
-        for unit, amount in rows:
-            used[scope, unit] = float(amount)
-    return tuple([
-        Usage(unit=c.unit, used=used.get((c.scope, c.unit), 0.0), amount=c.amount, limit=c.limit)
-        for c in caps
-    ])  # fmt: skip
+    oldest = now - window.seconds * (1 + 1 / SLICES)
+    rows = db.execute(
+        "SELECT unit, sum(amount) FROM total WHERE scope = ? AND start > ? GROUP BY unit",
+        (window.scope, oldest),
+    )
+    return dict(rows.fetchall())
 
 
-def _add(db: sqlite3.Connection, caps: tuple[Cap, ...], now: float, sign: float) -> None:
-    rows: list[float | str] = []
-    count = 0
-    for cap in caps:
-        if cap.amount:
-            width = cap.window_s / SLICES
-            rows += (cap.scope, cap.unit, now // width * width, sign * cap.amount)
-            count += 1
-    if not count:
-        return
-    db.execute(
-        "INSERT INTO total VALUES " + ",".join(["(?,?,?,?)"] * count) + " ON CONFLICT"  # noqa: S608
-        " (scope, unit, start) DO UPDATE SET amount = amount + excluded.amount",
+def _add(
+    db: sqlite3.Connection, window: Window, caps: Sequence[Cap], now: float, sign: float
+) -> None:
+    scope, width = window.scope, window.seconds / SLICES
+    piece = now // width
+    rows = [(scope, cap.unit, piece * width, sign * cap.amount) for cap in caps if cap.amount]
+    db.executemany(
+        "INSERT INTO total VALUES (?, ?, ?, ?) ON CONFLICT (scope, unit, start)"
+        " DO UPDATE SET amount = amount + excluded.amount",
         rows,
     )
-    _forget(db, caps, now)
+    if _forgotten.get(scope) != piece:
+        _forgotten[scope] = piece
+        db.execute(
+            "DELETE FROM total WHERE scope = ? AND start < ?", (scope, now - 2 * window.seconds)
+        )
 
 
 #: scope -> the slice in which old slices were last removed; a process looks once a slice.
 _forgotten: dict[str, float] = {}
-
-
-def _forget(db: sqlite3.Connection, caps: tuple[Cap, ...], now: float) -> None:
-    for scope, window_s in {cap.scope: cap.window_s for cap in caps}.items():
-        piece = now // (window_s / SLICES)
-        if _forgotten.get(scope) != piece:
-            _forgotten[scope] = piece
-            db.execute(
-                "DELETE FROM total WHERE scope = ? AND start < ?", (scope, now - 2 * window_s)
-            )
 
 
 def _storage(path: Path, error: Exception) -> StorageError:

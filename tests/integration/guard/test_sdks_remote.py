@@ -1,6 +1,5 @@
 """What comes back from a gateway, in the form of no SDK, becomes each SDK's own result."""
 
-from dataclasses import replace
 from typing import Any
 
 import cirq
@@ -8,6 +7,7 @@ import pennylane as qml
 import pytest
 from braket.circuits import Circuit
 from braket.devices import LocalSimulator
+from msgspec.structs import replace
 
 from interlock.errors import InputError
 from interlock.guard.hooks import Options, adapter_for

@@ -14,7 +14,7 @@ import pytest
 from interlock import forks
 from interlock.crypto import files
 from interlock.errors import StorageError
-from interlock.guard.state import Cap, State
+from interlock.guard.state import Cap, State, Window
 from interlock.ledger import Ledger, audit
 
 # In a process of their own: threads that other tests leave behind may use SQLite by themselves.
@@ -113,14 +113,14 @@ def test_the_parent_goes_on_after_a_fork(tmp_path: Path) -> None:
 
 
 def test_what_a_child_spent_counts_after_its_parent_is_gone(tmp_path: Path) -> None:
-    cap = Cap(scope="budget/a", unit="shots", amount=100, limit=1000, window_s=3600)
+    day, caps = Window("budget/a", 3600.0), (Cap("shots", 100.0, 1000.0),)
     parent = State(tmp_path)
-    parent.reserve((cap,), 1e9)
+    parent.reserve(day, caps, 1e9)
 
     def work(child: Child) -> None:
         state = State(tmp_path)
         child.say("open")
-        state.reserve((cap,), 1e9)
+        state.reserve(day, caps, 1e9)
         child.say("spent")
 
     child = Child(work)
@@ -129,7 +129,7 @@ def test_what_a_child_spent_counts_after_its_parent_is_gone(tmp_path: Path) -> N
     child.on()
     assert child.hear() == "spent"
     child.end()
-    assert State(tmp_path).used(cap, 1e9) == 200
+    assert State(tmp_path).reserve(day, caps, 1e9).used == (200,)
 
 
 def test_children_forked_beside_writing_threads_never_wait_for_them(tmp_path: Path) -> None:

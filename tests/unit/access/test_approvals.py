@@ -75,15 +75,17 @@ def test_the_approvals_of_who_is_revoked_count_no_more(tmp_path: Path, keys: Key
 
 
 def changed(job: Any, **facts: Any) -> Any:
-    import dataclasses
+    import msgspec
 
-    return dataclasses.replace(job, circuits=(dataclasses.replace(job.circuits[0], **facts),))
+    return msgspec.structs.replace(
+        job, circuits=(msgspec.structs.replace(job.circuits[0], **facts),)
+    )
 
 
 def test_one_changed_gate_shot_label_backend_or_value_needs_a_new_approval(
     tmp_path: Path, keys: KeyStore
 ) -> None:
-    import dataclasses
+    import msgspec
 
     job = a_job(labels=("prod", "data:sha256:aa", "model:sha256:bb"))
     store_of(tmp_path / "home").add_approval(signed(keys, job))
@@ -91,10 +93,10 @@ def test_one_changed_gate_shot_label_backend_or_value_needs_a_new_approval(
     for other in (
         changed(job, sha256="1" * 64),
         changed(job, shots=1001),
-        dataclasses.replace(job, backend="other"),
-        dataclasses.replace(job, labels=("prod", "data:sha256:ab", "model:sha256:bb")),
-        dataclasses.replace(job, principal=Principal(id="alice", tenant="other")),
-        dataclasses.replace(job, principal=Principal(id="bob")),
+        msgspec.structs.replace(job, backend="other"),
+        msgspec.structs.replace(job, labels=("prod", "data:sha256:ab", "model:sha256:bb")),
+        msgspec.structs.replace(job, principal=Principal(id="alice", tenant="other")),
+        msgspec.structs.replace(job, principal=Principal(id="bob")),
     ):
         assert outcome(tmp_path, keys, other) is Decision.HOLD
     assert subject_of(job, NONE) != subject_of(job, "another digest of values")

@@ -13,7 +13,7 @@ from interlock.guard.admit.budget import BudgetControl, BudgetSettings, Price
 from interlock.guard.admit.kill_switch import AdmitKillSwitch, GovernKillSwitch
 from interlock.guard.admit.principal import PrincipalControl, PrincipalSettings
 from interlock.guard.control import Settings, check_control
-from interlock.guard.state import Cap, State, resume, stop
+from interlock.guard.state import Cap, State, Window, resume, stop
 from interlock.types import CircuitFacts, Decision, Outcome, Principal
 from tests.unit.guard.doubles import a_job, a_request, ask
 
@@ -119,8 +119,8 @@ def test_a_job_that_never_ran_gives_its_shots_back(tmp_path: Path) -> None:
 
 def _take(home: str, wins: "multiprocessing.Queue[int]") -> None:
     state = State(Path(home))
-    cap = Cap(scope="s", unit="jobs", amount=1.0, limit=25.0, window_s=3600.0)
-    wins.put(sum(state.reserve((cap,), 5000.0)[0].fits for _ in range(20)))
+    caps = (Cap("jobs", 1.0, 25.0),)
+    wins.put(sum(state.reserve(Window("s", 3600.0), caps, 5000.0).taken for _ in range(20)))
 
 
 def test_processes_together_never_take_more_than_there_is(tmp_path: Path) -> None:
@@ -150,9 +150,8 @@ def test_a_locked_state_database_is_named(tmp_path: Path, monkeypatch: pytest.Mo
     state = State(tmp_path)
     other = sqlite3.connect(tmp_path / "state.db", isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
-    cap = Cap(scope="s", unit="jobs", amount=1.0, limit=25.0, window_s=3600.0)
     with pytest.raises(StorageError) as caught:
-        state.reserve((cap,), 0.0)
+        state.reserve(Window("s", 3600.0), (Cap("jobs", 1.0, 25.0),), 0.0)
     other.close()
     assert caught.value.code == "storage-locked"
 
@@ -208,7 +207,7 @@ def test_what_jobs_under_way_hold_is_reserved_until_they_end(tmp_path: Path) -> 
 def test_totals_are_of_a_scope_and_what_is_beneath_it(tmp_path: Path) -> None:
     state = State(tmp_path)
     for scope in ("budget/a", "budget/a/x", "budget/ab/x", "budget/a%/x", "budget"):
-        state.reserve((Cap(scope=scope, unit="jobs", amount=1, limit=None, window_s=60),), 100.0)
+        state.reserve(Window(scope, 60.0), (Cap("jobs", 1.0),), 100.0)
     assert set(state.totals("budget/a", 60, 100.0)) == {"budget/a", "budget/a/x"}
     assert state.totals("budget/a%", 60, 100.0) == {"budget/a%/x": {"jobs": 1.0}}
     assert state.totals("budget/a", 60, 300.0) == {}
@@ -238,5 +237,5 @@ def test_an_input_output_error_on_a_full_disk_is_called_what_it_is(
     monkeypatch.setattr(state._connections, "_connect", failing)
     state._connections.let_go()
     with pytest.raises(StorageError) as caught:
-        state.reserve((), 0.0)
+        state.reserve(Window("s", 60.0), (), 0.0)
     assert caught.value.code == "storage-full"

@@ -1,7 +1,7 @@
-import dataclasses
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from interlock.access.approvals import Approver, approve, subject_of, values_digest
@@ -61,7 +61,7 @@ def test_a_named_approval_of_this_very_job_lets_it_start(tmp_path: Path) -> None
     )  # fmt: skip
     assert ask(control, request, settings).decision is Decision.ALLOW
     assert ask(control, request, DualUseSettings()).decision is Decision.HOLD
-    other = dataclasses.replace(request.job, labels=("other",))
+    other = msgspec.structs.replace(request.job, labels=("other",))
     moved = a_request(tmp_path / "home", job=other, programs=request.programs)
     assert ask(control, moved, settings).decision is Decision.HOLD
 

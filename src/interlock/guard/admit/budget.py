@@ -8,7 +8,7 @@ import msgspec
 
 from interlock.guard.control import Control, Request, Settings, verdict
 from interlock.guard.patterns import best_match
-from interlock.guard.state import Cap, fits
+from interlock.guard.state import Cap, Window, fits
 from interlock.types import Evidence, Finding, Job, Outcome, Verdict
 
 __all__ = ["DAY_S", "RESERVED", "BudgetControl", "Price", "cost_usd", "qpu_seconds"]
@@ -95,29 +95,24 @@ class BudgetControl(Control):
         request.shared["cost_usd"] = amounts["cost_usd"]
         if _per_job(job, evidence, settings):
             return evidence | {"usage": []}
-        scope = scope_for(job, settings)
-        rows = (
-            ("jobs", 1.0, settings.max_jobs_per_day),
-            ("shots", float(amounts["shots"]), settings.max_shots_per_day),
-            ("cost_usd", amounts["cost_usd"], settings.max_cost_usd_per_day),
-            ("qpu_s", amounts["qpu_s"] or 0.0, settings.max_qpu_s_per_day),
+        caps = [
+            Cap("jobs", 1.0, settings.max_jobs_per_day),
+            Cap("shots", float(amounts["shots"]), settings.max_shots_per_day),
+            Cap("cost_usd", amounts["cost_usd"], settings.max_cost_usd_per_day),
+            Cap("qpu_s", amounts["qpu_s"] or 0.0, settings.max_qpu_s_per_day),
+        ]
+        held = [Cap(cap.unit + RESERVED, cap.amount) for cap in caps if cap.amount]
+        window, now = Window(scope_for(job, settings), DAY_S), request.now()
+        taken, used = request.state.reserve(
+            window, caps + held, now, durable=amounts["cost_usd"] > 0
         )
-        caps = tuple([
-            Cap(scope=scope, unit=unit, amount=amount, limit=limit, window_s=DAY_S)
-            for unit, amount, limit in rows
-        ])  # fmt: skip
-        held = tuple([
-            Cap(scope=scope, unit=unit + RESERVED, amount=amount, limit=None, window_s=DAY_S)
-            for unit, amount, _ in rows
-            if amount
-        ])  # fmt: skip
-        now = request.now()
-        usage = request.state.reserve(caps + held, now, durable=amounts["cost_usd"] > 0)[:4]
-        if all(u.fits for u in usage):
-            request.shared["budget"] = (caps, held, now)
-        return evidence | {
-            "usage": [{"unit": u.unit, "used": u.used, "amount": u.amount} for u in usage]
-        }
+        if taken:
+            request.shared["budget"] = (window, caps, held, now)
+        usage = [
+            {"unit": cap.unit, "used": before, "amount": cap.amount}
+            for cap, before in zip(caps, used, strict=False)
+        ]
+        return evidence | {"usage": usage}
 
     def decide(self, job: Job, settings: BudgetSettings, evidence: Evidence) -> Verdict:
         """Compare the amounts with the limits."""
@@ -146,9 +141,9 @@ class BudgetControl(Control):
         """Give back what a job that never reached the device had reserved; it stays counted."""
         reserved = request.shared.get("budget")
         if reserved is not None:
-            caps, held, now = reserved
-            unused = () if "executed" in request.shared else caps[1:]
-            request.state.release(held + unused, now)
+            window, caps, held, now = reserved
+            unused = [] if "executed" in request.shared else caps[1:]
+            request.state.release(window, held + unused, now)
 
 
 def scope_for(job: Job, settings: BudgetSettings) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
-from dataclasses import replace
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from interlock.guard.control import Control, Request, Settings
 from interlock.guard.filter.fields import NOT_FINITE, fields_of

@@ -8,7 +8,7 @@ import msgspec
 
 from interlock.guard.control import Control, Request, Settings, verdict
 from interlock.guard.filter.fields import fields_of
-from interlock.guard.state import Cap, fits
+from interlock.guard.state import Cap, Window, fits
 from interlock.types import Decision, Evidence, Finding, Job, Outcome, Verdict
 
 __all__ = ["RateControl"]
@@ -41,9 +41,6 @@ class RateControl(Control):
     phase = 1
     Settings = RateSettings
 
-    def _scope(self, job: Job) -> str:
-        return f"govern/{job.principal.tenant}/{job.pipeline}"
-
     def gather(self, request: Request, settings: RateSettings) -> Evidence:
         """Reserve one release and its volume."""
         volume: float | None = 0.0
@@ -51,30 +48,23 @@ class RateControl(Control):
             volume = _volume(fields_of(request).get(settings.volume_field))
             if volume is None:
                 return {"usage": [], "volume": None}
+        job = request.job
+        window = Window(f"govern/{job.principal.tenant}/{job.pipeline}", settings.window_s)
         caps = (
-            Cap(
-                scope=self._scope(request.job),
-                unit="releases",
-                amount=1.0,
-                limit=settings.max_releases,
-                window_s=settings.window_s,
-            ),
-            Cap(
-                scope=self._scope(request.job),
-                unit="volume",
-                amount=volume or 0.0,
-                limit=settings.max_volume,
-                window_s=settings.window_s,
-            ),
+            Cap("releases", 1.0, settings.max_releases),
+            Cap("volume", volume or 0.0, settings.max_volume),
         )
         self._give_back(request)  # the quantum branch may have reserved before it was left
         now = request.now()
-        usage = request.state.reserve(caps, now)
-        if all(u.fits for u in usage):
-            request.shared["rate"] = (caps, now)
+        taken, used = request.state.reserve(window, caps, now)
+        if taken:
+            request.shared["rate"] = (window, caps, now)
         return {
             "volume": volume,
-            "usage": [{"unit": u.unit, "used": u.used, "amount": u.amount} for u in usage],
+            "usage": [
+                {"unit": c.unit, "used": u, "amount": c.amount}
+                for c, u in zip(caps, used, strict=True)
+            ],
         }
 
     def decide(self, job: Job, settings: RateSettings, evidence: Evidence) -> Verdict:

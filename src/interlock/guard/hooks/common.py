@@ -8,10 +8,10 @@ import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import replace
 from typing import Any, ParamSpec, Self, TypeVar
 
 import numpy as np
+from msgspec.structs import replace
 
 from interlock.backends import calibration_of
 from interlock.circuits.data import Sensitivity, check_clearance, sensitivity_of

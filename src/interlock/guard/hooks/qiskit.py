@@ -33,6 +33,7 @@ from interlock.guard.hooks.common import (
 )
 from interlock.guard.hooks.qiskit_bases import executions
 from interlock.guard.hooks.qiskit_checked import neutral
+from interlock.guard.hooks.qiskit_direct import ran
 from interlock.guard.hooks.qiskit_native import native as native_form
 from interlock.guard.hooks.qiskit_options import refuse_multiplying, written_out
 from interlock.guard.hooks.qiskit_results import fallback_result, paired, to_native
@@ -319,7 +320,7 @@ def _start(
 ) -> GuardedJob:
     def on(target: Any, given: Sequence[Any], **extra: Any) -> Result:
         started = time.perf_counter()
-        native = target.run(list(given), **run_options).result()
+        native = ran(target, given, run_options)
         seconds = time.perf_counter() - started
         return neutral(native, kind, programs, seconds, seed_of(target, run_options), target, extra)
 

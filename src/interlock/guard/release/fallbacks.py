@@ -8,7 +8,7 @@ import msgspec
 
 from interlock.guard.control import Control, Request, Settings, verdict
 from interlock.guard.pipeline import BASELINE
-from interlock.guard.state import Cap
+from interlock.guard.state import Cap, Window
 from interlock.types import Decision, Evidence, Finding, Job, Verdict
 
 __all__ = ["FallbacksControl"]
@@ -43,13 +43,10 @@ class FallbacksControl(Control):
         """Count this job, and return the window with it."""
         fell = request.branch == BASELINE
         scope = f"fallbacks/{request.job.principal.tenant}/{request.job.pipeline}"
-        caps = tuple(
-            Cap(scope=scope, unit=unit, amount=amount, limit=None, window_s=settings.window_s)
-            for unit, amount in (("jobs", 1.0), ("fallbacks", float(fell)))
-        )
-        jobs, fallbacks = (
-            int(u.used + u.amount) for u in request.state.reserve(caps, request.now())
-        )
+        caps = (Cap("jobs", 1.0), Cap("fallbacks", float(fell)))
+        window = Window(scope, settings.window_s)
+        used = request.state.reserve(window, caps, request.now()).used
+        jobs, fallbacks = (int(u + c.amount) for u, c in zip(used, caps, strict=True))
         return {"fell_back": fell, "jobs": jobs, "fallbacks": fallbacks}
 
     def decide(self, job: Job, settings: FallbacksSettings, evidence: Evidence) -> Verdict:

@@ -225,6 +225,7 @@ def run(opened: Opened, kind: str, programs: Sequence[Program], seed: int | None
     import time
 
     from interlock.guard.hooks.qiskit_checked import neutral
+    from interlock.guard.hooks.qiskit_targets import backend_of, level_of
 
     started = time.perf_counter()
     if kind == "run":
@@ -236,7 +237,8 @@ def run(opened: Opened, kind: str, programs: Sequence[Program], seed: int | None
     else:
         native = _estimator(opened, seed).run([_pub(p, kind) for p in programs]).result()
     seconds = time.perf_counter() - started
-    return neutral(native, kind, programs, seconds, seed, opened.backend, {})
+    level = level_of(opened.backend, backend_of(opened.backend))
+    return neutral(native, kind, programs, seconds, seed=seed, level=level)
 
 
 def _pub(program: Program, kind: str = "sample") -> Any:

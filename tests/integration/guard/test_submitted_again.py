@@ -10,7 +10,12 @@ from qiskit.primitives import PrimitiveResult, StatevectorSampler
 from qiskit_aer import AerSimulator
 
 import interlock
-from interlock.guard.hooks.qiskit_native import native
+from interlock.guard.hooks import qiskit_native
+from interlock.guard.hooks.qiskit_targets import backend_of
+
+
+def native(circuit: QuantumCircuit, device: Any) -> tuple[QuantumCircuit, Any]:
+    return qiskit_native.native(circuit, device, backend_of(device))
 
 
 def a_circuit() -> QuantumCircuit:

@@ -44,6 +44,7 @@ from interlock.guard.hooks.qiskit_targets import (
     default_shots,
     level_of,
     name_of,
+    named,
     seed_of,
 )
 from interlock.guard.jobs import Released
@@ -131,7 +132,8 @@ class GuardedSampler(_Guarded, BaseSamplerV2):
     def run(self, pubs: Iterable[Any], *, shots: int | None = None) -> GuardedJob:
         """Submit circuits; see `BaseSamplerV2.run`."""
         shots = shots if shots is not None else default_shots(self._inner)
-        taken = [_copied_sampler_pub(SamplerPub.coerce(p, shots), self._inner) for p in pubs]
+        inner, backend = self._inner, backend_of(self._inner)
+        taken = [_copied_sampler_pub(SamplerPub.coerce(p, shots), inner, backend) for p in pubs]
         coerced = [p for p, _ in taken]
         programs = [
             Program(
@@ -142,7 +144,7 @@ class GuardedSampler(_Guarded, BaseSamplerV2):
             )
             for p, form in taken
         ]
-        return _start(self._inner, self.interlock, "sample", coerced, programs, {})
+        return _start(inner, backend, self.interlock, "sample", coerced, programs, {})
 
 
 class GuardedEstimator(_Guarded, BaseEstimatorV2):
@@ -152,8 +154,9 @@ class GuardedEstimator(_Guarded, BaseEstimatorV2):
     def run(self, pubs: Iterable[Any], *, precision: float | None = None) -> GuardedJob:
         """Submit circuits and observables; see `BaseEstimatorV2.run`."""
         precision = precision if precision is not None else default_precision(self._inner)
+        inner, backend = self._inner, backend_of(self._inner)
         taken = [
-            _copied_estimator_pub(EstimatorPub.coerce(p, precision), self._inner) for p in pubs
+            _copied_estimator_pub(EstimatorPub.coerce(p, precision), inner, backend) for p in pubs
         ]
         coerced = [p for p, _ in taken]
         programs = [
@@ -169,7 +172,7 @@ class GuardedEstimator(_Guarded, BaseEstimatorV2):
             )
             for p, form in taken
         ]
-        return _start(self._inner, self.interlock, "estimate", coerced, programs, {})
+        return _start(inner, backend, self.interlock, "estimate", coerced, programs, {})
 
 
 class GuardedBackend(_Guarded, BackendV2):
@@ -229,14 +232,15 @@ class GuardedBackend(_Guarded, BackendV2):
         refuse_multiplying(options)
         if parameter_binds:
             circuits = written_out(circuits, parameter_binds)
-        taken = [native_form(c, self._inner) for c in circuits]
+        inner, backend = self._inner, backend_of(self._inner)
+        taken = [native_form(c, inner, backend) for c in circuits]
         shots = options.get("shots")
         if shots is None:
             shots = getattr(self._inner.options, "shots", None) or DEFAULT_SHOTS
         options = {**options, "shots": shots}
         copies = [c for c, _ in taken]
         programs = [Program(circuit=form, native=c, shots=shots) for c, form in taken]
-        job = _start(self._inner, self.interlock, "run", copies, programs, options)
+        job = _start(inner, backend, self.interlock, "run", copies, programs, options)
         return GuardedBackendJob(self, job)
 
 
@@ -274,15 +278,17 @@ def _passed(guarded: Any, name: str) -> Any:
     return value
 
 
-def _copied_sampler_pub(pub: SamplerPub, device: Any) -> tuple[SamplerPub, Circuit]:
+def _copied_sampler_pub(pub: SamplerPub, device: Any, backend: Any) -> tuple[SamplerPub, Circuit]:
     """Copy it: what is checked is what runs, whatever the caller does to its parts later."""
-    circuit, form = native_form(pub.circuit, device)
+    circuit, form = native_form(pub.circuit, device, backend)
     values = _copied(pub.parameter_values)
     return SamplerPub(circuit, values, pub.shots, validate=False), form
 
 
-def _copied_estimator_pub(pub: EstimatorPub, device: Any) -> tuple[EstimatorPub, Circuit]:
-    circuit, form = native_form(pub.circuit, device)
+def _copied_estimator_pub(
+    pub: EstimatorPub, device: Any, backend: Any
+) -> tuple[EstimatorPub, Circuit]:
+    circuit, form = native_form(pub.circuit, device, backend)
     observables = pub.observables
     copied = observables.copy() if hasattr(observables, "copy") else deepcopy(observables)
     values = _copied(pub.parameter_values)
@@ -312,6 +318,7 @@ def _bound(circuit: QuantumCircuit, values: Any) -> dict[str, Any]:
 
 def _start(
     inner: Any,
+    backend: Any,
     options: Options,
     kind: str,
     pubs: Sequence[Any],
@@ -322,7 +329,11 @@ def _start(
         started = time.perf_counter()
         native = ran(target, given, run_options)
         seconds = time.perf_counter() - started
-        return neutral(native, kind, programs, seconds, seed_of(target, run_options), target, extra)
+        behind = backend if target is inner else backend_of(target)
+        return neutral(
+            native, kind, programs, seconds,
+            seed=seed_of(target, behind, run_options), level=level_of(target, behind), extra=extra,
+        )  # fmt: skip
 
     fallback = options.fallback
     if fallback is not None:
@@ -333,15 +344,15 @@ def _start(
     future = options.guard.start(
         programs,
         kind=kind,
-        backend_name=name_of(inner),
-        backend=backend_of(inner),
+        backend_name=named(backend),
+        backend=backend,
         execute=lambda: on(inner, pubs),
         baseline=None if fallback is None else baseline(fallback, compute),
         decode=decoder(options),
-        seed=seed_of(inner, run_options),
+        seed=seed_of(inner, backend, run_options),
         labels=options.labels,
         options=recorded_options(run_options),
-        isolation=level_of(inner),
+        isolation=level_of(inner, backend),
     )
     finish = lambda released: _with_receipt(released, kind, pubs)  # noqa: E731
     return GuardedJob(f"interlock-{id(future):x}", future, finish)

@@ -28,7 +28,6 @@ from interlock.circuits.faces import of_sdk
 from interlock.errors import InputError
 from interlock.guard.control import Program
 from interlock.guard.hooks.common import stripped, wrong_result
-from interlock.guard.hooks.qiskit_targets import level_of
 from interlock.guard.result import Estimates, Result, Samples
 
 __all__ = ["neutral"]
@@ -42,9 +41,10 @@ def neutral(
     kind: str,
     programs: Sequence[Program],
     seconds: float,
-    seed: int | None,
-    target: Any,
-    extra: Mapping[str, Any],
+    *,
+    seed: int | None = None,
+    level: str = "none",
+    extra: Mapping[str, Any] = {},
 ) -> Result:
     """Return a native result in the form of no SDK, beside the native result made anew from it.
 
@@ -66,8 +66,8 @@ def neutral(
         native=made,
         seconds=seconds,
         seed=seed,
-        level=level_of(target),
-        extra={**extra, **stripped(dropped)},
+        level=level,
+        extra={**extra, **stripped(dropped)} if dropped or extra else {},
     )
 
 

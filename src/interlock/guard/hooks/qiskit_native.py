@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qiskit import QuantumCircuit
@@ -13,7 +14,6 @@ from interlock.circuits.faces import of_sdk, patched
 from interlock.circuits.qiskit_faces import hold_kept
 from interlock.circuits.qiskit_settle import settled
 from interlock.guard.execute.run import is_ours
-from interlock.guard.hooks.qiskit_targets import backend_of
 
 if TYPE_CHECKING:
     from interlock.circuits.canonical import Circuit
@@ -39,7 +39,7 @@ class _Known(NamedTuple):
 _known: dict[int, _Known] = {}
 
 
-def native(circuit: QuantumCircuit, device: Any) -> tuple[QuantumCircuit, Circuit]:
+def native(circuit: QuantumCircuit, device: Any, backend: Any) -> tuple[QuantumCircuit, Circuit]:
     """Return a circuit as the device will get it, and the canonical form that is checked.
 
     The canonical form holds what composite gates are made of. A device that knows its gates by
@@ -47,11 +47,15 @@ def native(circuit: QuantumCircuit, device: Any) -> tuple[QuantumCircuit, Circui
 
     A plain circuit that is submitted again as it was has the same copy again.
 
+    Args:
+        circuit: what is submitted.
+        device: what it is submitted to.
+        backend: the one behind that.
+
     Raises:
         InputError: those of `settled` and `hold_kept`.
     """
-    backend = backend_of(device)
-    leaving = _leaves(device) and _leaves(backend)
+    leaving = _leaves(device) and (backend is device or _leaves(backend))
     known = _known.get(id(circuit)) if leaving else None
     if known is not None and _same(circuit, known):
         hold_kept(circuit, known.copy, known.kept)
@@ -76,8 +80,13 @@ def native(circuit: QuantumCircuit, device: Any) -> tuple[QuantumCircuit, Circui
 
 def _leaves(device: Any) -> bool:
     """Whether a device leaves the circuits it is given as they are, so that jobs can share them."""
-    known = of_sdk(type(device), *_LEAVING) or is_ours(device)
-    return known and not patched(device, ("run", "_run"))
+    kind: Any = type(device)
+    return (_own(kind) or is_ours(device)) and not patched(device, ("run", "_run"))
+
+
+@lru_cache(maxsize=256)
+def _own(kind: Any) -> bool:
+    return of_sdk(kind, *_LEAVING)
 
 
 def _same(circuit: Any, known: _Known) -> bool:

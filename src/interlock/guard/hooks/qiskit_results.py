@@ -58,7 +58,7 @@ def fallback_result(
         native = _native_answer(native, kind, programs)
     seconds = time.perf_counter() - started
     name = getattr(fallback, "__name__", type(fallback).__name__)
-    return neutral(native, kind, programs, seconds, None, None, {"baseline": name})
+    return neutral(native, kind, programs, seconds, extra={"baseline": name})
 
 
 def _copied(pub: Any) -> Any:

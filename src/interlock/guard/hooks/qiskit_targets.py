@@ -7,7 +7,15 @@ from typing import Any
 
 from qiskit.providers import BackendV2
 
-__all__ = ["backend_of", "default_precision", "default_shots", "level_of", "name_of", "seed_of"]
+__all__ = [
+    "backend_of",
+    "default_precision",
+    "default_shots",
+    "level_of",
+    "name_of",
+    "named",
+    "seed_of",
+]
 
 DEFAULT_SHOTS = 1024
 DEFAULT_PRECISION = 0.015625
@@ -47,27 +55,40 @@ def backend_of(target: Any) -> Any:
 
 def name_of(target: Any) -> str:
     """Return the name of the backend behind a primitive."""
-    backend = backend_of(target)
+    return named(backend_of(target))
+
+
+def named(backend: Any) -> str:
+    """Return the name of a backend, or of its class."""
     name = getattr(backend, "name", None)
     return str(name) if isinstance(name, str) and name else backend.__class__.__name__
 
 
-def seed_of(target: Any, options: Mapping[str, Any] = {}) -> int | None:
-    """Return the seed the device will be given, as far as the SDK tells."""
+def seed_of(target: Any, backend: Any, options: Mapping[str, Any] = {}) -> int | None:
+    """Return the seed the device will be given, as far as the SDK tells.
+
+    Args:
+        target: a primitive or backend.
+        backend: the one behind it.
+        options: run options.
+    """
     places = (
         options.get("seed_simulator"),
         getattr(target, "seed", None),
         getattr(target, "_seed", None),
         getattr(getattr(target, "options", None), "seed_simulator", None),
         getattr(getattr(target, "_options", None), "seed_simulator", None),
-        getattr(getattr(backend_of(target), "options", None), "seed_simulator", None),
+        getattr(getattr(backend, "options", None), "seed_simulator", None),
     )
-    return next((int(s) for s in places if isinstance(s, int) and not isinstance(s, bool)), None)
+    for seed in places:
+        if isinstance(seed, int) and not isinstance(seed, bool):
+            return int(seed)
+    return None
 
 
-def level_of(target: Any) -> str:
-    """Return the level of isolation a primitive or backend runs jobs at."""
-    for place in (target, backend_of(target)):
+def level_of(target: Any, backend: Any) -> str:
+    """Return the level of isolation a primitive, or the backend behind it, runs jobs at."""
+    for place in (target, backend):
         level = getattr(place, "isolation_level", None)
         # Anybody can set an attribute; only our own runners are believed.
         ours = type(place).__module__.startswith("interlock.backends.")

@@ -143,12 +143,13 @@ def deny(evidence: Evidence, *findings: Finding) -> Verdict:
 
 
 def verdict(
-    evidence: Evidence, findings: Sequence[Finding], worst: Decision = Decision.DENY
+    evidence: Evidence, findings: Sequence[Finding], worst: Decision | str = Decision.DENY
 ) -> Verdict:
-    """Return `worst` when there are findings, else ALLOW."""
-    return Verdict(
-        decision=worst if findings else Decision.ALLOW, findings=tuple(findings), evidence=evidence
-    )
+    """Return `worst`, a decision or its name in lower case, when there are findings; else ALLOW."""
+    if not findings:
+        return Verdict(decision=Decision.ALLOW, evidence=evidence)
+    decision = worst if isinstance(worst, Decision) else Decision[worst.upper()]
+    return Verdict(decision=decision, findings=tuple(findings), evidence=evidence)
 
 
 def check_control(control: Control, job: Job, settings: Any, evidence: Evidence) -> None:

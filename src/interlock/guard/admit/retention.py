@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from interlock.guard.control import Control, Request, Settings, verdict
-from interlock.types import Decision, Evidence, Finding, Job, Verdict
+from interlock.types import Evidence, Finding, Job, Verdict
 
 __all__ = ["RetentionControl", "RetentionSettings"]
 
@@ -55,4 +55,4 @@ class RetentionControl(Control):
             )
             for label in unlisted
         ]
-        return verdict(evidence, findings, Decision[settings.on_unlisted.upper()])
+        return verdict(evidence, findings, settings.on_unlisted)

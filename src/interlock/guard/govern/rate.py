@@ -9,7 +9,7 @@ import msgspec
 from interlock.guard.control import Control, Request, Settings, verdict
 from interlock.guard.filter.fields import fields_of
 from interlock.guard.state import Cap, Window, fits
-from interlock.types import Decision, Evidence, Finding, Job, Outcome, Verdict
+from interlock.types import Evidence, Finding, Job, Outcome, Verdict
 
 __all__ = ["RateControl"]
 
@@ -93,7 +93,7 @@ class RateControl(Control):
                         fix="release more slowly, or raise the limit in govern.rate",
                     )
                 )
-        return verdict(evidence, findings, Decision[settings.on_excess.upper()])
+        return verdict(evidence, findings, settings.on_excess)
 
     def settle(self, request: Request, settings: RateSettings, outcome: Outcome) -> None:
         """Give back what a job reserved that was not released after all."""

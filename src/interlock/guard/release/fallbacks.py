@@ -9,7 +9,7 @@ import msgspec
 from interlock.guard.control import Control, Request, Settings, verdict
 from interlock.guard.pipeline import BASELINE
 from interlock.guard.state import Cap, Window
-from interlock.types import Decision, Evidence, Finding, Job, Verdict
+from interlock.types import Evidence, Finding, Job, Verdict
 
 __all__ = ["FallbacksControl"]
 
@@ -62,4 +62,4 @@ class FallbacksControl(Control):
             expected=f"at most {settings.max_share:.0%} in {settings.window_s:g} s",
             fix="see which rules lead there in the report; the device or the policy needs a look",
         )
-        return verdict(evidence, [finding], Decision[settings.on_alarm.upper()])
+        return verdict(evidence, [finding], settings.on_alarm)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from interlock.circuits.faces import of_sdk
 from interlock.guard.control import Control, Program, Request, Settings, verdict
 from interlock.guard.result import Estimates, Result, Samples
-from interlock.types import Decision, Evidence, Finding, Job, Verdict
+from interlock.types import Evidence, Finding, Job, Verdict
 
 __all__ = ["CountsControl", "faults"]
 
@@ -54,7 +54,7 @@ class CountsControl(Control):
             )
             for fault in evidence["faults"]
         ]
-        return verdict(evidence, findings, Decision[settings.on_fault.upper()])
+        return verdict(evidence, findings, settings.on_fault)
 
 
 def _draws(backend: Any) -> bool:

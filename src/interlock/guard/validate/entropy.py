@@ -19,7 +19,7 @@ from interlock.guard.control import Control, Program, Request, Settings, verdict
 from interlock.guard.health.evidence_store import store_of
 from interlock.guard.result import Samples
 from interlock.guard.stats.entropy import SpikeTracker, meyer_wallach, miller_madow
-from interlock.types import Decision, Evidence, Finding, Job, Verdict
+from interlock.types import Evidence, Finding, Job, Verdict
 
 __all__ = ["EntropyControl"]
 
@@ -104,7 +104,7 @@ class EntropyControl(Control):
             for row in evidence["circuits"]
             if row["spike"] > limit
         ]
-        return verdict(evidence, findings, Decision[settings.on_spike.upper()])
+        return verdict(evidence, findings, settings.on_spike)
 
 
 def _spike(request: Request, index: int, register: str, entropy: float) -> float:

@@ -16,6 +16,7 @@ from interlock.errors import BackendError
 from interlock.guard.pipeline import Trace
 from interlock.guard.record import Receipt
 from interlock.guard.result import Result
+from interlock.guard.threads import Lane
 from interlock.types import Job, Principal
 
 __all__ = [
@@ -81,6 +82,7 @@ class JobOptions(TypedDict, total=False):
         job_id: when the job has an id already.
         pipeline: when it is not the guard's own.
         credential: ids of the token and key that were shown, so that they can be revoked.
+        lane: of jobs that run one after another, or None.
     """
 
     kind: Required[str]
@@ -97,6 +99,7 @@ class JobOptions(TypedDict, total=False):
     job_id: str | None
     pipeline: str | None
     credential: Mapping[str, str] | None
+    lane: Lane | None
 
 
 class Awaited(Future[Released]):

@@ -53,7 +53,7 @@ from interlock.guard.record import (
 )
 from interlock.guard.result import Result
 from interlock.guard.state import State
-from interlock.ledger import Entry, Ledger
+from interlock.ledger import Entry, Ledger, Pending
 from interlock.types import CircuitFacts, Finding, Job, Mode, Outcome, Principal
 
 __all__ = ["Guard"]
@@ -62,6 +62,8 @@ __all__ = ["Guard"]
 LEDGER_TIMEOUT_S = 30.0
 #: Qubits and shots from which a job takes long beside the record of its intent.
 WIDE, MANY = 12, 50_000
+#: Entries that jobs of one lane let come together for one commit.
+TOGETHER = 16
 #: Circuits of which is remembered whether their numbers are finite.
 REMEMBERED = 4096
 
@@ -82,7 +84,19 @@ class _Running:
 
     def _ended(self, trace: Trace, faults: list[str]) -> None:
         try:
-            released = self._guard._end(self.gathering.request, trace, faults, self._started)
+            pending = self._guard._record(self.gathering.request, trace, faults)
+        except BaseException as error:  # noqa: BLE001 - raised by whoever asks for the result
+            self._failed(error)
+            return
+        if threads.more_waits() and self._guard.ledger.queued < TOGETHER:
+            pending.when_done(lambda: self._finish(trace, pending))
+        else:
+            self._finish(trace, pending)
+
+    def _finish(self, trace: Trace, pending: Pending) -> None:
+        """Hand over what was released, once its record is on the disk."""
+        try:
+            released = self._guard._end(self.gathering.request, trace, pending, self._started)
         except BaseException as error:  # noqa: BLE001 - raised by whoever asks for the result
             self._failed(error)
         else:
@@ -157,7 +171,12 @@ class Guard:
         """
         running = self._begin(programs, options)
         # A job within a job must not wait for the one that waits for it.
-        threads.run(running.run, urgent=threads.this_worker() is not None)
+        nested = threads.this_worker() is not None
+        lane = options.get("lane")
+        if lane is None or nested:
+            threads.run(running.run, urgent=nested)
+        else:
+            lane.run(running.run)
         return running.future
 
     def _begin(self, programs: Sequence[Program], options: JobOptions) -> _Running:
@@ -222,13 +241,13 @@ class Guard:
         }
         request = self._request((), options, replace(self._job((), options), refused=refused))
         trace = walk(request.job, self._policy, lambda *_: {})
-        entry = self._record(request.job, trace, request, [])
+        entry = self._record(request, trace, []).wait(LEDGER_TIMEOUT_S)
         receipt = self._receipt(request.job, trace, entry, None)
         self._tell(request.job, trace, receipt, None, started, request)
         return receipt
 
-    def _end(self, request: Request, trace: Trace, faults: list[str], started: float) -> Released:
-        """Record how a job ended, tell the observers, and hand over what was released.
+    def _end(self, request: Request, trace: Trace, pending: Pending, started: float) -> Released:
+        """Wait for the record, tell the observers, and hand over what was released.
 
         Raises:
             DeniedError: the path denied it.
@@ -236,8 +255,7 @@ class Guard:
             StorageError: it could not be recorded.
         """
         job = request.job
-        self._record_calibration(request)
-        entry = self._record(job, trace, request, faults)
+        entry = pending.wait(LEDGER_TIMEOUT_S)
         released = trace.outcome in (Outcome.RELEASE, Outcome.FALLBACK)
         result = request.result if released else None
         receipt = self._receipt(job, trace, entry, result)
@@ -354,7 +372,10 @@ class Guard:
             payload = {"calibration": calibration.to_json().decode()}
             self.ledger.append("calibration", {"calibration": calibration.id}, payload)
 
-    def _record(self, job: Job, trace: Trace, request: Request, faults: list[str]) -> Entry:
+    def _record(self, request: Request, trace: Trace, faults: list[str]) -> Pending:
+        """Hand the ledger how a job ended."""
+        job = request.job
+        self._record_calibration(request)
         payload = {
             "format": FORMAT,
             "session": request.shared["session"],
@@ -366,8 +387,7 @@ class Guard:
         header = {"job": job.id, "outcome": trace.outcome.value, "policy": self._policy.sha256}
         body = msgspec.json.encode(payload)
         scope = scope_of(job.principal, job.labels)
-        pending = self.ledger.append(trace.ended_at, header, body, **scope)
-        return pending.wait(LEDGER_TIMEOUT_S)
+        return self.ledger.append(trace.ended_at, header, body, **scope)
 
     def _receipt(self, job: Job, trace: Trace, entry: Entry, result: Result | None) -> Receipt:
         rule, reason = told(trace)

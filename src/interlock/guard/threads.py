@@ -10,6 +10,7 @@ import queue
 import sys
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -17,10 +18,12 @@ from concurrent.futures import thread as _pools  # noqa: F401 - its exit must be
 from typing import Protocol, TypeVar
 
 __all__ = [
+    "Lane",
     "Watched",
     "forget",
     "in_background",
     "leave_behind",
+    "more_waits",
     "run",
     "this_worker",
     "watch",
@@ -108,9 +111,57 @@ class _Pool:
                 self.awake.set()
 
 
+class Lane:
+    """Runs tasks one after another, on one thread at a time.
+
+    For jobs that gain nothing from running side by side: on a simulator in this process they would
+    only take the interpreter from each other.
+    """
+
+    def __init__(self) -> None:
+        self.renew()
+        _lanes.add(self)
+
+    def renew(self) -> None:
+        """Begin with nothing waiting, as a forked child does."""
+        self._lock = threading.Lock()
+        self._taken = False
+        self.waiting: deque[Task] = deque()
+
+    def run(self, task: Task) -> None:
+        """Run something when all that came before has been run. It must not raise."""
+        context = contextvars.copy_context()
+        self.waiting.append(lambda: context.run(task))
+        self.go_on()
+
+    def go_on(self, worker: _Worker | None = None) -> None:
+        """Have a thread take what waits, if none does; `worker` was left behind with a task."""
+        with self._lock:
+            if worker is not None:
+                self._taken = False
+            if self._taken or not self.waiting:
+                return
+            self._taken = True
+        _pool.start(self._take, urgent=False)
+
+    def _take(self) -> None:
+        worker: _Worker = _here.worker
+        worker.lane = self
+        while True:
+            with self._lock:
+                if worker.left_behind:
+                    return  # another thread has the lane
+                if not self.waiting:
+                    self._taken, worker.lane = False, None
+                    return
+                task = self.waiting.popleft()
+            task()
+
+
 class _Worker:
     def __init__(self, pool: _Pool) -> None:
         self.pool = pool
+        self.lane: Lane | None = None
         self.inbox: queue.SimpleQueue[Task] = queue.SimpleQueue()
         self.left_behind = False
         threading.Thread(target=self.loop, name="interlock-job", daemon=True).start()
@@ -138,12 +189,15 @@ def _before_exit(call: Callable[[], None]) -> None:
 
 _here = threading.local()
 _pool = _Pool()
+_lanes: weakref.WeakSet[Lane] = weakref.WeakSet()
 
 
 def _renew() -> None:
     """Give a forked child threads of its own: it has none of its parent's."""
     global _pool
     _pool = _Pool()
+    for lane in _lanes:
+        lane.renew()
 
 
 os.register_at_fork(after_in_child=_renew)
@@ -183,11 +237,19 @@ def leave_behind(worker: object) -> None:
         worker.left_behind = True
         with worker.pool.lock:
             worker.pool.busy -= 1
+        if worker.lane is not None:
+            worker.lane.go_on(worker)
 
 
 def this_worker() -> object:
     """Return the worker that this thread is."""
     return getattr(_here, "worker", None)
+
+
+def more_waits() -> bool:
+    """Whether others wait in the lane that this thread has."""
+    worker: _Worker | None = getattr(_here, "worker", None)
+    return worker is not None and worker.lane is not None and bool(worker.lane.waiting)
 
 
 def watch(job: Watched) -> None:

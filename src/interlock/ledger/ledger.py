@@ -211,6 +211,11 @@ class Ledger(Rotating):
             )
         return self._append(event, header, payload, self._scope(subject, label))
 
+    @property
+    def queued(self) -> int:
+        """Entries handed in that wait for a commit."""
+        return self._sequencer.queued
+
     def _scope(self, subject: str, label: str) -> Scope:
         if not isinstance(subject, str) or not isinstance(label, str):
             raise InputError(

@@ -66,7 +66,7 @@ class _Later(Mapping[str, Any]):
 class Pending:
     """An entry handed in and not yet known to be durable."""
 
-    __slots__ = ("_sequencer", "at", "draft", "entry", "error")
+    __slots__ = ("_sequencer", "at", "calls", "draft", "entry", "error")
 
     def __init__(self, sequencer: Sequencer, draft: Draft) -> None:
         self._sequencer = sequencer
@@ -74,11 +74,27 @@ class Pending:
         self.draft = draft
         self.entry: Entry | None = None
         self.error: InterlockError | None = None
+        self.calls: list[Callable[[], None]] = []
 
     @property
     def done(self) -> bool:
         """Whether it is durable, or has failed."""
         return self.entry is not None or self.error is not None
+
+    def when_done(self, call: Callable[[], None]) -> None:
+        """Have something called, once, when the entry is durable or has failed.
+
+        On the thread that has committed it, or on this one. It must not raise.
+        """
+        self.calls.append(call)
+        if self.done:
+            self.tell()
+
+    def tell(self) -> None:
+        """Call what waits for the entry."""
+        while self.calls:
+            with contextlib.suppress(IndexError):  # another thread has taken the last one
+                self.calls.pop()()
 
     def wait(self, timeout_s: float = 10.0) -> Entry:
         """Return the entry once it is on the disk.
@@ -112,6 +128,7 @@ class Sequencer:
         self._notary = notary
         self._clock = clock
         self._queue: deque[Pending] = deque()
+        self._finished: deque[Pending] = deque()
         self._mutex = threading.Lock()
         self._frontier = frontier
         self._last_ns = 0
@@ -121,6 +138,11 @@ class Sequencer:
     def idle(self) -> bool:
         """Whether nothing is queued."""
         return not self._queue
+
+    @property
+    def queued(self) -> int:
+        """Entries that wait for a commit."""
+        return len(self._queue)
 
     @property
     def size(self) -> int:
@@ -152,13 +174,22 @@ class Sequencer:
                     self._commit(deadline)
             finally:
                 self._mutex.release()
+                self._tell()
 
     def flush(self, timeout_s: float) -> None:
         """Commit everything queued now; failures stay with the entries they belong to."""
         deadline = time.monotonic() + timeout_s
         while self._queue:
-            with self._mutex:
-                self._commit(deadline)
+            try:
+                with self._mutex:
+                    self._commit(deadline)
+            finally:
+                self._tell()
+
+    def _tell(self) -> None:
+        while self._finished:
+            with contextlib.suppress(IndexError):
+                self._finished.popleft().tell()
 
     def _take(self) -> list[Pending]:
         batch: list[Pending] = []
@@ -176,6 +207,12 @@ class Sequencer:
         batch = self._take()
         if not batch:
             return
+        try:
+            self._commit_batch(batch, deadline)
+        finally:
+            self._finished += [pending for pending in batch if pending.calls]
+
+    def _commit_batch(self, batch: list[Pending], deadline: float) -> None:
         try:
             if self._broken is not None:
                 raise self._broken

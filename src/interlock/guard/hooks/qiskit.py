@@ -33,7 +33,7 @@ from interlock.guard.hooks.common import (
 )
 from interlock.guard.hooks.qiskit_bases import executions
 from interlock.guard.hooks.qiskit_checked import neutral
-from interlock.guard.hooks.qiskit_direct import ran
+from interlock.guard.hooks.qiskit_direct import lane_of, ran
 from interlock.guard.hooks.qiskit_native import native as native_form
 from interlock.guard.hooks.qiskit_options import refuse_multiplying, written_out
 from interlock.guard.hooks.qiskit_results import fallback_result, paired, to_native
@@ -353,6 +353,7 @@ def _start(
         labels=options.labels,
         options=recorded_options(run_options),
         isolation=level_of(inner, backend),
+        lane=lane_of(inner, backend),
     )
     finish = lambda released: _with_receipt(released, kind, pubs)  # noqa: E731
     return GuardedJob(f"interlock-{id(future):x}", future, finish)

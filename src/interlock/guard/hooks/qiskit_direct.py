@@ -1,4 +1,4 @@
-"""Local primitives run on the job's own thread: it has one already."""
+"""Primitives that simulate in this process: their jobs run on the guard's own thread, in turn."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from functools import lru_cache
 from typing import Any
 
 from interlock.circuits.faces import of_sdk, patched
+from interlock.guard import threads
 
-__all__ = ["ran"]
+__all__ = ["lane_of", "ran"]
 
 #: Primitives whose `run` does nothing but check the pubs, which were checked before, and call
 #: `_run` on a new thread.
@@ -27,13 +28,30 @@ def ran(target: Any, given: Sequence[Any], options: Mapping[str, Any]) -> Any:
     A thread costs an eighth of a small job of a simulator. Subclasses and patched primitives
     may do more in their `run`, so that is what is called.
     """
-    kind: Any = type(target)
-    if not options and _direct(kind, getattr(kind, "run", None)):
-        # An estimator's `run` gives pubs without a precision its own.
-        whole = all(getattr(pub, "precision", 0.0) is not None for pub in given)
-        if whole and not patched(target, ("run", "_run")):
-            return target._run(list(given))
+    # An estimator's `run` gives pubs without a precision its own.
+    if _is_local(target) and all(getattr(pub, "precision", 0.0) is not None for pub in given):
+        return target._run(list(given))
     return target.run(list(given), **options).result()
+
+
+#: Aer runs one job of a process at a time, and the others hold the interpreter while they compute.
+_LANE = threads.Lane()
+
+
+def lane_of(target: Any, backend: Any) -> threads.Lane | None:
+    """Return the lane of a primitive's jobs; None for one that can have several under way.
+
+    Args:
+        target: the primitive.
+        backend: the one behind it.
+    """
+    own = getattr(getattr(backend, "options", None), "executor", None)
+    return _LANE if own is None and _is_local(target) else None
+
+
+def _is_local(target: Any) -> bool:
+    kind: Any = type(target)
+    return _direct(kind, getattr(kind, "run", None)) and not patched(target, ("run", "_run"))
 
 
 @lru_cache(maxsize=64)

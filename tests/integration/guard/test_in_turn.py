@@ -1,0 +1,176 @@
+"""Jobs on a simulator in this process run in turn, and their receipts share commits."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from qiskit import QuantumCircuit
+from qiskit.primitives import StatevectorEstimator, StatevectorSampler
+from qiskit_aer.primitives import EstimatorV2, SamplerV2
+
+import interlock
+from interlock.backends import TwinSampler, twin
+from interlock.guard import threads
+from interlock.guard.hooks.qiskit_direct import lane_of, ran
+from interlock.guard.hooks.qiskit_targets import backend_of
+from interlock.guard.record import recorded
+from interlock.ledger.sqlite import SqliteStore
+
+
+def lane(target: Any) -> threads.Lane | None:
+    return lane_of(target, backend_of(target))
+
+
+def test_jobs_in_flight_share_commits_and_all_are_recorded(policy, home, bell, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    guarded = interlock.guard(SamplerV2(seed=1), policy=policy, home=home)
+    guarded.run([bell], shots=10).result()
+    commits = []
+    commit = SqliteStore.commit
+    monkeypatch.setattr(SqliteStore, "commit", lambda self: (commits.append(1), commit(self))[1])
+    jobs = [guarded.run([bell], shots=100 + n) for n in range(40)]
+    results = [job.result() for job in jobs]
+    assert [r[0].data.meas.num_shots for r in results] == [100 + n for n in range(40)]
+    receipts = [r.metadata["interlock"]["id"] for r in results]
+    assert len(set(receipts)) == 40
+    assert len(commits) < 40
+    guarded.interlock.guard.close()
+    with recorded(home) as ledger:
+        for receipt in receipts:
+            assert ledger.find(receipt).header["outcome"] == "RELEASE"
+
+
+@pytest.mark.parametrize("make", [
+    lambda: SamplerV2(seed=5),
+    lambda: StatevectorSampler(seed=5),
+    lambda: TwinSampler(twin("manila", age_s=60.0), seed=5),
+])  # fmt: skip
+def test_samplers_give_what_their_own_run_gives(policy, home, bell, make) -> None:  # type: ignore[no-untyped-def]
+    assert lane(make()) is not None
+    alone = make().run([bell, bell], shots=300).result()
+    guarded = interlock.guard(make(), policy=policy, home=home).run([bell, bell], shots=300)
+    for one, other in zip(alone, guarded.result(), strict=True):
+        assert one.data.meas.get_counts() == other.data.meas.get_counts()
+
+
+def test_an_estimator_gives_what_its_own_run_gives(policy, home) -> None:  # type: ignore[no-untyped-def]
+    circuit = QuantumCircuit(1)
+    circuit.ry(0.3, 0)
+    pub = (circuit, ["Z", "X"], [], 0.01)
+    make = lambda: EstimatorV2(options={"run_options": {"seed_simulator": 3}})  # noqa: E731
+    assert lane(make()) is not None
+    alone = make().run([pub]).result()[0].data.evs
+    guarded = interlock.guard(make(), policy=policy, home=home).run([pub]).result()[0].data.evs
+    assert alone.tolist() == guarded.tolist()
+
+
+def test_only_what_simulates_here_as_its_sdk_made_it_runs_in_turn(bell) -> None:  # type: ignore[no-untyped-def]
+    class Mine(SamplerV2):
+        """Somebody's own: what its `run` does is not known."""
+
+        def run(self, *args: Any, **options: Any) -> Any:
+            self.ran = True
+            return super().run(*args, **options)
+
+    plain, mine, changed = SamplerV2(), Mine(), SamplerV2()
+    changed.run = lambda *args, **options: SamplerV2.run(changed, *args, **options)  # type: ignore[method-assign]
+    assert lane(plain) is lane(StatevectorSampler()) is not None
+    assert lane(mine) is None
+    assert lane(changed) is None
+    pub = plain.run([bell], shots=8)
+    assert pub.result()[0].data.meas.num_shots == 8
+    ran(mine, [(bell, None, 8)], {})
+    assert mine.ran
+
+
+def test_a_patched_class_runs_as_it_was_patched(bell, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    seen = []
+    run = SamplerV2.run
+
+    def watched(self: Any, *args: Any, **options: Any) -> Any:
+        seen.append(1)
+        return run(self, *args, **options)
+
+    monkeypatch.setattr(SamplerV2, "run", watched)
+    assert lane(SamplerV2()) is None
+    ran(SamplerV2(), [(bell, None, 8)], {})
+    assert seen == [1]
+
+
+def test_aer_with_an_executor_of_its_own_may_have_several_under_way() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(2) as pool:
+        assert lane(SamplerV2(options={"backend_options": {"executor": pool}})) is None
+
+
+def test_an_exact_estimator_keeps_its_own_precision(policy, home) -> None:  # type: ignore[no-untyped-def]
+    bell = QuantumCircuit(2)
+    bell.h(0)
+    bell.cx(0, 1)
+    guarded = interlock.guard(StatevectorEstimator(), policy=policy, home=home)
+    result = guarded.run([(bell, "ZZ")]).result()
+    assert float(result[0].data.evs) == pytest.approx(1.0, abs=1e-12)
+
+
+def test_one_that_hangs_does_not_hold_those_behind_it(policy, home, bell, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    document = policy | {"timeouts": {"control_s": 5, "execute_s": 0.5}}
+    guarded = interlock.guard(SamplerV2(), policy=document, home=home)
+    first = []
+    simulate = SamplerV2._run
+
+    def once(self: Any, pubs: Any) -> Any:
+        if not first:
+            first.append(1)
+            time.sleep(3)
+        return simulate(self, pubs)
+
+    monkeypatch.setattr(SamplerV2, "_run", once)
+    jobs = [guarded.run([bell], shots=10) for _ in range(3)]
+    assert [j.result().metadata["interlock"]["outcome"] for j in jobs[1:]] == ["RELEASE"] * 2
+    with pytest.raises(interlock.errors.DeniedError) as caught:
+        jobs[0].result()
+    assert "timeout" in str(caught.value) or "no result" in str(caught.value)
+
+
+SCRIPT = """
+import sys, yaml
+from qiskit import QuantumCircuit
+from qiskit_aer.primitives import EstimatorV2, SamplerV2
+import interlock
+bell = QuantumCircuit(2)
+bell.h(0)
+bell.cx(0, 1)
+bell.measure_all()
+guarded = interlock.guard(SamplerV2(), policy=yaml.safe_load(open(sys.argv[2])), home=sys.argv[1])
+while True:
+    for job in [guarded.run([bell], shots=10) for _ in range(20)]:
+        print(job.result().metadata["interlock"]["id"], flush=True)
+"""
+
+
+def test_what_was_handed_over_is_on_the_disk_when_the_process_is_killed(  # type: ignore[no-untyped-def]
+    policy, tmp_path: Path
+) -> None:
+    import yaml
+
+    rules, home = tmp_path / "policy.yaml", tmp_path / "home"
+    rules.write_text(yaml.safe_dump(policy))
+    child = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(home), str(rules)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert child.stdout is not None
+    given = [child.stdout.readline().strip() for _ in range(70)]
+    child.send_signal(signal.SIGKILL)
+    given += [line.strip() for line in child.stdout if line.endswith("\n")]
+    child.wait()
+    with recorded(home) as ledger:
+        for receipt in given:
+            assert ledger.find(receipt).header["outcome"] == "RELEASE"

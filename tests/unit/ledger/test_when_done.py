@@ -1,0 +1,91 @@
+"""What waits for an entry is called once, when the entry is durable or has failed."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from interlock.errors import StorageError
+from interlock.ledger import Ledger, Pending
+
+
+def test_it_is_called_once_by_whoever_commits(tmp_path: Path) -> None:
+    with Ledger.open(tmp_path / "home") as ledger:
+        called: list[Any] = []
+        first = ledger.append("a", {}, {})
+        first.when_done(lambda: called.append(first.entry))
+        ledger.append("b", {}, {}).wait()
+        assert called == [first.entry]
+        assert first.wait().index == 0
+        assert len(called) == 1
+
+
+def test_it_is_called_at_once_when_the_entry_is_durable(tmp_path: Path) -> None:
+    with Ledger.open(tmp_path / "home") as ledger:
+        done = ledger.append("a", {}, {})
+        done.wait()
+        called: list[int] = []
+        done.when_done(lambda: called.append(1))
+        assert called == [1]
+
+
+def test_it_is_called_without_anybody_waiting(tmp_path: Path) -> None:
+    with Ledger.open(tmp_path / "home") as ledger:
+        came = threading.Event()
+        ledger.append("a", {}, {}).when_done(came.set)
+        assert came.wait(10)
+
+
+@pytest.mark.parametrize("error", [StorageError, KeyboardInterrupt])
+def test_it_is_called_when_the_commit_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    with Ledger.open(tmp_path / "home") as ledger:
+        ledger.append("a", {}, {}).wait()
+
+        def broken() -> None:
+            ledger._store.rollback()
+            if error is StorageError:
+                raise StorageError("full", code="storage-full", got="", expected="", fix="")
+            raise error
+
+        monkeypatch.setattr(ledger._store, "commit", broken)
+        called: list[Pending] = []
+        first = ledger.append("b", {}, {})
+        first.when_done(lambda: called.append(first))
+        with pytest.raises(error):
+            ledger.append("c", {}, {}).wait()
+        monkeypatch.undo()
+        assert called == [first]
+        with pytest.raises(StorageError):
+            first.wait()
+
+
+def test_it_may_itself_append_and_wait(tmp_path: Path) -> None:
+    with Ledger.open(tmp_path / "home") as ledger:
+        indices: list[int] = []
+        first = ledger.append("a", {}, {})
+        first.when_done(lambda: indices.append(ledger.append("b", {}, {}).wait().index))
+        first.wait()
+        assert indices == [1]
+
+
+def test_many_threads_lose_no_call_and_double_none(tmp_path: Path) -> None:
+    with Ledger.open(tmp_path / "home") as ledger:
+        called: list[int] = []
+
+        def work(base: int) -> None:
+            for n in range(base, base + 100):
+                pending = ledger.append("a", {}, {"n": n})
+                pending.when_done(lambda n=n: called.append(n))  # type: ignore[misc]
+                if n % 7 == 0:
+                    pending.wait()
+
+        workers = [threading.Thread(target=work, args=(k * 100,)) for k in range(4)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        ledger.append("end", {}, {}).wait()
+        assert sorted(called) == list(range(400))

@@ -143,12 +143,25 @@ def publish(repository: Path, image: Path, keys: Path, name: str | None) -> None
 @_REPOSITORY
 @_KEYS
 def refresh(repository: Path, keys: Path) -> None:
-    """Sign a fresh timestamp; due every day, or devices refuse to boot."""
+    """Sign a fresh timestamp; due every day, or devices refuse to boot.
+
+    What else is in the last quarter of its term is signed again if its key is in --keys.
+    """
+    from interlock.monitor.firmware.repository import DAYS, ROLES
+
     if not (repository / "metadata" / "1.root.json").exists():
         raise click.UsageError(f"{repository} is no firmware repository; `publish` makes one")
+    held = tuple(r for r in ROLES if r == "timestamp" or (keys / f"{r}.json").exists())
     with _stored(repository):
-        _repository(repository, keys, ("timestamp",)).refresh()
+        opened = _repository(repository, keys, held)
+        opened.refresh()
+        left = opened.expiries()
     click.echo("signed a fresh timestamp, good for a day")
+    for role, days in left.items():
+        if role != "timestamp" and days < DAYS[role] / 4:
+            said = f"in {days:.1f} days" if days > 0 else "already: devices refuse to boot"
+            click.echo(f"the {role} statement runs out {said}; `refresh` with {role}.json in --keys"
+                       " signs it again", err=True)  # fmt: skip
 
 
 @command.command()
@@ -174,7 +187,7 @@ def boot(device: Path, image: Path, root: Path, source: Path, name: str | None) 
 
 
 @command.command()
-@_DEVICE
+@_KNOWN
 @click.argument("measured", type=_FILE, nargs=-1, required=True)
 @click.option("--quote", required=True, type=_FILE, help="What the TPM attested (TPMS_ATTEST).")
 @click.option("--signature", required=True, type=_FILE, help="Its signature, ECDSA in DER.")
@@ -185,8 +198,11 @@ def boot(device: Path, image: Path, root: Path, source: Path, name: str | None) 
 def attest(
     device: Path, measured: tuple[Path, ...], quote: Path, signature: Path, key: Path, nonce: str,
     pcr: int,
-) -> None:  # fmt: skip
-    """Check that DEVICE booted the files MEASURED, in this order; if not, it is quarantined."""
+) -> int:  # fmt: skip
+    """Check that DEVICE booted the files MEASURED, in this order; if not, it is quarantined.
+
+    Exit code 9 when it did and is quarantined for something else.
+    """
     from interlock.monitor.firmware import EventLog, Quote
 
     try:
@@ -201,9 +217,14 @@ def attest(
     answer = Quote(attest=_read(quote), signature=_read(signature))
     pem = _read(key)
     with _stored(device):
-        device.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _device(device).attest(answer, log, key_pem=pem, nonce=asked, pcr=pcr)
+        found = _device(device)
+        found.attest(answer, log, key_pem=pem, nonce=asked, pcr=pcr)
+        reason = found.quarantined
+    if reason is not None:
+        click.echo(f"{_name(device)} booted what it should, and stays quarantined")
+        return 9
     click.echo(f"{_name(device)} booted what it should")
+    return 0
 
 
 @command.command()
@@ -218,14 +239,13 @@ def status(device: Path) -> Any:
 
 
 @command.command()
-@_DEVICE
+@_KNOWN
 @click.argument("reason")
 def quarantine(device: Path, reason: str) -> None:
     """Stop DEVICE until `lift`; REASON is shown to whoever asks."""
     if not reason.strip():
         raise click.UsageError("a quarantine needs a reason")
     with _stored(device):
-        device.mkdir(parents=True, exist_ok=True, mode=0o700)
         _device(device).quarantine(reason)
     click.echo(f"{_name(device)} boots nothing until `interlock firmware lift {device}`")
 

@@ -1,5 +1,7 @@
 """`interlock firmware`: what is released boots, everything else quarantines the device."""
 
+import base64
+import datetime as dt
 import json
 import shutil
 
@@ -115,6 +117,10 @@ def test_what_cannot_be_read_is_named_and_boots_nothing(bench, tmp_path, capsys)
 
 def test_an_owner_stops_a_device_with_a_reason(bench, capsys):
     device = str(bench.device)
+    # A device of that name that never was: a mistyped one must not look stopped.
+    assert main(["firmware", "quarantine", device, "covert channel"]) == 2
+    assert not bench.device.exists()
+    assert bench.boot() == 0
     assert main(["firmware", "quarantine", device, " "]) == 2
     assert main(["firmware", "quarantine", device, "covert channel"]) == 0
     capsys.readouterr()
@@ -123,6 +129,106 @@ def test_an_owner_stops_a_device_with_a_reason(bench, capsys):
     assert bench.boot() == 10
     assert main(["firmware", "lift", device]) == 0
     assert main(["firmware", "lift", device]) == 2
+
+
+def signed_days_ago(bench, days):
+    from interlock.cli.detector import private_key
+    from interlock.monitor.firmware.image import Image
+    from interlock.monitor.firmware.repository import ROLES, FirmwareRepository
+
+    keys = {role: private_key(bench.keys / f"{role}.json") for role in ROLES}
+    past = dt.datetime.now(dt.UTC) - dt.timedelta(days=days)
+    shutil.rmtree(bench.repo)
+    image = Image(name="fw.bin", data=bench.image.read_bytes())
+    FirmwareRepository(bench.repo, keys, now=past).publish(image)
+    shutil.copy(bench.repo / "metadata" / "1.root.json", bench.root)
+
+
+@pytest.mark.parametrize(
+    ("days", "away", "boots", "said"),
+    [
+        (6, (), 0, ""),
+        (8, (), 0, ""),
+        (8, ("targets", "root"), 0, ""),  # as the how-to has it: those are not online
+        (8, ("snapshot",), 7, "the snapshot statement runs out already"),
+        (80, ("targets", "root"), 0, "the targets statement runs out in 10.0 days"),
+        (91, (), 0, ""),
+        (360, (), 0, ""),
+        (400, (), 0, ""),
+    ],
+)
+def test_a_daily_refresh_signs_what_runs_out_or_says_so(bench, capsys, days, away, boots, said):
+    signed_days_ago(bench, days)
+    for role in away:
+        (bench.keys / f"{role}.json").unlink()
+    capsys.readouterr()
+    assert main(["firmware", "refresh", str(bench.repo), "--keys", str(bench.keys)]) == 0
+    told = capsys.readouterr().err
+    assert said in told
+    assert bool(told) == bool(said)
+    assert bench.boot() == boots
+
+
+def test_a_half_made_repository_and_strange_files_are_no_traceback(bench, capsys):
+    metadata = bench.repo / "metadata"
+    for name in ("old.root.json", "old.targets.json", ".targets.json"):
+        shutil.copy(metadata / "1.root.json", metadata / name)
+    assert bench.publish() == 0
+    (metadata / "1.root.json").unlink()  # it is written last: without it, nothing is made yet
+    assert bench.publish() == 0
+    shutil.copy(metadata / "1.root.json", bench.root)
+    assert bench.boot() == 0
+    for path in metadata.glob("*.targets.json"):
+        path.unlink()
+    capsys.readouterr()
+    assert bench.publish() == 7
+    assert "targets.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        '{"floor": 0, "quarantine": 0}',
+        '{"floor": 0, "quarantine": []}',
+        '{"floor": -1, "quarantine": null}',
+        '{"floor": 1e999, "quarantine": null}',
+        '{"floor": null, "quarantine": null}',
+        '{"floor": 0}',
+        "[]",
+        "",
+    ],
+)
+def test_a_damaged_state_boots_nothing(bench, state):
+    assert bench.boot() == 0
+    (bench.device / "state.json").write_text(state)
+    assert bench.boot() == 7
+    assert bench.status() == 7
+
+
+def test_a_quarantine_without_a_word_holds_too(bench):
+    assert bench.boot() == 0
+    (bench.device / "state.json").write_text('{"floor": 0, "quarantine": ""}')
+    assert bench.boot() == 10
+    assert bench.status() == 9
+
+
+def test_a_key_of_an_unknown_kind_quarantines(bench, tmp_path):
+    assert bench.boot() == 0
+    # SubjectPublicKeyInfo of the algorithm 1.2.3.4, which nobody has
+    body = bytes.fromhex("300506032a030403020001")
+    pem = base64.b64encode(bytes([0x30, len(body)]) + body).decode()
+    key = tmp_path / "key.pem"
+    key.write_text(f"-----BEGIN PUBLIC KEY-----\n{pem}\n-----END PUBLIC KEY-----\n")
+    blank = tmp_path / "blank"
+    blank.write_bytes(b"x")
+    assert (
+        main(
+            ["firmware", "attest", str(bench.device), str(bench.image), "--quote", str(blank),
+             "--signature", str(blank), "--key", str(key), "--nonce", "00" * 8]
+        )
+        == 7
+    )  # fmt: skip
+    assert bench.status() == 9
 
 
 @NEEDS_TPM
@@ -148,8 +254,12 @@ def test_a_measured_boot_of_something_else_quarantines(bench, tmp_path):
              "--key", str(tmp_path / "ak.pem"), "--nonce", asked]
         )  # fmt: skip
 
-    assert attest(loader, bench.image, asked=nonce.hex()) == 0
+    assert attest(loader, bench.image, asked=nonce.hex()) == 2  # no such device yet
     assert bench.boot() == 0
+    assert attest(loader, bench.image, asked=nonce.hex()) == 0
+    assert main(["firmware", "quarantine", str(bench.device), "covert channel"]) == 0
+    assert attest(loader, bench.image, asked=nonce.hex()) == 9  # good, and still quarantined
+    assert main(["firmware", "lift", str(bench.device)]) == 0
     assert attest(loader, bench.image, asked="00") == 2
     assert bench.status() == 0
     assert attest(loader, bench.image, asked="00" * 16) == 7

@@ -10,7 +10,7 @@ import hashlib
 import struct
 from dataclasses import dataclass, field
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -84,8 +84,8 @@ def verify_quote(quote: Quote, *, key_pem: bytes, nonce: bytes, log: EventLog, p
         if not isinstance(key, ec.EllipticCurvePublicKey):
             raise _wrong("a key that is not ECDSA")
         key.verify(quote.signature, quote.attest, ec.ECDSA(hashes.SHA256()))
-    except (InvalidSignature, ValueError) as error:
-        raise _wrong("a wrong signature") from error
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError) as error:
+        raise _wrong("a wrong signature, or a key of an unknown kind") from error
     try:
         magic, kind = struct.unpack_from(">IH", quote.attest, 0)
         if magic != MAGIC or kind != QUOTE:

@@ -11,8 +11,9 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
+import msgspec
 import rfc8785
 
 from interlock.crypto.files import read_private, write_private
@@ -71,6 +72,13 @@ def wrong_firmware(why: str) -> IntegrityError:
     )
 
 
+class _State(msgspec.Struct, forbid_unknown_fields=True):
+    """A device's state file: the version floor, and the reason it is quarantined for."""
+
+    floor: Annotated[int, msgspec.Meta(ge=0)]
+    quarantine: str | None
+
+
 @dataclass(slots=True)
 class Device:
     """A control device that boots only what its owner signed.
@@ -91,9 +99,8 @@ class Device:
         if raw is None:
             return {"floor": 0, "quarantine": None}
         try:
-            found: dict[str, Any] = json.loads(raw)
-            return {"floor": int(found["floor"]), "quarantine": found["quarantine"]}
-        except (ValueError, KeyError, TypeError) as error:
+            return msgspec.structs.asdict(msgspec.json.decode(raw, type=_State))
+        except msgspec.MsgspecError as error:
             raise wrong_firmware("the device's state file is damaged") from error
 
     def _save(self, state: dict[str, Any]) -> None:
@@ -127,7 +134,7 @@ class Device:
             IntegrityError: the image is not what the owner released.
         """
         state = self._load()
-        if state["quarantine"]:
+        if state["quarantine"] is not None:
             raise DeniedError(
                 f"device {self.name!r} is quarantined",
                 code="monitor-quarantined",

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from interlock.crypto.files import locked, write_private
 from interlock.errors import SetupError
 from interlock.monitor.firmware.image import Image, wrong_firmware
 from interlock.monitor.signed import DualKey
@@ -60,8 +62,13 @@ class FirmwareRepository:
         self._now = now
         (folder / "metadata").mkdir(parents=True, exist_ok=True)
         (folder / "targets").mkdir(exist_ok=True)
-        if not (folder / "metadata" / "1.root.json").exists():
-            self._create()
+        with self._alone():
+            if not (folder / "metadata" / "1.root.json").exists():
+                self._create()
+
+    def _alone(self) -> AbstractContextManager[None]:
+        """Keep a second owner out: two statements of one version would hide one image."""
+        return locked(self.folder.resolve() / ".lock")
 
     def _moment(self) -> dt.datetime:
         return self._now or dt.datetime.now(dt.UTC)
@@ -78,11 +85,11 @@ class FirmwareRepository:
             for signer in self._signers(role):
                 root.add_key(signer.public_key, role)
             root.roles[role].threshold = 2
-        self._write("root", root)
         for role, signed in (
             ("targets", tuf.Targets()),
             ("snapshot", tuf.Snapshot()),
             ("timestamp", tuf.Timestamp()),
+            ("root", root),  # last: where it is, the rest is too
         ):
             self._write(role, signed)
 
@@ -100,15 +107,15 @@ class FirmwareRepository:
         return self.folder / "metadata" / name
 
     def _latest(self, role: str) -> Any:
+        from securesystemslib.exceptions import StorageError
         from tuf.api.exceptions import RepositoryError
 
-        versions = [
-            int(p.name.partition(".")[0]) for p in self.folder.glob(f"metadata/*.{role}.json")
-        ]
-        path = self._path(role, max(versions, default=0))
+        found = (self.folder / "metadata").glob(f"*.{role}.json")
+        heads = (p.name.removesuffix(f".{role}.json") for p in found)
+        path = self._path(role, max((int(h) for h in heads if h.isdecimal()), default=0))
         try:
             return self._tuf.Metadata.from_file(str(path)).signed
-        except RepositoryError as error:
+        except (RepositoryError, StorageError) as error:
             raise wrong_firmware(f"{path.name}: {error}"[:200]) from error
 
     def _write(self, role: str, signed: Any, extra: dict[str, DualKey] | None = None) -> None:
@@ -116,31 +123,61 @@ class FirmwareRepository:
         made = self._tuf.Metadata(signed)
         for signer in self._signers(role) + (self._signers(role, extra) if extra else []):
             made.sign(signer, append=True)
-        made.to_file(str(self._path(role, signed.version)))
+        write_private(self._path(role, signed.version), made.to_bytes(), mode=0o644)
 
     def publish(self, image: Image) -> None:
         """Make an image the current one of its name; only current images boot."""
+        with self._alone():
+            self._publish(image)
+
+    def _publish(self, image: Image) -> None:
         targets = self._latest("targets")
         info = self._tuf.TargetFile.from_data(image.name, image.data, ["sha256"])
         targets.targets = {**targets.targets, image.name: info}
         targets.version += 1
-        (self.folder / "targets" / f"{info.hashes['sha256']}.{image.name}").write_bytes(image.data)
+        stored = self.folder / "targets" / f"{info.hashes['sha256']}.{image.name}"
+        write_private(stored, image.data, mode=0o644)
         self._write("targets", targets)
-        snapshot = self._latest("snapshot")
-        snapshot.meta["targets.json"] = self._tuf.MetaFile(version=targets.version)
-        snapshot.version += 1
-        self._write("snapshot", snapshot)
-        self.refresh()
+        self._resign("snapshot")
+        self._resign("timestamp")
 
     def refresh(self) -> None:
-        """Sign a fresh timestamp; due before the old one expires."""
-        timestamp, snapshot = self._latest("timestamp"), self._latest("snapshot")
-        timestamp.snapshot_meta = self._tuf.MetaFile(version=snapshot.version)
-        timestamp.version += 1
-        self._write("timestamp", timestamp)
+        """Sign a fresh timestamp, and what else runs out and has its key here.
+
+        Due before the timestamp expires, each day. A statement runs out in the last quarter of its
+        term; `expiries` tells which are left because their keys are elsewhere.
+        """
+        with self._alone():
+            due = {r for r, left in self.expiries().items() if left < DAYS[r] / 4}
+            if "targets" in due and "targets" in self.keys:
+                due.add("snapshot")  # which names the version of the targets
+            for role in ("root", "targets", "snapshot"):
+                if role in due and role in self.keys:
+                    self._resign(role)
+            self._resign("timestamp")
+
+    def expiries(self) -> dict[str, float]:
+        """Return for each role how many days its statement still holds."""
+        now = self._moment()
+        return {r: (self._latest(r).expires - now) / dt.timedelta(days=1) for r in ROLES}
+
+    def _resign(self, role: str) -> None:
+        """Sign a role's next version: the same statement, about what is newest now."""
+        signed = self._latest(role)
+        if role == "snapshot":
+            version = self._latest("targets").version
+            signed.meta["targets.json"] = self._tuf.MetaFile(version=version)
+        elif role == "timestamp":
+            signed.snapshot_meta = self._tuf.MetaFile(version=self._latest("snapshot").version)
+        signed.version += 1
+        self._write(role, signed)
 
     def rotate(self, role: str, key: DualKey) -> None:
         """Give a role a new key pair, by a new root that the old root keys sign too."""
+        with self._alone():
+            self._rotate(role, key)
+
+    def _rotate(self, role: str, key: DualKey) -> None:
         root, old = self._latest("root"), dict(self.keys)
         for keyid in list(root.roles[role].keyids):
             root.revoke_key(keyid, role)
@@ -150,14 +187,8 @@ class FirmwareRepository:
         root.version += 1
         self._write("root", root, extra=old if role == "root" else None)
         if role in ("targets", "snapshot", "timestamp"):
-            for name in ("targets", "snapshot"):
-                signed = self._latest(name)
-                signed.version += 1
-                if name == "snapshot":
-                    version = self._latest("targets").version
-                    signed.meta["targets.json"] = self._tuf.MetaFile(version=version)
-                self._write(name, signed)
-            self.refresh()
+            for name in ("targets", "snapshot", "timestamp"):
+                self._resign(name)
 
 
 def _fetcher(folder: Path) -> FetcherInterface:

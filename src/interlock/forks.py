@@ -169,11 +169,57 @@ class _Held:
             self.connection.close()
 
 
+class Transaction:
+    """One use of a database; see `Connections.transaction`."""
+
+    __slots__ = ("_begin", "_connections", "_db", "_durable")
+
+    def __init__(self, connections: Connections, durable: bool, begin: bool) -> None:
+        self._connections = connections
+        self._durable = durable
+        self._begin = begin
+
+    def __enter__(self) -> sqlite3.Connection:
+        enter()
+        try:
+            self._db = db = self._connections.mine()
+            if self._durable:
+                db.execute("PRAGMA synchronous=FULL")
+            if self._begin:
+                db.execute("BEGIN IMMEDIATE")
+        except BaseException as error:
+            self._left(error)
+            raise
+        return db
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        try:
+            if error is None:
+                if self._begin:
+                    self._db.execute("COMMIT")
+            elif self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            if self._durable:
+                self._db.execute("PRAGMA synchronous=NORMAL")
+        except BaseException as late:
+            self._left(late)
+            raise
+        self._left(error)
+
+    def _left(self, error: BaseException | None) -> None:
+        leave()
+        if isinstance(error, self._connections.errors):
+            self._connections.drop()
+            raise self._connections.error(error) from error
+
+
 class Connections:
     """The connections to one database, one a thread.
 
     Args:
         connect: opens one, with `check_same_thread=False`.
+        error: makes one of our errors of one of SQLite's, of the system's or of `errors`.
+        errors: what else a transaction may fail with.
 
     Example:
         >>> import sqlite3
@@ -183,8 +229,15 @@ class Connections:
         (1,)
     """
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], sqlite3.Connection],
+        error: Callable[[Exception], Exception] = lambda error: error,
+        errors: tuple[type[Exception], ...] = (),
+    ) -> None:
         self._connect = connect
+        self.error = error
+        self.errors: tuple[type[Exception], ...] = (sqlite3.Error, OSError, *errors)
         self._local = threading.local()
         self._all: weakref.WeakSet[_Held] = weakref.WeakSet()
         watch(self.let_go)
@@ -203,6 +256,15 @@ class Connections:
             self._local.held = held
             self._all.add(held)
         return held.connection
+
+    def transaction(self, *, durable: bool = False, begin: bool = True) -> Transaction:
+        """Lend this thread's connection for one immediate transaction: all of it, or nothing.
+
+        Args:
+            durable: wait until it is on the disk.
+            begin: False for a single query, which is a transaction by itself.
+        """
+        return Transaction(self, durable, begin)
 
     def drop(self) -> None:
         """Forget this thread's connection."""

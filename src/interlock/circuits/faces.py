@@ -62,7 +62,11 @@ def of_sdk(kind: type, *roots: str) -> bool:
 def patched(thing: Any, names: Iterable[str]) -> str | None:
     """Return the first of the methods that an object has of its own, over those of its class."""
     own = getattr(thing, "__dict__", None)
-    return next((name for name in names if name in own), None) if own else None
+    if own:
+        for name in names:
+            if name in own:
+                return name
+    return None
 
 
 def plain_number(value: Any) -> bool:

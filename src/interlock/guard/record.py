@@ -19,7 +19,7 @@ from interlock.guard.pipeline import Trace
 from interlock.ledger import Entry, Ledger, Reader
 from interlock.ledger.postgres import address_of
 from interlock.ledger.subjects import joined
-from interlock.types import Decision, Finding, Job, Principal
+from interlock.types import Decision, Finding, Job, Outcome, Principal
 
 if TYPE_CHECKING:
     from interlock.guard.policy import Policy
@@ -248,6 +248,8 @@ def told(trace: Trace) -> tuple[str | None, str | None]:
     Of a job that fell back and got no answer these are why it fell back, and then what kept the
     baseline from answering: without a fallback that is always the same.
     """
+    if trace.outcome is Outcome.RELEASE:
+        return None, None
     cause, first = trace.cause, trace.fell_back
     if cause is None:
         return None, None

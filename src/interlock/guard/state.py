@@ -11,9 +11,9 @@ import contextlib
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import msgspec
 
@@ -30,8 +30,6 @@ _SCHEMA = (
     "scope TEXT NOT NULL, unit TEXT NOT NULL, start REAL NOT NULL, amount REAL NOT NULL,"
     " PRIMARY KEY (scope, unit, start)) WITHOUT ROWID"
 )
-
-T = TypeVar("T")
 
 VERSION = 1
 #: A window is kept in this many slices; use leaves it slice by slice, at most 1/64 of it late.
@@ -94,12 +92,13 @@ class State:
         self.home = home
         self.path = home / "state.db"
         self._stop = str(home / STOP_FILE)
-        self._connections = forks.Connections(self._connect)
+        self._connections = forks.Connections(self._connect, lambda e: _storage(self.path, e))
         try:
             home.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise _storage(self.path, error) from error
-        self._transaction(self._prepare)
+        with self._connections.transaction() as db:
+            self._prepare(db)
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -123,33 +122,6 @@ class State:
             db.execute(_SCHEMA)
             db.execute(f"PRAGMA user_version = {VERSION}")
 
-    def _transaction(self, work: Callable[[sqlite3.Connection], T], *, durable: bool = False) -> T:
-        """Do something as one transaction: all of it is kept, or nothing."""
-        try:
-            forks.enter()
-            try:
-                db = self._connections.mine()
-                if durable:
-                    db.execute("PRAGMA synchronous=FULL")
-                try:
-                    db.execute("BEGIN IMMEDIATE")
-                    try:
-                        found = work(db)
-                    except BaseException:
-                        if db.in_transaction:
-                            db.execute("ROLLBACK")
-                        raise
-                    db.execute("COMMIT")
-                finally:
-                    if durable:
-                        db.execute("PRAGMA synchronous=NORMAL")
-            finally:
-                forks.leave()
-        except (sqlite3.Error, OSError) as error:
-            self._connections.drop()
-            raise _storage(self.path, error) from error
-        return found
-
     def reserve(
         self, window: Window, caps: Sequence[Cap], now: float, *, durable: bool = False
     ) -> Tried:
@@ -171,31 +143,29 @@ class State:
                     fix="this is a fault of the control that asked for it",
                 )
 
-        def take(db: sqlite3.Connection) -> Tried:
+        with self._connections.transaction(durable=durable) as db:
             held = _held(db, window, now)
             used = tuple([held.get(cap.unit, 0.0) for cap in caps])
             for cap, before in zip(caps, used, strict=True):
                 if not fits(before, cap.amount, cap.limit):
                     return Tried(False, used)
             _add(db, window, caps, now, 1.0)
-            return Tried(True, used)
-
-        return self._transaction(take, durable=durable)
+        return Tried(True, used)
 
     def release(self, window: Window, caps: Sequence[Cap], now: float) -> None:
         """Give back what `reserve` took in the same window at the same `now`."""
-        self._transaction(lambda db: _add(db, window, caps, now, -1.0))
+        with self._connections.transaction() as db:
+            _add(db, window, caps, now, -1.0)
 
     def totals(self, prefix: str, window_s: float, now: float) -> dict[str, dict[str, float]]:
         """Return scope -> unit -> what the window holds, of a scope and all beneath it."""
         values = now - window_s * (1 + 1 / SLICES), prefix, len(prefix) + 1, f"{prefix}/"
-        rows = self._transaction(
-            lambda db: db.execute(
+        with self._connections.transaction(begin=False) as db:
+            rows = db.execute(
                 "SELECT scope, unit, sum(amount) FROM total WHERE start > ?"
                 " AND (scope = ? OR substr(scope, 1, ?) = ?) GROUP BY scope, unit",
                 values,
             ).fetchall()
-        )
         found: dict[str, dict[str, float]] = {}
         for scope, unit, amount in rows:
             found.setdefault(str(scope), {})[str(unit)] = float(amount)

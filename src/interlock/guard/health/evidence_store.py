@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -51,7 +50,7 @@ class EvidenceStore:
 
     def __init__(self, home: Path) -> None:
         self.path = home / "sentinels.db"
-        self._connections = forks.Connections(self._connect)
+        self._connections = forks.Connections(self._connect, self._error, (msgspec.MsgspecError,))
 
     def _connect(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -60,39 +59,23 @@ class EvidenceStore:
         db.executescript(_SCHEMA)
         return db
 
-    @contextmanager
-    def _transaction(self, *, writes: bool = True) -> Iterator[sqlite3.Connection]:
-        """Lend the database for one transaction; a single query is one by itself."""
-        try:
-            with self._connections.use() as db:
-                if not writes:
-                    yield db
-                    return
-                db.execute("BEGIN IMMEDIATE")
-                try:
-                    yield db
-                except BaseException:
-                    db.execute("ROLLBACK")
-                    raise
-                db.execute("COMMIT")
-        except (sqlite3.Error, OSError, msgspec.MsgspecError) as error:
-            self._connections.drop()
-            raise StorageError(
-                "the sentinels' evidence cannot be used",
-                code="sentinel-store",
-                got=f"{type(error).__name__}: {error}",
-                expected=f"a readable and writable SQLite database at {self.path}",
-                fix="free the disk or mend the file; deleting it forgets every alarm",
-            ) from error
+    def _error(self, error: Exception) -> StorageError:
+        return StorageError(
+            "the sentinels' evidence cannot be used",
+            code="sentinel-store",
+            got=f"{type(error).__name__}: {error}",
+            expected=f"a readable and writable SQLite database at {self.path}",
+            fix="free the disk or mend the file; deleting it forgets every alarm",
+        )
 
     def read(self, stream: str) -> Evidence:
         """Return the evidence about a stream; empty when nothing is known."""
-        with self._transaction(writes=False) as db:
+        with self._connections.transaction(begin=False) as db:
             return _read(db, stream)
 
     def add(self, stream: str, *, failures: int, shots: int, p0: float, now: float) -> Evidence:
         """Take one job's sentinels into account and return the evidence after them."""
-        with self._transaction() as db:
+        with self._connections.transaction() as db:
             made = update(_read(db, stream), failures=failures, shots=shots, p0=p0)
             db.execute(
                 "INSERT INTO evidence VALUES (?, ?) ON CONFLICT (stream) DO UPDATE SET state = "
@@ -108,7 +91,7 @@ class EvidenceStore:
 
     def look(self, stream: str, first: float, second: float) -> tuple[float, float]:
         """Add one look at a question to its totals and return them."""
-        with self._transaction() as db:
+        with self._connections.transaction() as db:
             row = db.execute(
                 "INSERT INTO look VALUES (?, ?, ?) ON CONFLICT (stream) DO UPDATE SET "
                 "first = first + excluded.first, second = second + excluded.second "
@@ -119,7 +102,7 @@ class EvidenceStore:
 
     def repeated(self, stream: str, digest: str, log_chance: float) -> float:
         """Note a result and return the log chance of the run of equal results it ends, or 0."""
-        with self._transaction() as db:
+        with self._connections.transaction() as db:
             row = db.execute("SELECT digest, log_chance FROM repeat WHERE stream = ?", (stream,))
             old = row.fetchone()
             total = float(old[1]) + log_chance if old is not None and old[0] == digest else 0.0
@@ -128,7 +111,7 @@ class EvidenceStore:
 
     def recent(self, stream: str, value: Any, keep: int) -> list[Any]:
         """Add a plain JSON value to a stream and return its last `keep` values, oldest first."""
-        with self._transaction() as db:
+        with self._connections.transaction() as db:
             (last,) = db.execute(
                 "SELECT COALESCE(MAX(number), 0) FROM recent WHERE stream = ?", (stream,)
             ).fetchone()
@@ -148,7 +131,7 @@ class EvidenceStore:
         Returns:
             The second. `step` gets None when there is no value yet.
         """
-        with self._transaction() as db:
+        with self._connections.transaction() as db:
             row = db.execute(
                 "SELECT value FROM recent WHERE stream = ? AND number = 0", (stream,)
             ).fetchone()
@@ -164,7 +147,7 @@ class EvidenceStore:
     ) -> dict[str, int]:
         """Add scores of figures with a known answer; return how many of each kind."""
         added: dict[str, int] = {}
-        with self._transaction() as db:
+        with self._connections.transaction() as db:
             for kind, value in rows:
                 db.execute(
                     "INSERT INTO score (device, kind, value) VALUES (?, ?, ?)",
@@ -181,7 +164,7 @@ class EvidenceStore:
 
     def scores(self, device: str) -> dict[str, list[float]]:
         """Return the scores of a device by kind of figure."""
-        with self._transaction(writes=False) as db:
+        with self._connections.transaction(begin=False) as db:
             rows = db.execute(
                 "SELECT kind, value FROM score WHERE device = ? ORDER BY number", (device,)
             ).fetchall()
@@ -192,19 +175,19 @@ class EvidenceStore:
 
     def clear(self, stream: str) -> None:
         """Begin anew: after the device was mended or recalibrated, and someone says so."""
-        with self._transaction() as db:
+        with self._connections.transaction() as db:
             db.execute("DELETE FROM evidence WHERE stream = ?", (stream,))
             db.execute("DELETE FROM path WHERE stream = ?", (stream,))
 
     def streams(self) -> tuple[str, ...]:
         """Return the streams there are."""
-        with self._transaction(writes=False) as db:
+        with self._connections.transaction(begin=False) as db:
             rows = db.execute("SELECT stream FROM evidence ORDER BY stream").fetchall()
         return tuple(str(row[0]) for row in rows)
 
     def history(self, stream: str) -> list[float]:
         """Return the log evidence after each job, oldest first."""
-        with self._transaction(writes=False) as db:
+        with self._connections.transaction(begin=False) as db:
             rows = db.execute(
                 "SELECT log_value FROM path WHERE stream = ? ORDER BY job", (stream,)
             ).fetchall()

@@ -59,10 +59,10 @@ class CountsControl(Control):
 
 def _draws(backend: Any) -> bool:
     """Whether it is Qiskit's exact estimator: it adds noise of the asked precision, reports 0."""
-    return any(
-        kind.__name__ == "StatevectorEstimator" and of_sdk(kind, "qiskit")
-        for kind in type(backend).__mro__
-    )
+    for kind in type(backend).__mro__:
+        if kind.__name__ == "StatevectorEstimator" and of_sdk(kind, "qiskit"):
+            return True
+    return False
 
 
 def faults(

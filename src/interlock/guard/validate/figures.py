@@ -241,9 +241,11 @@ def _samples(circuit: _Circuit, item: Samples, before: int) -> Found:
         for counts in rows:
             shots = sum(counts.values())
             total += len(counts)
-            occurring.setdefault(shots, set()).update(
-                (count, one_bit and bits == "0") for bits, count in counts.items()
-            )
+            seen = occurring.setdefault(shots, set())
+            if one_bit:
+                seen.update((count, bits == "0") for bits, count in counts.items())
+            else:
+                seen.update(zip(counts.values(), itertools.repeat(False)))
         figures_of: dict[int, tuple[_Raw, dict[Any, int], tuple[list[float], list[float]]]] = {}
         for shots, different in occurring.items():
             ordered = sorted(different)
@@ -251,7 +253,7 @@ def _samples(circuit: _Circuit, item: Samples, before: int) -> Found:
             raw = _outcomes(number, shots, item.widths[name], circuit.z)
             raw = raw._replace(mirrored=mirrored)
             ends = circuit.intervals(raw, circuit.models(MOST, len(ordered)))
-            places = {key: i for i, key in enumerate(ordered)}
+            places = dict(zip(ordered, itertools.count()))
             figures_of[shots] = raw, places, ends
             facts: dict[str, Any] = {"circuit": circuit.number, "register": name, "shots": shots}
             if one_bit:
@@ -261,7 +263,9 @@ def _samples(circuit: _Circuit, item: Samples, before: int) -> Found:
             room = MOST - before - len(named)
             if room <= 0:
                 break
-            top = sorted(counts.items(), key=lambda kv: (-kv[1], kv[0]))[: min(TOP, room)]
+            # The sort by count keeps the order of equal counts, which is that of the bits.
+            first = sorted(sorted(counts), key=counts.__getitem__, reverse=True)
+            top = [(bits, counts[bits]) for bits in first[: min(TOP, room)]]
             raw, places, ends = figures_of[sum(counts.values())]
             model = circuit.models(before + len(named), len(top))
             at = [places[count, one_bit and bits == "0"] for bits, count in top]

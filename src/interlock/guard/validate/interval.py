@@ -12,7 +12,7 @@ from interlock.guard.filter.fields import fields_of
 from interlock.guard.health.known import bounds_for
 from interlock.guard.pipeline import Trace
 from interlock.guard.validate.figures import Found, Noise, figures
-from interlock.types import Decision, Evidence, Finding, Job, Verdict
+from interlock.types import Decision, Evidence, Finding, Job, Outcome, Verdict
 
 __all__ = ["IntervalControl", "intervals_of"]
 
@@ -124,11 +124,12 @@ def intervals_of(trace: Trace) -> dict[str, Any]:
 
     A baseline's has none.
     """
-    if trace.fell_back is not None:
-        return {"intervals": []}
-    for stage in trace.stages:
+    stages = trace.stages if trace.outcome is Outcome.RELEASE else ()
+    for stage in stages:
+        if stage.stage != "validate":
+            continue
         for record in stage.controls:
-            if (stage.stage, record.control) == ("validate", "interval"):
+            if record.control == "interval":
                 found = record.verdict.evidence
                 made = {"intervals": list(found.get("figures", ()))}
                 return made | ({"interval_tables": found["tables"]} if "tables" in found else {})

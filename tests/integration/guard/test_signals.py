@@ -143,6 +143,7 @@ def test_the_second_signal_ends_a_program_that_ignores_the_first(
 
 def test_the_second_ctrl_c_ends_a_program_that_a_job_holds(folder: Path) -> None:
     with run(folder, HOLDING) as process:
+        time.sleep(1.0)  # from the file it makes to the call that holds Python's lock
         os.killpg(process.pid, signal.SIGINT)
         assert process.stderr is not None
         assert "waiting for the device's job under way" in process.stderr.readline()

@@ -2,7 +2,8 @@
 
 python benchmarks/telemetry_alarms.py [--seeds 5] [--rows 1000000] [--faults 40] [--beyond]
 
-`--beyond` counts alarms on noise outside the five regimes instead.
+`--beyond` counts alarms on noise outside the five regimes instead, `--blocks` those of four
+channels in blocks of several lengths.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import numpy as np
 
 from interlock.monitor.detectors.alarms import AlarmBank, incidents
 from interlock.monitor.detectors.baselines import detrended_ewma_scores, onsets, static_scores
+from interlock.monitor.pipeline import AssetMonitor
 from interlock.monitor.simulator import REGIMES, inject, regime
 from interlock.monitor.simulator.regimes import jump_times
 
 TRAIN, GRACE = 10_000, 1000
+BLOCKS, CHANNELS = (64, 256, 1024), 4
 BEYOND = {
     "exponential": lambda rng, n: rng.exponential(1.0, n),
     "gamma, shape .3": lambda rng, n: rng.gamma(0.3, 1.0, n),
@@ -29,12 +32,12 @@ BEYOND = {
 KINDS = ("shift", "noise", "frozen", "spike", "ramp")
 
 
-def false_alarms(rows_at: list[int], jumps: np.ndarray) -> int:
+def false_alarms(rows_at: list[int], jumps: np.ndarray, grace: int = GRACE) -> int:
     """Count alarms that are not the first incident after a true jump."""
     owned, false = set(), 0
     for row in rows_at:
         k = int(np.searchsorted(jumps, row, side="right")) - 1
-        if k >= 0 and row - jumps[k] < GRACE and k not in owned:
+        if k >= 0 and row - jumps[k] < grace and k not in owned:
             owned.add(k)
         else:
             false += 1
@@ -84,6 +87,24 @@ def control(rows: int, seeds: int) -> dict[str, dict[str, float]]:
     return table
 
 
+def blocks(rows: int, seeds: int) -> dict[str, dict[int, float]]:
+    """Return false alarms per million rows: regime -> rows a block -> number."""
+    table: dict[str, dict[int, float]] = {}
+    for name in REGIMES:
+        jumps = jump_times(rows) if name == "after-jumps" else np.array([], int)
+        counts = dict.fromkeys(BLOCKS, 0)
+        for seed in range(seeds):
+            parts = [regime(name, rows, rng=CHANNELS * seed + c) for c in range(CHANNELS)]
+            x = np.stack(parts, axis=1).astype(np.float32)
+            for block in BLOCKS:
+                groups = incidents(AssetMonitor(CHANNELS, block=block, seed=seed).update(x), block)
+                counts[block] += false_alarms(
+                    [g[0].row for g in groups], jumps, max(GRACE, 8 * block)
+                )
+        table[name] = {k: v / (rows * seeds) * 1e6 for k, v in counts.items()}
+    return table
+
+
 def recall(faults: int, *, lead: int = 20_000) -> dict[str, dict[str, tuple[float, float]]]:
     """Return fault kind -> detector -> (recall, median delay in rows), on the drifting regime."""
     table: dict[str, dict[str, tuple[float, float]]] = {}
@@ -112,7 +133,13 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--faults", type=int, default=40)
     parser.add_argument("--beyond", action="store_true")
+    parser.add_argument("--blocks", action="store_true")
     args = parser.parse_args()
+    if args.blocks:
+        print(f"false alarms per 1e6 rows in control, {args.seeds} x {args.rows} rows, in blocks")
+        for name, of_block in blocks(args.rows, args.seeds).items():
+            print(f"  {name:<15}" + "  ".join(f"{k} {v:6.1f}" for k, v in of_block.items()))
+        return
     if args.beyond:
         print(f"incidents per 1e6 rows outside the five regimes, {args.seeds} x {args.rows} rows")
         for name, count in beyond(args.rows, args.seeds).items():

@@ -47,9 +47,10 @@ def command() -> None:
 @command.command("watch")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--simulate", is_flag=True, help="Watch a simulated device with planted faults.")
-@click.option("--seed", default=0, show_default=True, help="Seed of the simulation.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0),
+              help="Seed of the simulation.")  # fmt: skip
 @click.option("--budget", default=10.0, show_default=True, help="False alarms a million rows.")
-@click.option("--block", default=1, show_default=True, help="Rows a block; 256 for fast streams.")
+@click.option("--block", default=1, show_default=True, help="Rows a block; 1024 for fast streams.")
 @click.option(
     "--period-ms",
     type=float,

@@ -22,6 +22,8 @@ from interlock.errors import DeniedError
 __all__ = ["AccessProfile", "AuditEvent", "PrivateRelease", "Tighten", "describe", "pseudonym"]
 
 Floats = npt.NDArray[np.float64]
+#: Less tells nothing, and its noise does not fit a number.
+LEAST_EPSILON = 1e-6
 FIELDS = ("events", "denied share", "distinct targets", "new targets share", "reads share",
           "night share", "quota probes")  # fmt: skip
 
@@ -200,11 +202,13 @@ class PrivateRelease:
         Raises:
             DeniedError: it does not.
         """
-        if not (epsilon > 0 and self.spent + epsilon <= self.budget + 1e-12):  # NaN neither
+        if not (
+            epsilon >= LEAST_EPSILON and self.spent + epsilon <= self.budget + 1e-12
+        ):  # NaN neither
             raise DeniedError(
                 "the privacy budget does not hold this release",
                 code="monitor-privacy-budget",
                 got=f"epsilon {epsilon} after {self.spent} of {self.budget}",
-                expected="a positive epsilon within what is left",
+                expected=f"an epsilon of at least {LEAST_EPSILON:g} within what is left",
                 fix="release fewer aggregates, or wait for the next budget",
             )

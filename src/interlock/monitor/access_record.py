@@ -22,13 +22,21 @@ from interlock.crypto.files import locked, read_private, write_private
 from interlock.errors import InputError, IntegrityError
 from interlock.ledger import Ledger
 from interlock.ledger.entry import HeaderValue
-from interlock.monitor.access import AccessProfile, AuditEvent, PrivateRelease, Tighten, pseudonym
+from interlock.monitor.access import (
+    LEAST_EPSILON,
+    AccessProfile,
+    AuditEvent,
+    PrivateRelease,
+    Tighten,
+    pseudonym,
+)
 from interlock.monitor.store import MonitorStore
 
 __all__ = ["AccessWatch", "LedgeredRelease", "pseudonym_key", "read_events"]
 
 PROFILE, RELEASE = "access-profile", "privacy-release"
 MICRO = 1_000_000
+MAX_T_S = 1e12  # seconds; no clock reads more
 MAX_TOTAL = 1e6  # epsilon beyond this protects nobody
 
 
@@ -61,7 +69,7 @@ def read_events(path: Path, key: bytes) -> list[AuditEvent]:
                 values = {f: row[f] for f in fields}
                 values["t_s"] = float(values["t_s"])
                 values["principal"] = pseudonym(key, str(values["principal"]))
-                if not math.isfinite(values["t_s"]) or not isinstance(values["allowed"], bool):
+                if not abs(values["t_s"]) < MAX_T_S or not isinstance(values["allowed"], bool):
                     raise ValueError("t_s is no time, or allowed no truth value")
                 events.append(AuditEvent(**values))
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -197,7 +205,7 @@ class LedgeredRelease:
                 )
             release = PrivateRelease(epsilon=total, rng=self._rng)
             release.spent = self.spent
-            release.require(micro / MICRO if epsilon > 0 else -1.0)
+            release.require(micro / MICRO if epsilon >= LEAST_EPSILON else -1.0)
             header: dict[str, HeaderValue] = {
                 "budget": self._name,
                 "epsilon_micro": micro,

@@ -19,8 +19,11 @@ from interlock.monitor.frames import Frame
 __all__ = ["learn", "scorer_for"]
 
 LEVEL, SHIFT_SD = 0.99, 3.0
+LEAST_KNOWN = 0.5
 #: Less than this is no detector: share of shifted blocks found, and of quiet ones told as odd.
 LEAST_FOUND, MOST_FALSE = 0.9, 0.1
+#: Further apart, in sd, the last third has another level than the first two.
+MOST_DRIFT_SD = 0.5
 Weights = dict[str, npt.NDArray[Any]]
 
 
@@ -49,7 +52,16 @@ def learn(
             expected=f"at least {60 * block} rows of {len(channels)} channels",
             fix="give a longer file, or a smaller --block",
         )
-    centre = np.nan_to_num(np.nanmedian(rows, axis=0))
+    known = np.isfinite(rows).mean(axis=0)
+    if not (known > LEAST_KNOWN).all():
+        raise InputError(
+            "a channel has too few samples to learn from",
+            code="monitor-fit",
+            got=", ".join(n for n, share in zip(channels, known, strict=True) if share < 1)[:200],
+            expected=f"samples in more than {LEAST_KNOWN:g} of its rows",
+            fix="leave the channel out of the file, or mend its sensor",
+        )
+    centre = np.nanmedian(rows, axis=0)
     moved = (rows - centre).astype(np.float32)
     past, rest = moved[: 2 * usable * block], moved[2 * usable * block :][: usable * block]
     scorer = FusedScorer(len(channels), block=block).fit(past)
@@ -57,6 +69,7 @@ def learn(
     limit = np.quantile(usual, LEVEL, axis=0)
     false = float((scorer.score(rest).features() > limit).mean())
     spread, found = scorer.weights()["sd"], []
+    drift = np.abs(np.nanmedian(rest, axis=0) - scorer.weights()["centre"]) / spread
     for c in range(len(channels)):
         shifted = rest.copy()
         shifted[:, c] += SHIFT_SD * spread[c]
@@ -66,13 +79,16 @@ def learn(
         "rows": float(len(rest)),
         "false_share": round(false, 4),
         "shift_found": round(float(min(found)), 4),
+        "drift_sd": round(float(drift.max()), 4),
     }
-    if false > MOST_FALSE or min(found) < LEAST_FOUND:
+    if not (false <= MOST_FALSE and min(found) >= LEAST_FOUND and drift.max() <= MOST_DRIFT_SD):
         raise InputError(
             "the validation run speaks against this detector; it was not released",
             code="monitor-validation",
-            got=f"{false:.3f} of quiet blocks odd, {min(found):.3f} of shifted blocks found",
-            expected=f"at most {MOST_FALSE}, and at least {LEAST_FOUND} in each channel",
+            got=f"{false:.3f} of quiet blocks odd, {min(found):.3f} of shifted blocks found,"
+            f" the level moved by {drift.max():.2f} sd",
+            expected=f"at most {MOST_FALSE}, at least {LEAST_FOUND} and at most {MOST_DRIFT_SD} sd"
+            " in each channel",
             fix="give rows in control: the last third has to look like the first two",
         )
     scorer.rest()

@@ -8,9 +8,9 @@ from interlock.monitor.detectors.fused import NEAR, FusedScorer
 def reference(rows, scorer):
     """The same statistics, a row at a time, in doubles, from what was learnt."""
     centre, sd, lead = (scorer.weights()[k] for k in ("centre", "sd", "lead"))
-    e, up, down = (np.zeros(scorer.channels) for _ in range(3))
-    peaks = []
+    e, peaks = np.zeros(scorer.channels), []
     for start in range(0, len(rows), scorer.block):
+        up, down = (np.zeros(scorer.channels) for _ in range(2))
         best = [np.zeros(scorer.channels) for _ in range(3)]
         q_all = []
         for row in rows[start : start + scorer.block].astype(float):
@@ -78,13 +78,57 @@ def test_missing_and_overflowing_samples_do_not_poison_the_state():
     scorer = FusedScorer(5, block=16).fit(rng.standard_normal((200, 5)))
     rows = rng.standard_normal((64, 5)).astype(np.float32)
     rows[3, 1] = np.nan
-    rows[20, 2] = np.float32(3e38)
+    rows[20, 2] = np.float32(9e37)  # it overflows; from 9.8e37 on it is no value
+    rows[40, 3:] = np.float32(9.9e37), -np.inf
     summary = scorer.score(rows)
-    assert summary.missing.tolist() == [1, 0, 0, 0]
+    assert summary.missing.sum(axis=1).tolist() == [1, 0, 2, 0]
+    assert not summary.silent.any()
     assert np.isfinite(summary.ewma).all()
     assert np.isfinite(summary.q_max).all()
     assert summary.q_max[1] > 1e6
-    assert summary.ewma[0].max() < 3
+    assert summary.ewma[[0, 2]].max(axis=0)[[0, 1, 3, 4]].max() < 3
+
+
+def test_one_wild_sample_blinds_no_later_block():
+    rng = np.random.default_rng(4)
+    scorer = FusedScorer(3, block=64).fit(rng.standard_normal((500, 3)))
+    rows = rng.standard_normal((6400, 3)).astype(np.float32)
+    for wild in (1e6, 1e15, 9e37):
+        rows[3, 0] = wild
+        late = scorer.score(rows).up[-5:, 0].max()
+        assert 0 < late < 20
+        shifted = rows.copy()
+        shifted[-64:, 0] += 1
+        assert scorer.score(shifted).up[-1, 0] > late
+
+
+def test_a_dead_channel_is_silent_and_the_others_are_watched():
+    rng = np.random.default_rng(5)
+    rows = rng.standard_normal((512, 4)).astype(np.float32)
+    rows[:, 2] = np.nan
+    rows[100:, 3] = np.inf
+    scorer = FusedScorer(4, block=64).fit(rows)
+    rows[448:, 0] += 2
+    summary = scorer.score(rows)
+    assert summary.silent[:, 2].all()
+    assert summary.silent[:, 3].tolist() == [False] * 2 + [True] * 6
+    features = summary.features()
+    assert np.isnan(features[:, [2, 6]]).all()
+    assert np.isfinite(features[:, [0, 1, 4, 5, 8]]).all()
+    assert summary.up[-1, 0] > 5 * summary.up[:-1, 0].max()
+
+
+@pytest.mark.parametrize("scale", [1e36, 1e39, 1e300])
+def test_numbers_beyond_float32_are_no_values(scale):
+    rng = np.random.default_rng(6)
+    data = scale * (1 + 0.1 * rng.standard_normal((256, 3)))
+    scorer = FusedScorer(3, block=64).fit(data)
+    with np.errstate(over="ignore"):
+        rows = data.astype(np.float32)
+    rows[7, 1], rows[9, 0] = np.inf, np.nan
+    for summary in (scorer.score(rows), scorer.score(np.zeros_like(rows))):
+        assert np.isfinite(summary.ewma).all()
+        assert np.isfinite(summary.q_mean).all()
 
 
 def test_finds_broken_correlation_that_no_single_channel_shows():
@@ -98,7 +142,18 @@ def test_finds_broken_correlation_that_no_single_channel_shows():
     assert q[1] > 3 * q[0]
 
 
-@pytest.mark.parametrize("bad", [{"channels": 0}, {"channels": 4, "block": 6}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"channels": 0},
+        {"channels": 4, "block": 6},
+        {"channels": 4, "weight": 0.0},
+        {"channels": 4, "weight": float("nan")},
+        {"channels": 4, "slack": -1.0},
+        {"channels": 4, "slack": float("nan")},
+        {"channels": 4, "clip": 0.0},
+    ],
+)
 def test_layouts_that_cannot_be_are_refused(bad):
     with pytest.raises(InputError) as caught:
         FusedScorer(**bad)

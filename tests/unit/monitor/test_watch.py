@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from interlock.cli import main
 from interlock.cli.monitor import command
 from interlock.cli.monitor_live import show_alarm, show_rows
-from interlock.monitor.detectors.alarms import Alarm, AlarmKind
+from interlock.monitor.detectors.alarms import Alarm, AlarmKind, incidents
 from interlock.monitor.frames import Frame
 from interlock.monitor.pipeline import AssetMonitor, attribute
 from interlock.monitor.report import render
@@ -95,6 +95,26 @@ def test_block_mode_alarms_on_a_shift_and_keeps_quiet_otherwise():
     alarms = monitor.update(shifted)
     assert alarms
     assert any(a.channel in (3, -1) for a in alarms)
+
+
+@pytest.mark.parametrize("name", ["iid", "heavy-tailed", "autocorrelated", "slow-drift"])
+def test_blocks_of_1024_rows_keep_the_budget(name):
+    rows = np.stack([regime(name, 1_000_000, rng=c) for c in range(4)], axis=1)
+    alarms = AssetMonitor(4, block=1024).update(rows.astype(np.float32))
+    assert len(incidents(alarms, 1024)) <= 10
+
+
+@pytest.mark.parametrize("first", [0, 90_000])
+def test_in_blocks_a_dead_channel_is_a_gap_and_the_others_are_watched(first):
+    rng = np.random.default_rng(1)
+    rows = rng.standard_normal((150_000, 3), dtype="f4")
+    rows[first:, 1] = np.nan
+    rows[130_000:, 2] += 1.5
+    alarms = AssetMonitor(3, block=64).update(rows)
+    gaps = [a for a in alarms if a.kind is AlarmKind.GAP]
+    assert {a.channel for a in gaps} == {1}
+    assert first <= gaps[0].row <= first + 9 * 64
+    assert any(a.channel == 2 and a.row >= 130_000 for a in alarms)
 
 
 def test_the_last_rows_less_than_a_block_are_scored():
@@ -197,6 +217,7 @@ def test_ndcg():
         (["--budget", "inf"], 4),
         (["--period-ms", "nan"], 2),
         (["--period-ms", "1e30"], 2),
+        (["--seed", "-1"], 2),
     ],
 )
 def test_odd_arguments_and_a_constant_channel_end_in_words(tmp_path, capsys, arguments, code):

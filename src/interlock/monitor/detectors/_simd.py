@@ -151,9 +151,9 @@ def make_kernel(tiles: int, turns: int, near: bool) -> Any:
         near: z = x * scale + offset, in one operation; else (x + offset) * scale.
 
     `constants` rows: offset, scale, 1 - EWMA weight, CUSUM slack, EWMA weight, three loadings.
-    `state` rows: EWMA / weight, CUSUM up, CUSUM down, in sd. `out[k]`: |EWMA| peak, up peak, down
-    peak, the residual's peak and its sum, each of these two in 16 lanes. Samples that are not
-    finite poison a block's sum; the caller redoes it.
+    `state`: EWMA / weight, in sd; each block begins its CUSUMs at 0. `out[k]`: |EWMA| peak, up
+    peak, down peak, the residual's peak and its sum, each of these two in 16 lanes. Samples that
+    are not finite poison a block's sum; the caller redoes it.
     """
     width = tiles * LANES
 
@@ -180,12 +180,12 @@ def make_kernel(tiles: int, turns: int, near: bool) -> Any:
                     con[LEAD, t, s] = [emit.swap(v, moved) for v in lead]
             slots: dict[Any, Any] = {}
             for t in range(tiles):
-                for row, key in enumerate(("e", "up", "down")):
-                    slots[key, t] = cgutils.alloca_once(b, VEC)
-                    b.store(emit.load(sp, row * width + t * LANES), slots[key, t])
-            peaks = [(key, t) for t in range(tiles) for key in ("e_max", "up_max", "down_max")]
-            peaks += [("q", 0), ("q_sum", 0)]
-            for name in peaks:
+                slots["e", t] = cgutils.alloca_once(b, VEC)
+                b.store(emit.load(sp, t * LANES), slots["e", t])
+            of_block = ("up", "down", "e_max", "up_max", "down_max")
+            fresh = [(key, t) for t in range(tiles) for key in of_block]
+            fresh += [("q", 0), ("q_sum", 0)]
+            for name in fresh:
                 slots[name] = cgutils.alloca_once(b, VEC)
             parts = cgutils.alloca_once(b, VEC, ir.Constant(I64, 4 * (RANK + 1)))
 
@@ -195,7 +195,7 @@ def make_kernel(tiles: int, turns: int, near: bool) -> Any:
             for k in range(4 * (RANK + 1)):
                 b.store(emit.zero, part(const(0), k))
             with cgutils.for_range(b, count) as each:
-                for name in peaks:
+                for name in fresh:
                     b.store(emit.zero, slots[name])
                 first = b.mul(each.index, b.mul(block, const(width)))
                 with cgutils.for_range(b, b.udiv(block, const(turns * ROWS))) as several:
@@ -225,8 +225,7 @@ def make_kernel(tiles: int, turns: int, near: bool) -> Any:
                 emit.store(peak, base, 3 * width)
                 emit.store(total, base, 3 * width + LANES)
             for t in range(tiles):
-                for row, key in enumerate(("e", "up", "down")):
-                    emit.store(b.load(slots[key, t]), sp, row * width + t * LANES)
+                emit.store(b.load(slots["e", t]), sp, t * LANES)
 
         return types.void(x, con, state, out, count, block, stride), codegen
 

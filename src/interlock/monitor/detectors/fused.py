@@ -2,7 +2,9 @@
 
 The pass returns one summary a block: per channel the peak of |EWMA|, of the upper and of the lower
 CUSUM, and over channels the peak and the mean of the PCA residual Q (Jackson and Mudholkar 1979).
-A block whose summary stands out is looked at again, row by row. Memory does not grow with rows.
+The EWMA goes on from block to block. CUSUMs begin anew: one that went on would climb for ever after
+a shift that became the new baseline, or stay where a single wild sample put it, and tell nothing.
+Memory does not grow with rows.
 """
 
 from __future__ import annotations
@@ -16,11 +18,14 @@ import numpy as np
 import numpy.typing as npt
 
 from interlock.errors import InputError
+from interlock.monitor.frames import NO_VALUE
 
 __all__ = ["BlockSummary", "FusedScorer"]
 
 Floats = npt.NDArray[np.float32]
 LANES, RANK = 16, 3
+#: Fewer samples than this tell nothing of a channel.
+LEAST = 16
 #: Up to here (in sd) a centre is taken away in the same operation that divides by the sd, for a
 #: rounding of 2.4e-4 sd, as the samples themselves have. Further out it is taken away exactly.
 NEAR = 4096.0
@@ -37,7 +42,10 @@ def _kernel(tiles: int, turns: int, near: bool) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockSummary:
-    """Peaks of each block: `ewma`, `up`, `down` (blocks, channels) in sd; `q_max`, `q_mean`."""
+    """Peaks of each block: `ewma`, `up`, `down` (blocks, channels) in sd; `q_max`, `q_mean`.
+
+    `missing` counts samples (blocks, channels); a channel without any in a block is `silent` there.
+    """
 
     ewma: Floats
     up: Floats
@@ -45,11 +53,18 @@ class BlockSummary:
     q_max: Floats
     q_mean: Floats
     missing: npt.NDArray[np.int64]
+    silent: npt.NDArray[np.bool_]
 
     def features(self) -> npt.NDArray[np.float64]:
-        """Return (blocks, 2 * channels + 1): EWMA peak, larger CUSUM peak, mean Q, in logs."""
+        """Return (blocks, 2 * channels + 1): EWMA peak, larger CUSUM peak, mean Q, in logs.
+
+        Those of a silent channel are NaN: it has no value, not an ordinary one.
+        """
         parts = (self.ewma, np.maximum(self.up, self.down), self.q_mean[:, None])
-        return np.log(np.concatenate(parts, axis=1).astype(np.float64) + 1e-6)
+        found: npt.NDArray[np.float64] = np.log(np.concatenate(parts, axis=1, dtype=float) + 1e-6)
+        if self.silent.any():
+            found[:, :-1][np.tile(self.silent, 2)] = np.nan
+        return found
 
 
 @dataclass(slots=True)
@@ -61,7 +76,8 @@ class FusedScorer:
         block: rows a summary; a multiple of 4.
         weight: EWMA weight; smaller sees smaller, longer shifts.
         slack: CUSUM reference value in sd; half the shift to be found fastest.
-        clip: samples further out than this many sd count as this far.
+        clip: in a batch with samples that are missing or overflow, those further out than this
+            many sd count as this far.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -84,13 +100,15 @@ class FusedScorer:
     _near: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        if self.channels < 1 or self.block < 4 or self.block % 4:
+        sound = 0 < self.weight <= 1 and self.slack >= 0 and self.clip > 0
+        if self.channels < 1 or self.block < 4 or self.block % 4 or not sound:
             raise InputError(
                 "the fused scorer cannot be laid out so",
                 code="monitor-block",
-                got=f"{self.channels} channels, block {self.block}",
-                expected="at least one channel and a block that is a multiple of 4",
-                fix="use block=256",
+                got=f"{self.channels} channels, block {self.block}, weight {self.weight},"
+                f" slack {self.slack}, clip {self.clip}",
+                expected="at least one channel, a block that is a multiple of 4, 0 < weight <= 1",
+                fix="use block=256 and the other defaults",
             )
         c = self.channels
         self._take(np.zeros(c), np.ones(c), np.zeros((RANK, c)))
@@ -101,22 +119,29 @@ class FusedScorer:
         return -(-self.channels // LANES) * LANES
 
     def fit(self, rows: npt.ArrayLike) -> FusedScorer:
-        """Learn centre, scale (robust) and the three leading components from rows in control."""
+        """Learn centre, scale (robust) and the three leading components from rows in control.
+
+        Missing samples tell nothing. Of a channel with fewer than 16 nothing is learnt (0, sd 1).
+        """
         data = np.asarray(rows, dtype=np.float64)
-        if data.ndim != 2 or data.shape[1] != self.channels or len(data) < 16:
+        if data.ndim != 2 or data.shape[1] != self.channels or len(data) < LEAST:
             raise InputError(
                 "the fused scorer needs rows in control to learn from",
                 code="monitor-fit",
                 got=str(data.shape),
-                expected=f"(at least 16, {self.channels})",
+                expected=f"(at least {LEAST}, {self.channels})",
                 fix="pass calibration rows of the same channels",
             )
-        data = data[np.isfinite(data).all(axis=1)]
-        centre = np.median(data, axis=0)
-        spread = 1.4826 * np.median(np.abs(data - centre), axis=0)
-        spread = np.where(spread > 0, spread, np.maximum(data.std(axis=0), 1e-12))
+        known = np.abs(data) < NO_VALUE
+        known &= known.sum(axis=0) >= LEAST
+        centre, spread = np.zeros(self.channels), np.ones(self.channels)
+        for c in np.flatnonzero(known.any(axis=0)):
+            column = data[known[:, c], c]
+            centre[c] = np.median(column)
+            sd = 1.4826 * np.median(np.abs(column - centre[c]))
+            spread[c] = sd if sd > 0 else max(column.std(), 1e-12)
         spread = np.maximum(spread, SMALLEST)
-        z = np.clip((data - centre) / spread, -8, 8)
+        z = np.clip((np.where(known, data, centre) - centre) / spread, -8, 8)
         _, vectors = np.linalg.eigh(np.cov(z, rowvar=False).reshape(self.channels, -1))
         lead = np.zeros((RANK, self.channels))
         leading = vectors[:, ::-1][:, : min(RANK, self.channels - 1)].T
@@ -144,7 +169,7 @@ class FusedScorer:
         self._con[3] = self.slack
         self._con[4] = 1.0 - self._con[2].astype(np.float64)
         self._con[5:, :c] = lead
-        self._state = np.zeros((3, self.width), np.float32)
+        self._state = np.zeros(self.width, np.float32)
 
     def rest(self) -> None:
         """Forget the rows seen; what was learnt stays."""
@@ -164,7 +189,10 @@ class FusedScorer:
         shapes = {"centre": (c,), "sd": (c,), "lead": (RANK, c)}
         found = {name: weights.get(name) for name in shapes}
         right = all(
-            a is not None and a.shape == shapes[n] and np.isfinite(a).all()
+            a is not None
+            and a.shape == shapes[n]
+            and a.dtype.kind in "fiu"
+            and (np.abs(a) < NO_VALUE).all()
             for n, a in found.items()
         )
         if not right or not (np.asarray(found["sd"]) >= SMALLEST).all():
@@ -172,7 +200,8 @@ class FusedScorer:
                 "the weights do not fit the fused scorer",
                 code="monitor-fit",
                 got=str({n: None if a is None else a.shape for n, a in found.items()}),
-                expected=f"finite numbers of shapes {shapes}, spreads of at least {SMALLEST:g}",
+                expected=f"numbers below {NO_VALUE:g} of shapes {shapes}, spreads of at least"
+                f" {SMALLEST:g}",
                 fix="release the detector again",
             )
         centre, sd, lead = (np.asarray(a, np.float64) for a in found.values())
@@ -180,7 +209,7 @@ class FusedScorer:
         return self
 
     def score(self, rows: Floats) -> BlockSummary:
-        """Score whole blocks; state carries over to the next call.
+        """Score whole blocks; the EWMA carries over to the next call.
 
         Rows beyond the last whole block are refused: the caller keeps them for the next batch.
         """
@@ -200,7 +229,7 @@ class FusedScorer:
         blocks = len(data) // self.block
         c, w = self.channels, self.width
         out = np.empty((blocks, 3 * w + 2 * LANES), np.float32)
-        missing = np.zeros(blocks, np.int64)
+        missing = np.zeros((blocks, c), np.int64)
         start = self._state.copy()
         kernel = _kernel(w // LANES, 1 if self.block % 16 else 4, self._near)
         kernel(data, self._con, self._state, out, self.block)
@@ -216,13 +245,14 @@ class FusedScorer:
             q_max=out[:, 3 * w],
             q_mean=sums / np.float32(self.block),
             missing=missing,
+            silent=missing == self.block,
         )
 
     def _repaired(self, data: Floats, blocks: int) -> tuple[Floats, npt.NDArray[np.int64]]:
         """Put the centre where a sample is missing and clip what would overflow."""
         centre, limit = np.zeros((2, self.width), np.float32)
         centre[: self.channels] = self._learnt["centre"]
-        limit[: self.channels] = self.clip * self._learnt["sd"]
-        missing = np.isnan(data)
+        limit[: self.channels] = np.minimum(self.clip * self._learnt["sd"], NO_VALUE)
+        missing = ~(np.abs(data) < NO_VALUE)  # as infinity and NaN are
         data = np.clip(np.where(missing, centre, data), centre - limit, centre + limit)
-        return data, missing.reshape(blocks, -1).sum(axis=1)
+        return data, missing.reshape(blocks, self.block, -1).sum(axis=1)[:, : self.channels]

@@ -142,7 +142,7 @@ class Guard:
         self._pid = os.getpid()
         self.state = State(self._home)
         self.ledger = Ledger.open(self._home)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may submit, too
         self._session: str | None = None
         self._circuits: set[tuple[str, str, str]] = set()
         self._finite: dict[tuple[str, str], bool] = {}

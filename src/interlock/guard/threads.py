@@ -33,6 +33,8 @@ __all__ = [
 LIMIT = 8
 #: Seconds between two looks for jobs that hang.
 POLL_S = 0.2
+#: Seconds after which a job no longer keeps the others of its lane waiting.
+SHARE_S = 1.0
 #: Seconds at the end of the process after which it is said what is waited for.
 PATIENCE_S = 2.0
 
@@ -50,10 +52,10 @@ class Watched(Protocol):
 
 class _Pool:
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # a signal's handler may submit, too
         self.idle: list[_Worker] = []
         self.waiting: deque[Task] = deque()
-        self.busy = 0
+        self.busy: set[_Worker] = set()
         self.watched: dict[int, Watched] = {}
         self.awake = threading.Event()
         self.watcher: threading.Thread | None = None
@@ -64,21 +66,21 @@ class _Pool:
             if not self.pid:
                 self.pid = os.getpid()
                 _before_exit(self.drain)
-            if self.busy >= LIMIT and not urgent:
+            if len(self.busy) >= LIMIT and not urgent:
                 self.waiting.append(task)
                 return
-            self.busy += 1
-            worker = self.idle.pop() if self.idle else None
-        if worker is None:
-            worker = _Worker(self)
-        worker.inbox.put(task)
+            worker = self.idle.pop() if self.idle else _Worker(self)
+            # In this order: one that was counted and got nothing, because of an interrupt between
+            # the two, would be waited for at the end of the process.
+            worker.inbox.put(task)
+            self.busy.add(worker)
 
     def next(self, worker: _Worker) -> Task | None:
         """Return the next task for a worker that has finished one; None to be idle."""
         with self.lock:
-            if self.waiting and self.busy <= LIMIT:
+            if self.waiting and len(self.busy) <= LIMIT:
                 return self.waiting.popleft()
-            self.busy -= 1
+            self.busy.discard(worker)
             self.idle.append(worker)
             return None
 
@@ -94,7 +96,7 @@ class _Pool:
                 if not said and time.monotonic() > soon:
                     said = True
                     sys.stderr.write(
-                        f"interlock: waiting for {self.busy} jobs under way to be recorded;"
+                        f"interlock: waiting for {len(self.busy)} jobs under way to be recorded;"
                         " Ctrl-C leaves them\n"
                     )
 
@@ -116,6 +118,10 @@ class Lane:
 
     For jobs that gain nothing from running side by side: on a simulator in this process they would
     only take the interpreter from each other.
+
+    A task that has the lane for longer than `SHARE_S` goes on without it, and the next one begins:
+    it may be waiting for that very one, by way of a thread of its own. So does the next one when
+    an interrupt came between a thread's turn and the thread.
     """
 
     def __init__(self) -> None:
@@ -124,44 +130,70 @@ class Lane:
 
     def renew(self) -> None:
         """Begin with nothing waiting, as a forked child does."""
-        self._lock = threading.Lock()
-        self._taken = False
+        self._lock = threading.RLock()
+        self._turn: _Turn | None = None
         self.waiting: deque[Task] = deque()
 
     def run(self, task: Task) -> None:
         """Run something when all that came before has been run. It must not raise."""
         context = contextvars.copy_context()
-        self.waiting.append(lambda: context.run(task))
-        self.go_on()
-
-    def go_on(self, worker: _Worker | None = None) -> None:
-        """Have a thread take what waits, if none does; `worker` was left behind with a task."""
         with self._lock:
-            if worker is not None:
-                self._taken = False
-            if self._taken or not self.waiting:
-                return
-            self._taken = True
-        _pool.start(self._take, urgent=False)
+            self.waiting.append(lambda: context.run(task))
+            watch(self)
+        if self._turn is None:
+            self.pass_on(None)
 
-    def _take(self) -> None:
+    def pass_on(self, turn: _Turn | None) -> None:
+        """Have another thread take what waits, if it is still this one's turn."""
+        with self._lock:
+            if self._turn is not turn:
+                return
+            self._turn = new = _Turn(self) if self.waiting else None
+        if new is not None:
+            _pool.start(lambda: self._take(new), urgent=False)
+
+    def check(self, now: float) -> None:
+        """Pass the lane on when what has it takes long."""
+        with self._lock:
+            turn = self._turn
+            if turn is None and not self.waiting:
+                forget(self)
+                return
+        if self.waiting and (turn is None or now > turn.since + SHARE_S):
+            self.pass_on(turn)
+
+    def _take(self, turn: _Turn) -> None:
         worker: _Worker = _here.worker
-        worker.lane = self
-        while True:
-            with self._lock:
-                if worker.left_behind:
-                    return  # another thread has the lane
-                if not self.waiting:
-                    self._taken, worker.lane = False, None
-                    return
-                task = self.waiting.popleft()
-            task()
+        worker.turn = turn
+        try:
+            while True:
+                with self._lock:
+                    if self._turn is not turn:
+                        return
+                    if not self.waiting:
+                        self._turn = None
+                        return
+                    task = self.waiting.popleft()
+                turn.since = time.monotonic()
+                task()
+        finally:
+            worker.turn = None
+
+
+class _Turn:
+    """A thread's time in a lane."""
+
+    __slots__ = ("lane", "since")
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+        self.since = time.monotonic()
 
 
 class _Worker:
     def __init__(self, pool: _Pool) -> None:
         self.pool = pool
-        self.lane: Lane | None = None
+        self.turn: _Turn | None = None
         self.inbox: queue.SimpleQueue[Task] = queue.SimpleQueue()
         self.left_behind = False
         threading.Thread(target=self.loop, name="interlock-job", daemon=True).start()
@@ -236,9 +268,10 @@ def leave_behind(worker: object) -> None:
     if isinstance(worker, _Worker) and not worker.left_behind:
         worker.left_behind = True
         with worker.pool.lock:
-            worker.pool.busy -= 1
-        if worker.lane is not None:
-            worker.lane.go_on(worker)
+            worker.pool.busy.discard(worker)
+        turn = worker.turn
+        if turn is not None:
+            turn.lane.pass_on(turn)
 
 
 def this_worker() -> object:
@@ -249,7 +282,8 @@ def this_worker() -> object:
 def more_waits() -> bool:
     """Whether others wait in the lane that this thread has."""
     worker: _Worker | None = getattr(_here, "worker", None)
-    return worker is not None and worker.lane is not None and bool(worker.lane.waiting)
+    turn = None if worker is None else worker.turn
+    return turn is not None and bool(turn.lane.waiting)
 
 
 def watch(job: Watched) -> None:
@@ -258,7 +292,8 @@ def watch(job: Watched) -> None:
     pool.watched[id(job)] = job
     if not pool.awake.is_set():
         with pool.lock:
-            if pool.watcher is None:
+            # One that an interrupt kept from starting is not there.
+            if pool.watcher is None or not pool.watcher.is_alive():
                 pool.watcher = threading.Thread(
                     target=pool.look, name="interlock-watch", daemon=True
                 )

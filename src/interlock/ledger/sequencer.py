@@ -191,24 +191,29 @@ class Sequencer:
             with contextlib.suppress(IndexError):
                 self._finished.popleft().tell()
 
-    def _take(self) -> list[Pending]:
-        batch: list[Pending] = []
+    def _take(self, batch: list[Pending]) -> None:
         total = 0
         while len(batch) < _MAX_BATCH and total < _MAX_BATCH_BYTES:
             try:
-                pending = self._queue.popleft()
+                pending = self._queue[0]
             except IndexError:
                 break
-            batch.append(pending)
+            batch.append(pending)  # first: an interrupt between the two must not lose it
+            with contextlib.suppress(ValueError):
+                self._queue.remove(pending)
             total += len(pending.draft.stored)
-        return batch
 
     def _commit(self, deadline: float) -> None:
-        batch = self._take()
-        if not batch:
-            return
+        batch: list[Pending] = []
         try:
-            self._commit_batch(batch, deadline)
+            self._take(batch)
+            if batch:
+                self._commit_batch(batch, deadline)
+        except BaseException:
+            for pending in batch:
+                if not pending.done:
+                    pending.error = _interrupted()
+            raise
         finally:
             self._finished += [pending for pending in batch if pending.calls]
 
@@ -231,10 +236,6 @@ class Sequencer:
             for pending in batch:
                 pending.error = error
             return
-        except BaseException:
-            for pending in batch:
-                pending.error = _interrupted()
-            raise
         self._frontier, self._last_ns = frontier, last_ns
         if note is not None:
             self._notary.keep(frontier, note)

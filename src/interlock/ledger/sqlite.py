@@ -312,7 +312,11 @@ class SqliteStore(SqliteReads):
                 if time.monotonic() > deadline:
                     mutex.release()
                     raise _busy(self._path, "no turn before the time-out") from error
-                time.sleep(pause)
+                try:
+                    time.sleep(pause)
+                except BaseException:  # Ctrl-C
+                    mutex.release()
+                    raise
                 pause = min(pause * 1.3, 0.002)
             else:
                 return

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ def test_jobs_in_flight_share_commits_and_all_are_recorded(policy, home, bell, m
     commit = SqliteStore.commit
     # However slow the machine: only what must not wait is committed.
     monkeypatch.setattr("interlock.ledger.sequencer.LINGER_S", 60.0)
+    monkeypatch.setattr(threads, "SHARE_S", 60.0)
     gate = threading.Event()
     in_turn = lane(SamplerV2())
     assert in_turn is not None
@@ -124,6 +126,20 @@ def test_an_exact_estimator_keeps_its_own_precision(policy, home) -> None:  # ty
     guarded = interlock.guard(StatevectorEstimator(), policy=policy, home=home)
     result = guarded.run([(bell, "ZZ")]).result()
     assert float(result[0].data.evs) == pytest.approx(1.0, abs=1e-12)
+    assert result[0].metadata == StatevectorEstimator().run([(bell, "ZZ")]).result()[0].metadata
+
+
+def test_a_decoder_may_wait_for_a_job_of_another_thread(policy, home, bell) -> None:  # type: ignore[no-untyped-def]
+    inner = interlock.guard(SamplerV2(), policy=policy, home=home)
+
+    def decode(_: Any) -> dict[str, Any]:
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(lambda: inner.run([bell], shots=10).result()).result()
+        return {"seen": 1}
+
+    guarded = interlock.guard(SamplerV2(), policy=policy, home=home, decode=decode)
+    result = guarded.run([bell], shots=10).result()
+    assert result.metadata["interlock"]["outcome"] == "RELEASE"
 
 
 def test_one_that_hangs_does_not_hold_those_behind_it(policy, home, bell, monkeypatch) -> None:  # type: ignore[no-untyped-def]

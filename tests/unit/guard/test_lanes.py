@@ -4,6 +4,9 @@ import contextvars
 import os
 import threading
 import time
+from typing import Any
+
+import pytest
 
 from interlock.guard import threads
 from interlock.guard.threads import Lane
@@ -95,3 +98,69 @@ def test_a_forked_child_has_a_lane_of_its_own() -> None:
         os._exit(0 if ran.wait(PATIENCE_S) else 1)
     freed.set()
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_task_may_wait_for_one_behind_it() -> None:
+    lane, behind, done = Lane(), threading.Event(), threading.Event()
+
+    def waits() -> None:
+        thread = threading.Thread(target=lambda: lane.run(behind.set))
+        thread.start()
+        if behind.wait(PATIENCE_S):
+            done.set()
+
+    lane.run(waits)
+    assert done.wait(PATIENCE_S)
+    again = threading.Event()
+    lane.run(again.set)
+    assert again.wait(PATIENCE_S)
+
+
+def test_an_interrupt_before_a_turn_begins_does_not_hold_those_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    lane, ran = Lane(), threading.Event()
+    with monkeypatch.context() as patch:
+        patch.setattr(threads._pool, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            lane.run(lambda: None)
+    lane.run(ran.set)
+    assert ran.wait(PATIENCE_S)
+
+
+def test_a_thread_that_an_interrupt_kept_from_starting_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pool = threads._Pool()
+    pool.pid = os.getpid()  # nothing is registered for the end of this process
+
+    def interrupted(_: threads._Worker) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threads, "_Worker", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            pool.start(lambda: None, urgent=False)
+    assert not pool.busy
+    ran = threading.Event()
+    pool.start(ran.set, urgent=False)
+    assert ran.wait(PATIENCE_S)
+
+
+def test_a_signal_handler_may_run_something_while_its_thread_does() -> None:
+    lane, ran = Lane(), threading.Event()
+
+    def handled() -> None:
+        lane.run(ran.set)
+
+    thread = threading.Thread(target=lambda: _within(lane, handled), daemon=True)
+    thread.start()
+    assert ran.wait(PATIENCE_S)
+
+
+def _within(lane: Lane, handler: Any) -> None:
+    with lane._lock, threads._pool.lock:
+        handler()

@@ -1,5 +1,6 @@
 """What waits for an entry is called once, when the entry is durable or has failed."""
 
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 
 from interlock.errors import StorageError
 from interlock.ledger import Ledger, Pending
+from interlock.ledger.sequencer import Sequencer
 
 
 def test_it_is_called_once_by_whoever_commits(tmp_path: Path) -> None:
@@ -89,3 +91,68 @@ def test_many_threads_lose_no_call_and_double_none(tmp_path: Path) -> None:
             worker.join()
         ledger.append("end", {}, {}).wait()
         assert sorted(called) == list(range(400))
+
+
+def test_an_interrupt_at_any_line_that_takes_or_ends_entries_leaves_none_without_an_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take, commit = Sequencer._take.__code__, Sequencer._commit_batch.__code__
+    left, written = [0], [False]
+
+    def trace(frame: Any, event: str, _: object) -> Any:
+        if frame.f_code not in (take, commit):
+            return None
+        if event == "line" and (frame.f_code is take or written[0]):
+            left[0] -= 1
+            if not left[0]:
+                raise KeyboardInterrupt
+        return trace
+
+    with Ledger.open(tmp_path / "home") as ledger:
+        ledger.append("a", {}, {}).wait()
+        ledger.wake.set()  # no background thread: it would take the entries
+        commits = ledger._store.commit
+        monkeypatch.setattr(
+            ledger._store, "commit", lambda: (commits(), written.__setitem__(0, True))
+        )
+        line, interrupted = 0, True
+        while interrupted:
+            line += 1
+            left[0], written[0] = line, False
+            first, second = ledger.append("b", {}, {}), ledger.append("b", {}, {})
+            before = sys.gettrace()
+            sys.settrace(trace)
+            try:
+                ledger._sequencer.flush(5)
+                interrupted = False
+            except KeyboardInterrupt:
+                pass
+            finally:
+                sys.settrace(before)
+            ledger._sequencer.flush(5)
+            assert first.done
+            assert second.done
+        assert line > 15
+        ledger.append("c", {}, {}).wait()
+        ledger.checkpoint()
+        assert ledger.verify().ok
+
+
+def test_an_interrupt_while_it_waits_for_its_turn_holds_up_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any) -> None:
+        raise BlockingIOError
+
+    def interrupted(_: float) -> None:
+        raise KeyboardInterrupt
+
+    with Ledger.open(tmp_path / "home") as ledger:
+        ledger.append("a", {}, {}).wait()
+        ledger.wake.set()
+        with monkeypatch.context() as patch:
+            patch.setattr("interlock.ledger.sqlite.fcntl.lockf", refused)
+            patch.setattr("interlock.ledger.sqlite.time.sleep", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                ledger._sequencer.head(5)
+        assert ledger.append("b", {}, {}).wait(2).index == 1

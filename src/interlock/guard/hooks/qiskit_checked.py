@@ -121,7 +121,11 @@ def _estimated(
     if given is not None:
         data["stds"] = errors = np.broadcast_to(_real(given), values.shape).copy()
     dropped += [f"{index}.data.{name}" for name in pub.data if name not in ("evs", "stds")]
-    own = {"target_precision": program.precision, "circuit_metadata": program.native.metadata}
+    # An exact estimator says 0.0.
+    own = {
+        "target_precision": program.precision or 0.0,
+        "circuit_metadata": program.native.metadata,
+    }
     return Estimates(
         values=values.ravel().tolist(), errors=errors.ravel().tolist(), shape=values.shape
     ), PubResult(DataBin(**data, shape=values.shape), metadata=own | _told(pub, index, dropped))

@@ -77,6 +77,9 @@ def test_the_environment_keeps_the_gymnasium_contract():
     from gymnasium.utils.env_checker import check_env
 
     check_env(as_environment(seed=3, horizon=50), skip_render_check=True)
+    episodes = [[env.reset()[0].tolist() for _ in range(2)] for env in map(as_environment, (3, 3))]
+    assert episodes[0] == episodes[1]
+    assert episodes[0][0] != episodes[0][1]
 
 
 @pytest.fixture

@@ -232,6 +232,12 @@ def test_otlp_distributions_give_count_sum_extremes_and_quantiles():
     assert got.lost == 3
 
 
+KEYED = (
+    "sources: [{source: a, kind: queue, channels: [x], period_ms: PERIOD, origin: simulated,"
+    f" token_sha256: {'ab' * 32}}}]"
+)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -240,6 +246,8 @@ def test_otlp_distributions_give_count_sum_extremes_and_quantiles():
         "nothing",
         "sources: [{source: a, kind: queue, channels: [x], period_ms: 1, origin: simulated}]",
         "sources: [{source: a, kind: queue, channels: [x], period_ms: 1, origin: nowhere}]",
+        KEYED.replace("PERIOD", ".inf"),
+        KEYED.replace("PERIOD", ".nan"),
         "{",
     ],
 )
@@ -248,6 +256,24 @@ def test_a_sources_file_that_is_not_one_is_refused(tmp_path, text):
     with pytest.raises(InputError) as caught:
         read_sources(tmp_path / "s.yaml")
     assert caught.value.code == "monitor-sources-file"
+    (tmp_path / "s.yaml").write_text(KEYED.replace("PERIOD", "1000"))
+    assert len(read_sources(tmp_path / "s.yaml")) == 1
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_beyond_float32_are_read_without_a_word(tmp_path):
+    """Whoever sends a file or a request must not write to the terminal of who watches it."""
+    values = np.where(np.arange(3000) % 97 == 0, 1e300, RNG.standard_normal(3000))
+    write(tmp_path / "x.parquet", pa.table({"a": values}))
+    for block in (1, 16):
+        watch(read_frames(tmp_path / "x.parquet"), block=block)
+    spec = StreamSpec(
+        source="s", kind=StreamKind.QUEUE, channels=("a",), period_ns=10, origin=Origin.SIMULATED
+    )
+    wild = np.array([1.0, np.inf, -np.inf, 1e300, np.nan, 2.0])
+    frame, new = RowAssembler(spec).add(10 * np.arange(1, 7), np.zeros(6, np.int64), wild)
+    assert new == 6
+    assert np.isfinite(frame.values[:, 0]).tolist() == [True, False, False, False, False]
 
 
 def test_otlp_metrics_survive_any_broken_bytes():

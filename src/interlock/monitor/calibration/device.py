@@ -101,13 +101,15 @@ def as_environment(seed: int = 0, horizon: int = 1000) -> Any:
             box = gymnasium.spaces.Box
             self.observation_space = box(-10.0, 10.0, (16,), np.float64)
             self.action_space = box(-0.05, 0.05, (16,), np.float64)
+            self._seeds = np.random.default_rng(seed)  # of episodes that nobody seeds
             self._device, self._control = DriftingDevice(seed=seed), np.zeros(16)
 
         def reset(
             self, *, seed: int | None = None, options: dict[str, Any] | None = None
         ) -> tuple[Floats, dict[str, Any]]:
             super().reset(seed=seed, options=options)
-            self._device, self._control = DriftingDevice(seed=seed), np.zeros(16)
+            of_episode = int(self._seeds.integers(1 << 31)) if seed is None else seed
+            self._device, self._control = DriftingDevice(seed=of_episode), np.zeros(16)
             return np.clip(self._device.sense(self._control), -10, 10), {}
 
         def step(self, action: Floats) -> tuple[Floats, float, bool, bool, dict[str, Any]]:

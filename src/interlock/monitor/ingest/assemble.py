@@ -80,7 +80,8 @@ class RowAssembler:
         known, at = np.unique(channel[finite], return_index=True)
         unset = np.isnan(self._reference[known])
         self._reference[known[unset]] = values[finite][at[unset]]
-        values = values - np.nan_to_num(self._reference[channel])
+        with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is no value
+            values = (values - np.nan_to_num(self._reference[channel])).astype(np.float32)
         numbers = np.union1d(self._seq, seq)
         old, new = np.searchsorted(numbers, self._seq), np.searchsorted(numbers, seq)
         rows = np.full((len(numbers), self._rows.shape[1]), np.nan, np.float32)

@@ -183,9 +183,10 @@ class _Reader:
             if take and not np.isnan(take):
                 columns[c] = column - take
         # A few rows of all columns at a time: whole columns would go through memory once each.
-        for at in range(0, rows, TURN_ROWS):
-            for c, column in enumerate(columns):
-                values[at : at + TURN_ROWS, c] = column[at : at + TURN_ROWS]
+        with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is no value
+            for at in range(0, rows, TURN_ROWS):
+                for c, column in enumerate(columns):
+                    values[at : at + TURN_ROWS, c] = column[at : at + TURN_ROWS]
         new = self._new(batch, seq, times)
         times = seq * spec.period_ns if times is None else times
         taken = self._reference.copy()

@@ -76,7 +76,7 @@ def read_sources(path: Path) -> tuple[Source, ...]:
                 raise ValueError(f"{s.source} has not exactly one key of 32 bytes")
         if not sources or len({s.source for s in sources}) != len(sources):
             raise ValueError("no source, or two of one name")
-    except (OSError, KeyError, ValueError, RecursionError) as error:
+    except (OSError, KeyError, ValueError, OverflowError, RecursionError) as error:
         raise InputError(
             f"the sources file {path.name} cannot be used",
             code="monitor-sources-file",

@@ -58,7 +58,7 @@ class Mode(enum.StrEnum):
     ENFORCED = "ENFORCED"
 
 
-class Principal(msgspec.Struct, frozen=True, kw_only=True):
+class Principal(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Who asks: a person, a service or an agent, and for whom."""
 
     id: str
@@ -67,7 +67,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     on_behalf_of: str | None = None
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
+class Finding(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One thing a control has to say.
 
     Attributes:
@@ -87,7 +87,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     location: str | None = None
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a control decided, why, and on what evidence."""
 
     decision: Decision
@@ -95,7 +95,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     evidence: Evidence = {}
 
 
-class CircuitFacts(msgspec.Struct, frozen=True, kw_only=True):
+class CircuitFacts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What the record keeps of one circuit of a job.
 
     Attributes:

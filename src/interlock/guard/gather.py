@@ -34,7 +34,7 @@ class _LeftBehindError(BaseException):
     """Ends the thread of a walk that was given up, when it comes back to life."""
 
 
-class _Step(msgspec.Struct):
+class _Step(msgspec.Struct, gc=False):
     """What a walk is doing, and until when it may: it gathers, decides or settles.
 
     Attributes:

@@ -63,7 +63,7 @@ class EvidenceSource(Protocol):
         ...
 
 
-class ControlRecord(msgspec.Struct, frozen=True, kw_only=True):
+class ControlRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one control decided."""
 
     control: str
@@ -71,7 +71,7 @@ class ControlRecord(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Verdict
 
 
-class StageRecord(msgspec.Struct, frozen=True, kw_only=True):
+class StageRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one stage decided: the most severe verdict of its controls."""
 
     stage: str
@@ -86,7 +86,7 @@ class StageRecord(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(f for record in ordered for f in record.verdict.findings)
 
 
-class Trace(msgspec.Struct, frozen=True, kw_only=True):
+class Trace(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The whole way of one job and how it ended."""
 
     outcome: Outcome

@@ -38,7 +38,7 @@ SLICES = 64
 BUSY_S = 10.0
 
 
-class Cap(msgspec.Struct, frozen=True):
+class Cap(msgspec.Struct, frozen=True, gc=False):
     """A limit on one unit within a window.
 
     Attributes:
@@ -52,7 +52,7 @@ class Cap(msgspec.Struct, frozen=True):
     limit: float | None = None
 
 
-class Window(msgspec.Struct, frozen=True):
+class Window(msgspec.Struct, frozen=True, gc=False):
     """A rolling window in which somebody's use is counted.
 
     Attributes:

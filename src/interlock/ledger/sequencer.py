@@ -37,7 +37,7 @@ from interlock.ledger.tree import Frontier
 __all__ = ["Pending", "Sequencer"]
 
 #: Longer than most jobs of a simulator: what a job queues before it runs shares its last commit.
-LINGER_S = 0.008
+LINGER_S = 0.02
 _MAX_BATCH = 4096
 _MAX_BATCH_BYTES = 16 << 20
 

@@ -1,16 +1,20 @@
 """TUF roles with two algorithms each: what an attacker with some of it cannot do."""
 
+import contextlib
 import datetime as dt
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from interlock.crypto.files import write_private
 from interlock.errors import DeniedError, IntegrityError
 from interlock.monitor.firmware import Device, Image
 from interlock.monitor.signed import DualKey
 
 pytest.importorskip("tuf")
+from interlock.monitor.firmware import repository
 from interlock.monitor.firmware.repository import ROLES, FirmwareClient, FirmwareRepository
 
 KEYS = {r: DualKey(bytes([k]) * 32, bytes([k + 9]) * 32) for k, r in enumerate(ROLES)}
@@ -137,3 +141,56 @@ def test_a_root_that_can_do_without_one_algorithm_is_refused(tmp_path):
     with pytest.raises(IntegrityError) as caught:
         client.fetch("fw")
     assert "can do without" in caught.value.got
+
+
+@pytest.mark.parametrize("writes", range(5))
+def test_a_release_cut_off_anywhere_leaves_one_that_boots(made, monkeypatch, writes):
+    """After so many files: the old image or the new one is current, and a second try works."""
+    left = [writes]
+
+    def write(path, data, *, mode):
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        write_private(path, data, mode=mode)
+
+    monkeypatch.setattr(repository, "write_private", write)
+    cut = writes < 4  # image, targets, snapshot, timestamp
+    with pytest.raises(KeyboardInterrupt) if cut else contextlib.nullcontext():
+        made.repository.publish(SECOND)
+    monkeypatch.undo()
+    current, other = (FIRST, SECOND) if cut else (SECOND, FIRST)
+    made.device.boot(current, made.client, now_s=0)
+    assert "differ" in refused(made, other)
+    made.device.lift()
+    made.repository.publish(SECOND)
+    made.device.boot(made.client.fetch("fw"), made.client, now_s=0)
+    assert made.device.running.data == SECOND.data
+
+
+@pytest.mark.parametrize("writes", range(4))
+def test_a_repository_cut_off_while_it_is_made_is_made_again(tmp_path, monkeypatch, writes):
+    left = [writes]
+
+    def write(path, data, *, mode):
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        write_private(path, data, mode=mode)
+
+    monkeypatch.setattr(repository, "write_private", write)
+    with pytest.raises(KeyboardInterrupt):
+        FirmwareRepository(tmp_path / "repo", dict(KEYS))
+    monkeypatch.undo()
+    made = Setup(tmp_path)
+    assert made.device.running.data == FIRST.data
+
+
+def test_two_owners_at_once_lose_no_release(made):
+    names = [f"fw{k}" for k in range(6)]
+    repositories = [FirmwareRepository(made.folder / "repo", dict(KEYS)) for _ in names]
+    with ThreadPoolExecutor() as pool:
+        images = [Image(name=n, data=n.encode()) for n in names]
+        list(pool.map(lambda r, i: r.publish(i), repositories, images))
+    for name in names:
+        assert made.client.fetch(name).data == name.encode()

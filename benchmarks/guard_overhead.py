@@ -115,8 +115,8 @@ def where(guarded: Any, work: QuantumCircuit, shots: int, jobs: int) -> list[tup
     time_it(gather, "_evidence", lambda bound, _: f"gather {bound.control.stage}.{bound.id}")
     time_it(hooks, "_copied_sampler_pub", lambda *_: "copy and read the circuit")
     time_it(hooks, "neutral", lambda *_: "read the result (part of execute.run)")
-    time_it(Guard, "_record", lambda *_: "record the job, commit included")
-    time_it(Sequencer, "_commit", lambda *_: "commit (part of record)")
+    time_it(Guard, "_record", lambda *_: "hand in the record of the job")
+    time_it(Sequencer, "_commit", lambda *_: "commit")
     try:
         block(guarded, work, shots, jobs, flight=False)
     finally:

@@ -77,8 +77,11 @@ class _Running:
         self.future.give_up = self.gathering.give_up
         self._guard = guard
         self._started = started
+        self._queued = time.perf_counter()
 
     def run(self) -> None:
+        # What others took before its turn is no time of this job.
+        self._started += time.perf_counter() - self._queued
         if self.future.set_running_or_notify_cancel():
             self.gathering.run()
 

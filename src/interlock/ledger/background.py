@@ -69,5 +69,6 @@ def _run(reference: weakref.ref[Ticking]) -> None:
         pause = LINGER_S
         ledger = reference()
         if ledger is not None and not ledger.closed:
-            with contextlib.suppress(InterlockError):
+            # Its entries have the error. Without this thread, others would wait for ever.
+            with contextlib.suppress(Exception):
                 pause = ledger.tick()

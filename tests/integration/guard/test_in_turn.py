@@ -199,3 +199,23 @@ def test_what_was_handed_over_is_on_the_disk_when_the_process_is_killed(  # type
     with recorded(home) as ledger:
         for receipt in given:
             assert ledger.find(receipt).header["outcome"] == "RELEASE"
+
+
+def test_what_others_took_before_its_turn_is_no_time_of_a_job(
+    policy, home, bell, monkeypatch
+) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(threads, "SHARE_S", 60.0)
+    guarded = interlock.guard(SamplerV2(), policy=policy, home=home)
+    told: list[float] = []
+    guarded.interlock.guard.observers.append(lambda event: told.append(event.seconds))
+    gate = threading.Event()
+    in_turn = lane(SamplerV2())
+    assert in_turn is not None
+    guarded.run([bell], shots=10).result()
+    in_turn.run(lambda: gate.wait(60) or None)
+    job = guarded.run([bell], shots=10)
+    time.sleep(2)
+    gate.set()
+    job.result()
+    assert len(told) == 2
+    assert told[1] < 2

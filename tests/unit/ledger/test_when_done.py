@@ -156,3 +156,20 @@ def test_an_interrupt_while_it_waits_for_its_turn_holds_up_nobody(
             with pytest.raises(KeyboardInterrupt):
                 ledger._sequencer.head(5)
         assert ledger.append("b", {}, {}).wait(2).index == 1
+
+
+def test_an_error_of_any_kind_does_not_end_the_thread_that_commits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise MemoryError
+
+    with Ledger.open(tmp_path / "home") as ledger:
+        ledger.append("a", {}, {}).wait()
+        told, again = threading.Event(), threading.Event()
+        with monkeypatch.context() as patch:
+            patch.setattr(Sequencer, "_place", broken)
+            ledger.append("b", {}, {}).when_done(told.set)
+            assert told.wait(10)
+        ledger.append("b", {}, {}).when_done(again.set)
+        assert again.wait(10)

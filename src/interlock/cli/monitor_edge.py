@@ -54,7 +54,7 @@ def edge(
                else f"{rows} rows in {blocks} blocks, {over} over the limit")  # fmt: skip
 
 
-def _blocks(frames: Iterator[Frame], size: int) -> Iterator[npt.NDArray[np.float32]]:
+def _blocks(frames: Iterator[Frame], size: int) -> Iterator[npt.NDArray[np.float64]]:
     """Yield the rows in blocks; the last may be short."""
     import numpy as np
 
@@ -63,7 +63,7 @@ def _blocks(frames: Iterator[Frame], size: int) -> Iterator[npt.NDArray[np.float
         held = frame.original if held is None else np.concatenate([held, frame.original])
         whole = len(held) // size * size
         for at in range(0, whole, size):
-            yield held[at : at + size].astype(np.float32)
+            yield held[at : at + size]
         held = held[whole:]
     if held is not None and len(held):
-        yield held.astype(np.float32)
+        yield held

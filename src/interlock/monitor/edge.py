@@ -18,6 +18,7 @@ import rfc8785
 
 from interlock.crypto.files import read_private, write_private
 from interlock.errors import InputError, IntegrityError, SetupError
+from interlock.monitor.frames import NO_VALUE
 from interlock.monitor.signed import DualKey, DualPublic, verify_dual
 
 __all__ = ["EdgeDetector", "EdgeSummary", "export_bundle"]
@@ -25,6 +26,7 @@ __all__ = ["EdgeDetector", "EdgeSummary", "export_bundle"]
 CONTEXT = "edge-bundle-v1"
 OPSET = 17
 AHEAD_S = 300
+LEAST_ROWS, LEAST_KNOWN = 256, 0.5
 
 
 def _extra(error: ImportError) -> SetupError:
@@ -60,31 +62,48 @@ def export_bundle(
 
     Raises:
         SetupError: onnx is not installed.
+        InputError: too few samples.
     """
     try:
         import onnx
         from onnx import TensorProto, helper, numpy_helper
     except ImportError as error:
         raise _extra(error) from error
-    centre, spread = rows.mean(axis=0), rows.std(axis=0) + 1e-12
-    z = (rows - centre) / spread
+    known = np.abs(rows) < NO_VALUE
+    if len(rows) < LEAST_ROWS or not (known.mean(axis=0) > LEAST_KNOWN).all():
+        raise InputError(
+            "an edge bundle needs more samples to learn from",
+            code="monitor-fit",
+            got=f"{len(rows)} rows; known in each channel: {known.sum(axis=0).tolist()}"[:200],
+            expected=f"at least {LEAST_ROWS} rows, samples in more than {LEAST_KNOWN:g} of them",
+            fix="give a longer file; leave dead channels out of it",
+        )
+    rows = np.where(known, rows, np.nan)
+    # Robust: one wild sample must not make spread or limit so large that nothing shows.
+    centre = np.nanmedian(rows, axis=0)
+    spread = 1.4826 * np.nanmedian(np.abs(rows - centre), axis=0)
+    spread = np.where(spread > 0, spread, np.nanstd(rows, axis=0) + 1e-12)
+    z = np.clip(np.nan_to_num((rows - centre) / spread), -8, 8)
     _, vectors = np.linalg.eigh(np.atleast_2d(np.cov(z, rowvar=False)))
     lead = vectors[:, ::-1][:, : min(rank, rows.shape[1] - 1)]
     rest = np.eye(rows.shape[1]) - lead @ lead.T
     score = ((z @ rest) ** 2).sum(axis=1)
-    constants = {"centre": centre, "scale": 1.0 / spread, "rest": rest}
+    constants = {"scale": 1.0 / spread, "rest": rest}
     tensors = [numpy_helper.from_array(v.astype(np.float32), n) for n, v in constants.items()]
+    # Taken away in float64: in float32 the steps of 5 GHz are 512 Hz.
+    tensors.append(numpy_helper.from_array(centre.astype(np.float64), "centre"))
     tensors.append(numpy_helper.from_array(np.array([1], np.int64), "axes"))
     graph = helper.make_graph(
         [
-            helper.make_node("Sub", ["rows", "centre"], ["moved"]),
+            helper.make_node("Sub", ["rows", "centre"], ["exact"]),
+            helper.make_node("Cast", ["exact"], ["moved"], to=TensorProto.FLOAT),
             helper.make_node("Mul", ["moved", "scale"], ["z"]),
             helper.make_node("MatMul", ["z", "rest"], ["residual"]),
             helper.make_node("Mul", ["residual", "residual"], ["squared"]),
             helper.make_node("ReduceSum", ["squared", "axes"], ["score"], keepdims=0),
         ],
         "pca-residual",
-        [helper.make_tensor_value_info("rows", TensorProto.FLOAT, [None, rows.shape[1]])],
+        [helper.make_tensor_value_info("rows", TensorProto.DOUBLE, [None, rows.shape[1]])],
         [helper.make_tensor_value_info("score", TensorProto.FLOAT, [None])],
         tensors,
     )
@@ -158,6 +177,8 @@ class EdgeDetector:
         self._session = onnxruntime.InferenceSession(
             raw, options, providers=["CPUExecutionProvider"]
         )
+        if self._session.get_inputs()[0].type != "tensor(double)":
+            raise self._wrong("a model of another kind: it does not take float64")
         self._limit, self._channels = float(body["limit"]), int(body["channels"])
 
     @staticmethod
@@ -170,7 +191,7 @@ class EdgeDetector:
             fix="copy the bundle again from its release",
         )
 
-    def score(self, rows: npt.NDArray[np.float32]) -> EdgeSummary:
+    def score(self, rows: npt.NDArray[np.float64]) -> EdgeSummary:
         """Score a block and return its summary; a sample that is not finite counts as over."""
         if rows.ndim != 2 or rows.shape[1] != self._channels:
             raise InputError(
@@ -180,7 +201,7 @@ class EdgeDetector:
                 expected=f"(n, {self._channels})",
                 fix="score the stream it was learnt on",
             )
-        (score,) = self._session.run(None, {"rows": np.ascontiguousarray(rows, np.float32)})
+        (score,) = self._session.run(None, {"rows": np.ascontiguousarray(rows, np.float64)})
         bad = ~np.isfinite(score)
         return EdgeSummary(
             rows=len(rows),

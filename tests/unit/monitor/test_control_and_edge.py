@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from interlock.errors import IntegrityError
+from interlock.errors import InputError, IntegrityError
 from interlock.monitor.calibration import DriftingDevice, LearnedPolicy, Shield
 from interlock.monitor.calibration.controllers import Integrator, episode
 from interlock.monitor.calibration.device import as_environment
@@ -101,14 +101,41 @@ def test_the_edge_scores_as_numpy_does_and_sends_no_sample(bundle):
     broken = rows[:1000].copy()
     broken[500:, 2] *= -1
     assert detector.score(broken.astype("f4")).over > 300
-    z = (rows - rows.mean(0)) / rows.std(0)
-    vectors = np.linalg.eigh(np.cov(z, rowvar=False))[1][:, ::-1][:, :3]
+    moved = rows - np.median(rows, axis=0)
+    z = moved / (1.4826 * np.median(np.abs(moved), axis=0))
+    vectors = np.linalg.eigh(np.cov(z.clip(-8, 8), rowvar=False))[1][:, ::-1][:, :3]
     expected = ((z - z @ vectors @ vectors.T) ** 2).sum(1)[:1000].max()
     assert quiet.peak == pytest.approx(expected, rel=1e-3)
     assert set(type(quiet).__dataclass_fields__) == {"rows", "over", "peak"}
     hostile = rows[:10].astype("f4")
     hostile[3, 3] = np.nan
     assert detector.score(hostile).over >= 1
+
+
+def test_the_edge_sees_small_steps_of_large_numbers_and_a_wild_sample_blinds_it_not(tmp_path):
+    pytest.importorskip("onnxruntime")
+    rng = np.random.default_rng(1)
+    rows = rng.standard_normal((4000, 2)) + np.array([5e9, 0.0])
+    rows[7, 1], rows[9, 1], rows[11, 1], rows[13, 1] = 9.9e37, np.inf, np.nan, 1e12
+    export_bundle(tmp_path / "e", rows, KEY, version=1, created_s=0)
+    detector = EdgeDetector(tmp_path / "e", KEY.public, now_s=0)
+    quiet = rng.standard_normal((1000, 2)) + np.array([5e9, 0.0])
+    assert detector.score(quiet).over <= 3
+    for channel in (0, 1):
+        shifted = quiet.copy()
+        shifted[:, channel] += 20.0
+        assert detector.score(shifted).over > 900
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf, 9.9e37])
+def test_no_bundle_is_made_of_a_dead_channel_or_too_few_rows(tmp_path, broken):
+    rows = np.random.default_rng(2).standard_normal((1000, 3))
+    rows[400:, 1] = broken
+    for some in (rows, rows[:100]):
+        with pytest.raises(InputError) as caught:
+            export_bundle(tmp_path / "e", some, KEY, version=1, created_s=0)
+        assert caught.value.code == "monitor-fit"
+    assert not (tmp_path / "e").exists()
 
 
 def test_a_changed_bundle_does_not_load(bundle):

@@ -48,11 +48,11 @@ def covert_command(
     from interlock.monitor.covert import CovertDetector
 
     detector = CovertDetector(
-        _windows(honest, channel, length),
+        _windows(honest, channel, length)[0],
         false_positive=false_positive,
         budget_bits_per_s=budget_bits_per_s,
     )
-    windows = _windows(file, channel, length)
+    windows, rest = _windows(file, channel, length)
     found = alarms = 0
     for k, window in enumerate(windows):
         v = detector.test(window)
@@ -67,15 +67,17 @@ def covert_command(
                 f"{'ALARM' if v.alarm else 'found'}  intervals {k * length} to"
                 f" {(k + 1) * length - 1}  {v.strongest}  about {v.bits_per_s:.3g} bits/s"
             ))  # fmt: skip
-    told = {"windows": len(windows), "found": found, "alarms": alarms}
+    told = {"windows": len(windows), "found": found, "alarms": alarms, "untested": rest}
     click.echo(json.dumps(told) if as_json else
                f"{len(windows)} windows of {length} intervals: {found} found, {alarms} in alarm"
                f" (of honest ones about {false_positive:g} are found)")  # fmt: skip
+    if rest and not as_json:
+        click.echo(f"NOT TESTED the last {rest} intervals: too few for a window")
     return 9 if alarms else 0
 
 
-def _windows(file: Path, channel: str, length: int) -> npt.NDArray[np.float64]:
-    """Return whole windows of one column; the rest is left out."""
+def _windows(file: Path, channel: str, length: int) -> tuple[npt.NDArray[np.float64], int]:
+    """Return whole windows of one column, and how many intervals are left over."""
     import numpy as np
 
     from interlock.cli.show import printable
@@ -99,5 +101,5 @@ def _windows(file: Path, channel: str, length: int) -> npt.NDArray[np.float64]:
             expected=f"one column, or --channel with its name, and at least {length} intervals",
             fix="name the column, record more, or give a smaller --length",
         )
-    whole: npt.NDArray[np.float64] = gaps[: len(gaps) // length * length].reshape(-1, length)
-    return whole
+    whole = len(gaps) // length * length
+    return gaps[:whole].reshape(-1, length), len(gaps) - whole

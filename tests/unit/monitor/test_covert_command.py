@@ -38,6 +38,10 @@ def test_a_channel_is_found_and_honest_timing_is_not(honest, tmp_path):
     assert "20 windows of 200 intervals: 20 found, 20 in alarm" in got.output
     rows = [json.loads(line) for line in asked(honest, quiet, "--json").output.splitlines()]
     assert rows[-1]["windows"] == 20
+    assert rows[-1]["untested"] == 0
+    more = written(tmp_path / "more.csv", legitimate(4150, rng=rng))
+    assert "NOT TESTED the last 150 intervals" in asked(honest, more).output
+    assert json.loads(asked(honest, more, "--json").output.splitlines()[-1])["untested"] == 150
     assert rows[-1]["found"] <= 2
     below = asked(honest, loud, "--budget-bits-per-s", "1e12")
     assert below.return_value == 0

@@ -103,10 +103,17 @@ class _Running:
         except BaseException as error:  # noqa: BLE001 - raised by whoever asks for the result
             self._failed(error)
         else:
-            self.future.set_result(released)
+            self._hand_over(lambda: self.future.set_result(released))
 
     def _failed(self, error: BaseException) -> None:
-        self.future.set_exception(error)
+        self._hand_over(lambda: self.future.set_exception(error))
+
+    def _hand_over(self, give: Callable[[], None]) -> None:
+        try:
+            give()
+        except BaseException:  # noqa: BLE001 - a callback's `sys.exit` must not end this thread
+            if not self.future.done():
+                give()
 
 
 @dataclass(kw_only=True)

@@ -219,3 +219,37 @@ def test_what_others_took_before_its_turn_is_no_time_of_a_job(
     job.result()
     assert len(told) == 2
     assert told[1] < 2
+
+
+def test_a_callback_that_ends_its_thread_holds_up_nobody(policy, home, bell) -> None:  # type: ignore[no-untyped-def]
+    guarded = interlock.guard(SamplerV2(), policy=policy, home=home)
+    gate = threading.Event()
+    in_turn = lane(SamplerV2())
+    assert in_turn is not None
+    in_turn.run(lambda: gate.wait(60) or None)
+    jobs = [guarded.run([bell], shots=10) for _ in range(4)]
+    for job in jobs:
+        job._future.add_done_callback(lambda _: sys.exit(1))
+    gate.set()
+    assert [j._future.result(20).receipt.outcome for j in jobs] == ["RELEASE"] * 4
+
+
+def test_a_seed_that_is_changed_before_the_job_runs_is_not_called_honoured(  # type: ignore[no-untyped-def]
+    policy, home, bell
+) -> None:
+    inner = SamplerV2(seed=5)
+    guarded = interlock.guard(inner, policy=policy, home=home)
+    gate = threading.Event()
+    in_turn = lane(inner)
+    assert in_turn is not None
+    said = []
+    for seed in (5, 77):
+        gate.clear()
+        in_turn.run(lambda: gate.wait(60) or None)
+        job = guarded.run([bell], shots=10)
+        inner._seed = seed
+        gate.set()
+        trace = job._future.result(20).trace
+        found = next(s for s in trace.stages if s.stage == "execute").controls
+        said += [v for c in found if (v := c.verdict.evidence.get("seed_honoured"))]
+    assert said == ["not known", "no"]

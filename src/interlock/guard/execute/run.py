@@ -106,10 +106,13 @@ class RunControl(Control):
         """Say whether the same job under the same seed gave the same result before.
 
         `yes` and `no` need a repetition within this guard; until there is one it is `not known`.
-        `no` is said of a device that draws anew for each run, even if its generator was seeded.
+        `no` is said of a device that draws anew for each run, even if its generator was seeded, and
+        of one that ran with another seed than the job was submitted with.
         """
         if result.seed is None:
             return "no seed"
+        if request.job.seed not in (None, result.seed):
+            return "no"
         asked = [
             (p.circuit.sha256, p.values, p.shots, p.precision, p.observables)
             for p in request.programs

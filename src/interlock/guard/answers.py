@@ -38,7 +38,8 @@ def answer(folder: Path) -> None:
 
 def _loop(inbox: socket.socket) -> None:
     while True:
-        with contextlib.suppress(OSError):  # nobody waits for it any more
+        # Nobody waits for it any more, or who asks has no address.
+        with contextlib.suppress(OSError, TypeError):
             inbox.sendto(str(os.getpid()).encode(), inbox.recvfrom(16)[1])
 
 

@@ -107,8 +107,14 @@ class Awaited(Future[Released]):
 
     give_up: Callable[[], bool]
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._pid = os.getpid()
+
     def result(self, timeout: float | None = None) -> Released:
         """Return the result; an interrupt (not a time-out) ends the wait and the job."""
+        if os.getpid() != self._pid and not self.done():
+            raise _forked()
         try:
             return super().result(timeout)
         except BaseException:
@@ -117,6 +123,16 @@ class Awaited(Future[Released]):
                 with contextlib.suppress(InvalidStateError):
                     self.set_exception(_interrupted())
             raise
+
+
+def _forked() -> BackendError:
+    return BackendError(
+        "the job is under way in the process that submitted it",
+        code="job-forked",
+        got="a wait for it in a forked child, which has none of its parent's threads",
+        expected="a wait where it was submitted",
+        fix="ask for the result before the fork, or submit the job in the child",
+    )
 
 
 def _interrupted() -> BackendError:

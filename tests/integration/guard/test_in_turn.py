@@ -253,3 +253,27 @@ def test_a_seed_that_is_changed_before_the_job_runs_is_not_called_honoured(  # t
         found = next(s for s in trace.stages if s.stage == "execute").controls
         said += [v for c in found if (v := c.verdict.evidence.get("seed_honoured"))]
     assert said == ["not known", "no"]
+
+
+def test_a_forked_child_does_not_wait_for_a_job_of_its_parent(policy, home, bell) -> None:  # type: ignore[no-untyped-def]
+    guarded = interlock.guard(SamplerV2(), policy=policy, home=home)
+    done = guarded.run([bell], shots=10)
+    done._future.result()
+    gate = threading.Event()
+    in_turn = lane(SamplerV2())
+    assert in_turn is not None
+    in_turn.run(lambda: gate.wait(60) or None)
+    job = guarded.run([bell], shots=10)
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            assert done.result()[0].data.meas.num_shots == 10
+            job.result()
+        except interlock.errors.BackendError as error:
+            code = 0 if error.code == "job-forked" else 2
+        finally:
+            os._exit(code)
+    gate.set()
+    assert os.waitpid(child, 0)[1] == 0
+    assert job.result().metadata["interlock"]["outcome"] == "RELEASE"

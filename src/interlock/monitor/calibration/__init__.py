@@ -1,6 +1,12 @@
 """Adaptive calibration on a simulated device: an integrator, a learned policy, and a shield."""
 
-from interlock.monitor.calibration.controllers import Integrator, LearnedPolicy, learn_policy
+from interlock.monitor.calibration.controllers import (
+    Integrator,
+    LearnedPolicy,
+    learn_policy,
+    record,
+    tune,
+)
 from interlock.monitor.calibration.device import DriftingDevice
 from interlock.monitor.calibration.shield import Shield, ShieldLimits
 
@@ -11,4 +17,6 @@ __all__ = [
     "Shield",
     "ShieldLimits",
     "learn_policy",
+    "record",
+    "tune",
 ]

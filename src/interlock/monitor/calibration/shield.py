@@ -81,6 +81,7 @@ class Shield:
                 return Event.STEP
             self.control = self._device.recalibrate()
             self.good = self.control.copy()
+            self._controller.reset()
             return Event.RECALIBRATED
         wanted = self._controller.propose(np.nan_to_num(reading, posinf=0.0, neginf=0.0))
         step = np.clip(np.nan_to_num(wanted), -limits.max_step, limits.max_step)

@@ -9,6 +9,7 @@ Integrator and policy are fitted to the same training episodes of the drift that
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -52,6 +53,7 @@ def numbers(policy: LearnedPolicy) -> tuple[float, float, float]:
 def validate() -> None:
     """Compare two ways to learn: the trend's memory fixed as it was formerly, and learnt."""
     print(f"mean gate error above the floor, {len(VALIDATE)} validation seeds (simulated)")
+    fitted = {}
     for drift in DRIFTS:
         train = record(devices(TRAIN, drift))
         gain = tune(train).gain
@@ -62,6 +64,13 @@ def validate() -> None:
         for name, found in (("fixed", fixed), ("learnt", learnt)):
             ours = excess(lambda found=found: LearnedPolicy(*found), VALIDATE, drift)
             print(f"  memory {name:<7} {ours.mean():.3e}   gain {interval(base - ours)}")
+        fitted[drift] = gain, learnt
+    for learnt_on, used_on in itertools.permutations(["momentum .98", "momentum .999"]):
+        gain, found = fitted[learnt_on]
+        base = excess(lambda gain=gain: Integrator(gain), VALIDATE, used_on)
+        ours = excess(lambda found=found: LearnedPolicy(*found), VALIDATE, used_on)
+        print(f"both fitted to {learnt_on}, used on {used_on}: integrator {base.mean():.3e}")
+        print(f"  memory learnt  {ours.mean():.3e}   gain {interval(base - ours)}")
 
 
 def test() -> tuple[float, LearnedPolicy]:

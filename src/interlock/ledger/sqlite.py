@@ -160,11 +160,13 @@ class SqliteStore(SqliteReads):
         self._readers = forks.Connections(self._reader)
         self._open: sqlite3.Connection | None = None
         self._closed = False
+        self._made = False
         self._schema: object = None
         forks.watch(self.let_go)
         try:
             with forks.entered():
                 self.origin = self._prepare(origin)
+                self._made = True
         except sqlite3.Error as error:
             self.close()
             raise database_error(path, error) from error
@@ -194,8 +196,10 @@ class SqliteStore(SqliteReads):
                 fix="open it again",
             )
         try:
+            # One that was deleted since is not made anew, empty, in its place.
+            place = f"{self._path.resolve().as_uri()}?mode={'rw' if self._made else 'rwc'}"
             connection = sqlite3.connect(
-                self._path, timeout=5.0, isolation_level=None, check_same_thread=False
+                place, uri=True, timeout=5.0, isolation_level=None, check_same_thread=False
             )
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")

@@ -227,3 +227,16 @@ def test_a_lock_held_by_a_thread_is_neither_kept_nor_waited_for_by_a_child(tmp_p
         assert not select.select([child.said], [], [], 0.3)[0]
     assert child.hear() == "mine"
     child.end()
+
+
+def test_a_ledger_deleted_meanwhile_is_not_made_anew_after_a_fork(tmp_path: Path) -> None:
+    ledger = Ledger.open(tmp_path / "home")
+    ledger.append("a", {}, {"n": 1}).wait()
+    for path in (tmp_path / "home").glob("ledger.db*"):
+        path.unlink()
+    Child(lambda child: None).end()  # every connection is opened again
+    with pytest.raises(StorageError):
+        ledger.append("a", {}, {"n": 2}).wait()
+    assert not (tmp_path / "home" / "ledger.db").exists()
+    with pytest.raises(StorageError):
+        ledger.close()

@@ -14,7 +14,7 @@ from interlock.guard.admit.kill_switch import AdmitKillSwitch, GovernKillSwitch
 from interlock.guard.admit.principal import PrincipalControl, PrincipalSettings
 from interlock.guard.control import Settings, check_control
 from interlock.guard.state import Cap, State, Window, resume, stop
-from interlock.types import CircuitFacts, Decision, Outcome, Principal
+from interlock.types import CircuitFacts, Decision, Mode, Outcome, Principal
 from tests.unit.guard.doubles import a_job, a_request, ask
 
 
@@ -187,7 +187,7 @@ def test_qpu_seconds_are_limited_and_a_backend_without_an_entry_is_denied(tmp_pa
 
 def test_what_jobs_under_way_hold_is_reserved_until_they_end(tmp_path: Path) -> None:
     control, settings = BudgetControl(), BudgetSettings(max_shots_per_day=1000)
-    request = a_request(tmp_path, job=a_job(circuits=(big(100),)))
+    request = a_request(tmp_path, job=a_job(circuits=(big(100),), mode=Mode.ENFORCED))
     ask(control, request, settings)
     scope = f"budget/{request.job.principal.tenant}/{request.job.principal.id}"
 
@@ -198,10 +198,12 @@ def test_what_jobs_under_way_hold_is_reserved_until_they_end(tmp_path: Path) -> 
     request.shared["executed"] = True
     control.settle(request, settings, Outcome.RELEASE)
     assert (held()["shots"], held()["shots reserved"], held()["jobs reserved"]) == (100, 0, 0)
-    other = a_request(tmp_path, job=a_job(circuits=(big(100),)))
-    ask(control, other, settings)
-    control.settle(other, settings, Outcome.DENY)  # it never ran
-    assert (held()["shots"], held()["jobs"], held()["shots reserved"]) == (100, 2, 0)
+    for mode in Mode:
+        other = a_request(tmp_path, job=a_job(circuits=(big(100),), mode=mode))
+        ask(control, other, settings)
+        assert held()["shots reserved"] == (100 if mode is Mode.ENFORCED else 0)
+        control.settle(other, settings, Outcome.DENY)  # it never ran
+    assert (held()["shots"], held()["jobs"], held()["shots reserved"]) == (100, 3, 0)
 
 
 def test_totals_are_of_a_scope_and_what_is_beneath_it(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import msgspec
 from interlock.guard.control import Control, Request, Settings, verdict
 from interlock.guard.patterns import best_match
 from interlock.guard.state import Cap, Window, fits
-from interlock.types import Evidence, Finding, Job, Outcome, Verdict
+from interlock.types import Evidence, Finding, Job, Mode, Outcome, Verdict
 
 __all__ = ["DAY_S", "RESERVED", "BudgetControl", "Price", "cost_usd", "qpu_seconds"]
 
@@ -101,7 +101,9 @@ class BudgetControl(Control):
             Cap("cost_usd", amounts["cost_usd"], settings.max_cost_usd_per_day),
             Cap("qpu_s", amounts["qpu_s"] or 0.0, settings.max_qpu_s_per_day),
         ]
-        held = [Cap(cap.unit + RESERVED, cap.amount) for cap in caps if cap.amount]
+        # A gateway's console shows what jobs under way hold.
+        shown = job.mode is Mode.ENFORCED
+        held = [Cap(cap.unit + RESERVED, cap.amount) for cap in caps if shown and cap.amount]
         window, now = Window(scope_for(job, settings), DAY_S), request.now()
         taken, used = request.state.reserve(
             window, caps + held, now, durable=amounts["cost_usd"] > 0
@@ -143,7 +145,8 @@ class BudgetControl(Control):
         if reserved is not None:
             window, caps, held, now = reserved
             unused = [] if "executed" in request.shared else caps[1:]
-            request.state.release(window, held + unused, now)
+            if held or unused:
+                request.state.release(window, held + unused, now)
 
 
 def scope_for(job: Job, settings: BudgetSettings) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
@@ -26,6 +27,8 @@ __all__ = ["Found", "Noise", "figures", "wilson"]
 #: Outcomes of one parameter set, and figures of one job, that are named one by one.
 TOP = 8
 MOST = 64
+#: Shots up to which the figures of all counts are kept in a table.
+TABLED = 1 << 14
 
 
 def wilson(count: Any, shots: int, z: float) -> tuple[Any, Any]:
@@ -177,25 +180,28 @@ class _Circuit(NamedTuple):
             model: standard error of the model for each to record.
         """
         success = 1.0 if self.success is None else self.success
-        sampling_ends = [end.tolist() for end in raw.ends]
-        values, errors = raw.p.tolist(), raw.sampling.tolist()
-        made = []
-        for name, i, off in zip(names, at, model.tolist(), strict=True):
-            parts = {
-                "sampling": errors[i] * raw.span,
-                "device": reach(values[i], success, raw.resting) * raw.span,
-                "model": off,
-            }
-            made.append({
+        p, lows, highs = raw.p[at], *ends
+        return [
+            {
                 "circuit": self.number,
                 "name": name,
-                "value": values[i] * raw.span + raw.low,
-                "low": ends[0][i],
-                "high": ends[1][i],
-                "sampling": [sampling_ends[0][i], sampling_ends[1][i]],
-                "parts": parts,
-            })  # fmt: skip
-        return made
+                "value": value,
+                "low": lows[i],
+                "high": highs[i],
+                "sampling": sampling,
+                "parts": {"sampling": shots, "device": device, "model": off},
+            }
+            for name, i, value, sampling, shots, device, off in zip(
+                names,
+                at,
+                (p * raw.span + raw.low).tolist(),
+                np.array([end[at] for end in raw.ends]).T.tolist(),
+                (raw.sampling[at] * raw.span).tolist(),
+                (reach(p, success, raw.resting) * raw.span).tolist(),
+                model.tolist(),
+                strict=True,
+            )
+        ]
 
 
 def figures(result: Result, confidence: float, noise: Noise = NO_NOISE) -> Found:
@@ -237,27 +243,29 @@ def _samples(circuit: _Circuit, item: Samples, before: int) -> Found:
     for name, given in item.registers.items():
         rows = list(itertools.takewhile(lambda counts: sum(counts.values()), given))
         one_bit = item.widths[name] == 1
-        occurring: dict[int, set[tuple[int, bool]]] = {}
+        # Of one bit 0 is judged by what it leaves of 1: its count stands there as its complement.
+        occurring: dict[int, set[int]] = {}
         for counts in rows:
             shots = sum(counts.values())
             total += len(counts)
             seen = occurring.setdefault(shots, set())
             if one_bit:
-                seen.update((count, bits == "0") for bits, count in counts.items())
+                seen.update(~count if bits == "0" else count for bits, count in counts.items())
             else:
-                seen.update(zip(counts.values(), itertools.repeat(False)))
-        figures_of: dict[int, tuple[_Raw, dict[Any, int], tuple[list[float], list[float]]]] = {}
+                seen.update(counts.values())
+        figures_of: dict[int, tuple[_Raw, dict[int, int], tuple[list[float], list[float]]]] = {}
         for shots, different in occurring.items():
             ordered = sorted(different)
-            number, mirrored = (np.array(column) for column in zip(*ordered, strict=True))
-            raw = _outcomes(number, shots, item.widths[name], circuit.z)
-            raw = raw._replace(mirrored=mirrored)
+            number = np.array(ordered)
+            mirrored = number < 0
+            number = np.where(mirrored, ~number, number) if one_bit else number
+            raw = _outcomes(number, shots, item.widths[name], circuit.z, mirrored)
             ends = circuit.intervals(raw, circuit.models(MOST, len(ordered)))
             places = dict(zip(ordered, itertools.count()))
             figures_of[shots] = raw, places, ends
             facts: dict[str, Any] = {"circuit": circuit.number, "register": name, "shots": shots}
             if one_bit:
-                facts["outcome"] = ["0" if flip else "1" for _, flip in ordered]
+                facts["outcome"] = ["0" if key < 0 else "1" for key in ordered]
             tables.append(facts | {"count": number.tolist(), "low": ends[0], "high": ends[1]})
         for row, counts in enumerate(rows):
             room = MOST - before - len(named)
@@ -268,7 +276,7 @@ def _samples(circuit: _Circuit, item: Samples, before: int) -> Found:
             top = [(bits, counts[bits]) for bits in first[: min(TOP, room)]]
             raw, places, ends = figures_of[sum(counts.values())]
             model = circuit.models(before + len(named), len(top))
-            at = [places[count, one_bit and bits == "0"] for bits, count in top]
+            at = [places[~count if one_bit and bits == "0" else count] for bits, count in top]
             if circuit.noise.model:
                 raw = _picked(raw, at)
                 ends = circuit.intervals(raw, model)
@@ -281,9 +289,24 @@ def _samples(circuit: _Circuit, item: Samples, before: int) -> Found:
     return Found(named, tables, total, _widest(tables))
 
 
-def _outcomes(counts: Any, shots: int, width: int, z: float) -> _Raw:
+def _outcomes(counts: Any, shots: int, width: int, z: float, mirrored: Any) -> _Raw:
+    if shots > TABLED:
+        p, sd, low, high = _figures_of(counts, shots, z)
+    else:
+        p, sd, low, high = _table(shots, z)[:, counts]
+    return _Raw(p, sd, (low, high), 0.5**width, width, mirrored=mirrored)
+
+
+def _figures_of(counts: Any, shots: int, z: float) -> Any:
+    """Return for an array of counts its share, the share's standard error, low and high: (4, n)."""
     p = counts / shots
-    return _Raw(p, shot_sd(p, shots), wilson(counts, shots, z), 0.5**width, width)
+    return np.array([p, shot_sd(p, shots), *wilson(counts, shots, z)])
+
+
+@lru_cache(maxsize=16)
+def _table(shots: int, z: float) -> Any:
+    """Return `_figures_of` for every count there can be."""
+    return _figures_of(np.arange(shots + 1), shots, z)
 
 
 def _picked(raw: _Raw, at: Sequence[int]) -> _Raw:

@@ -12,6 +12,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 __all__ = ["answer", "silent"]
@@ -30,10 +31,20 @@ def answer(folder: Path) -> None:
     if _answering == os.getpid():
         return
     _answering = os.getpid()  # a fork has none of its parent's threads
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError), _short(folder) as near:
         inbox = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        inbox.bind(str(folder / f"{os.getpid()}{_SUFFIX}"))
+        inbox.bind(f"{near}/{os.getpid()}{_SUFFIX}")
         threading.Thread(target=_loop, args=(inbox,), name="interlock-answers", daemon=True).start()
+
+
+@contextlib.contextmanager
+def _short(folder: Path) -> Iterator[str]:
+    """Lend a short path to a folder: a socket's may have 107 characters."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{fd}"
+    finally:
+        os.close(fd)
 
 
 def _loop(inbox: socket.socket) -> None:
@@ -49,17 +60,18 @@ def silent(folder: Path) -> list[int]:
     Args:
         folder: what they were told to answer in.
     """
-    asked = {int(p.stem): p for p in folder.glob(f"*{_SUFFIX}") if p.stem.isdecimal()}
+    asked = {int(p.stem): p.name for p in folder.glob(f"*{_SUFFIX}") if p.stem.isdecimal()}
     if not asked:
         return []
     end = time.monotonic() + WAIT_S
-    with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as outbox:
+    kind = socket.AF_UNIX, socket.SOCK_DGRAM
+    with contextlib.closing(socket.socket(*kind)) as outbox, _short(folder) as near:
         outbox.bind("")  # Linux gives it an address of its own
         while asked and time.monotonic() < end:
-            for pid, path in list(asked.items()):
+            for pid, name in list(asked.items()):
                 try:
                     outbox.setblocking(False)
-                    outbox.sendto(b"?", str(path))
+                    outbox.sendto(b"?", f"{near}/{name}")
                 except BlockingIOError:
                     pass  # it has questions enough
                 except OSError:

@@ -3,9 +3,11 @@
     python benchmarks/guard_overhead.py [--jobs 200] [--json]
 
 Jobs go to Aer without noise, 5 qubits with 1024 shots and 20 qubits with 4096 shots, and to the
-noisy twin of a real device, 5 qubits with 1024 shots. Raw and guarded jobs alternate in blocks, so
-that a busy machine is busy for both. CPU is that of the whole process, all threads. "One by one"
-waits for each job; "in flight" submits a block and then waits, so that receipts share commits.
+noisy twin of a real device, 5 qubits with 1024 shots. "Confined worker" is the first of these in a
+confined process, whose own CPU is not counted, beside the same raw job in this one. Raw and guarded
+jobs alternate in blocks, so that a busy machine is busy for both. CPU is that of the whole process,
+all threads. "One by one" waits for each job; "in flight" submits a block and then waits, so that
+receipts share commits.
 
 Aer gets one thread for raw and guarded jobs alike: its idle OpenMP threads spin while the guard
 works, and their CPU would be counted as the guard's.
@@ -27,10 +29,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when Aer is loaded
 
 import yaml
 from qiskit import QuantumCircuit, transpile
+from qiskit_aer import AerSimulator
 from qiskit_aer.primitives import SamplerV2
 
 import interlock
-from interlock.backends import TwinSampler, twin
+from interlock.backends import ConfinedSampler, TwinSampler, twin
 
 SIZES = ((5, 1024, False), (5, 1024, True), (20, 4096, False))
 TWIN = "manila"
@@ -150,6 +153,10 @@ def main() -> None:
                 rows.append({"qubits": qubits, "shots": shots, "how": how, **row})
             if number == 0:
                 shares = where(guarded, work, shots, 100)
+                sampler = ConfinedSampler(AerSimulator())
+                apart = interlock.guard(sampler, policy=document, home=Path(folder) / "apart")
+                row = compare(raw, apart, work, shots, jobs // 2, flight=False)
+                rows.append({"qubits": qubits, "shots": shots, "how": "confined worker", **row})
     if options.json:
         print(json.dumps({"rows": rows, "where_ms": dict(shares)}, indent=2))
         return

@@ -210,7 +210,8 @@ class Transaction:
         leave()
         if isinstance(error, self._connections.errors):
             self._connections.drop()
-            raise self._connections.error(error) from error
+            if self._connections.error is not None:
+                raise self._connections.error(error) from error
 
 
 class Connections:
@@ -218,13 +219,14 @@ class Connections:
 
     Args:
         connect: opens one, with `check_same_thread=False`.
-        error: makes one of our errors of one of SQLite's, of the system's or of `errors`.
+        error: makes one of our errors of one of SQLite's, of the system's or of `errors`; without
+            it they are raised as they are.
         errors: what else a transaction may fail with.
 
     Example:
         >>> import sqlite3
         >>> pool = Connections(lambda: sqlite3.connect(":memory:", check_same_thread=False))
-        >>> with pool.use() as db:
+        >>> with pool.transaction() as db:
         ...     db.execute("SELECT 1").fetchone()
         (1,)
     """
@@ -232,7 +234,7 @@ class Connections:
     def __init__(
         self,
         connect: Callable[[], sqlite3.Connection],
-        error: Callable[[Exception], Exception] = lambda error: error,
+        error: Callable[[Exception], Exception] | None = None,
         errors: tuple[type[Exception], ...] = (),
     ) -> None:
         self._connect = connect
@@ -242,14 +244,8 @@ class Connections:
         self._all: weakref.WeakSet[_Held] = weakref.WeakSet()
         watch(self.let_go)
 
-    @contextlib.contextmanager
-    def use(self) -> Iterator[sqlite3.Connection]:
-        """Lend this thread's connection, opening it the first time; no fork happens meanwhile."""
-        with entered():
-            yield self.mine()
-
     def mine(self) -> sqlite3.Connection:
-        """Return this thread's connection; for use between `enter` and `leave`."""
+        """Return this thread's connection, opened the first time; between `enter` and `leave`."""
         held: _Held | None = getattr(self._local, "held", None)
         if held is None:
             held = _Held(self._connect())

@@ -172,7 +172,7 @@ def make_key(private: Path, public: Path) -> None:
 @_VERSION
 @click.option("--owner", required=True, help="Who answers for it: a person or a team.")
 @click.option("--purpose", required=True, help="What it watches.")
-@click.option("--block", default=256, show_default=True, help="Rows a summary.")
+@click.option("--block", default=1024, show_default=True, help="Rows a summary.")
 @_DAYS
 @_HOME
 def release(

@@ -433,7 +433,7 @@ class Ledger(Rotating):
             self.checkpoint()
         if quiet:
             self.wake.clear()
-            if not self._sequencer.idle:
+            if self._sequencer.queued:
                 self.wake.set()
         return self._sequencer.due_s()
 

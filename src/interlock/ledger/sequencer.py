@@ -135,11 +135,6 @@ class Sequencer:
         self._broken: InterlockError | None = None
 
     @property
-    def idle(self) -> bool:
-        """Whether nothing is queued."""
-        return not self._queue
-
-    @property
     def queued(self) -> int:
         """Entries that wait for a commit."""
         return len(self._queue)

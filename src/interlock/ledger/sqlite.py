@@ -398,7 +398,7 @@ class SqliteStore(SqliteReads):
 
     def _read(self, sql: str, values: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
         try:
-            with self._readers.use() as connection:
+            with self._readers.transaction(begin=False) as connection:
                 rows: list[tuple[object, ...]] = connection.execute(sql, values).fetchall()
         except sqlite3.Error as error:
             raise database_error(self._path, error) from error

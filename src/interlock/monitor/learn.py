@@ -28,7 +28,7 @@ Weights = dict[str, npt.NDArray[Any]]
 
 
 def learn(
-    rows: npt.NDArray[np.float64], channels: tuple[str, ...], *, block: int = 256
+    rows: npt.NDArray[np.float64], channels: tuple[str, ...], *, block: int
 ) -> tuple[Weights, dict[str, float]]:
     """Return the weights of a fused kernel and the figures of its validation.
 

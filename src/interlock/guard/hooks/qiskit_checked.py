@@ -67,7 +67,7 @@ def neutral(
         seconds=seconds,
         seed=seed,
         level=level,
-        extra={**extra, **stripped(dropped)} if dropped or extra else {},
+        extra={**extra, **stripped(dropped)},
     )
 
 

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from interlock.errors import InterlockError
 from interlock.guard import threads
 from interlock.guard.control import Request
-from interlock.guard.pipeline import BASELINE, Trace, walk
+from interlock.guard.pipeline import BASELINE, QUANTUM, Asked, Trace, way
 from interlock.guard.policy import Bound, Policy
 from interlock.types import Evidence, Outcome
 
@@ -54,8 +54,14 @@ class _Step(msgspec.Struct, gc=False):
     settling: bool = False
 
 
+#: Between two parts of a walk.
+_PAUSED = _Step(math.inf, math.inf)
+
+
 class _Attempt:
     """One walk over live evidence, and the settling after it. It remembers what it gathered.
+
+    It pauses before and after the execution: so the parts of several jobs can be done together.
 
     Attributes:
         turn: holds the step the walk is at. The walk takes it out to go on, and whoever leaves the
@@ -77,39 +83,68 @@ class _Attempt:
         self.trace: Trace | None = None
         self.worker: object = None
         self.settling: _Settling | None = None
-        self.turn = [_Step(time.monotonic() + self._control_s, self._control_s)]
+        self._way = way(request.job, policy)
+        self._asked: Asked | None = None
+        self._found: Mapping[str, Evidence] | None = None
+        self.turn = [_PAUSED]
 
-    def run(self) -> bool:
-        """Walk and settle; return False when it was left behind."""
+    def part(self) -> bool:
+        """Walk to the next pause, or to the end and settle; return whether there is more.
+
+        Raises:
+            _LeftBehindError: somebody has given it up.
+        """
         self.worker = threads.this_worker()
-        try:
-            self.trace = walk(self.request.job, self.policy, self)
-            self.settling = _Settling(self, self.trace.outcome)
-            until = time.monotonic() + self._control_s
-            self._go_on(_Step(until, self._control_s, settling=True))
-            self.settling.run()
-            self._go_on(_Step(math.inf, math.inf, settling=True))
-        except _LeftBehindError:
-            return False
+        asked, found = self._asked, self._found
+        self._go_on(self._step(asked, deciding=found is not None))
+        while True:
+            if asked is not None and found is None:
+                found = self._gather(asked)
+                if _executes(asked):
+                    return self._pause(asked, found)
+            try:
+                asked, found = self._way.send(found), None
+            except StopIteration as end:
+                self.trace = end.value
+                break
+            if _executes(asked):
+                return self._pause(asked, found)
+        self.settling = _Settling(self, self.trace.outcome)
+        self._go_on(self._step(None, settling=True))
+        self.settling.run()
+        self._go_on(_Step(math.inf, math.inf, settling=True))
+        return False
+
+    def _pause(self, asked: Asked, found: Mapping[str, Evidence] | None) -> bool:
+        self._asked, self._found = asked, found
+        self.worker = None
+        self._go_on(_PAUSED)
         return True
+
+    def _step(
+        self, asked: Asked | None, *, deciding: bool = False, settling: bool = False
+    ) -> _Step:
+        """Return a step that begins now, and is not one of gathering."""
+        until = time.monotonic() + self._control_s
+        if asked is None or not deciding:
+            return _Step(until, self._control_s, settling=settling)
+        return _Step(until, self._control_s, _key(asked), asked.controls, deciding=True)
 
     def _go_on(self, step: _Step) -> None:
         if _taken(self.turn) is None:
             raise _LeftBehindError
         self.turn = [step]
 
-    def __call__(
-        self, stage: str, branch: str, controls: Sequence[Bound]
-    ) -> Mapping[str, Evidence]:
+    def _gather(self, asked: Asked) -> Mapping[str, Evidence]:
         """Gather for some controls of a stage; a control that is not installed gives nothing."""
         request = self.request
-        phase = controls[0].phase
-        # Only the execution itself (the later phase of `execute`) and the baseline may take long.
-        long = branch == BASELINE or (phase > 0 and stage == "execute")
+        stage, branch, controls = asked
+        # Only the execution itself and the baseline may take long.
+        long = branch == BASELINE or _executes(asked)
         request.timeout_s = limit = self.policy.timeouts.execute_s if long else self._control_s
         request.entered.setdefault((stage, branch), time.time_ns())
         request.branch = branch
-        key = (stage, branch, phase)
+        key = _key(asked)
         found = self.evidence.setdefault(key, {})
         turn, now = self.turn, time.monotonic
         try:
@@ -124,8 +159,17 @@ class _Attempt:
             turn.pop()
         except IndexError:  # somebody else has taken the turn
             raise _LeftBehindError from None
-        self.turn = [_Step(now() + self._control_s, self._control_s, key, controls, True)]
+        self.turn = [self._step(asked, deciding=True)]
         return found
+
+
+def _executes(asked: Asked) -> bool:
+    """Whether it is the later phase of `execute` that is asked: the execution itself."""
+    return asked.stage == "execute" and asked.controls[0].phase > 0 and asked.branch == QUANTUM
+
+
+def _key(asked: Asked) -> Key:
+    return asked.stage, asked.branch, asked.controls[0].phase
 
 
 def _taken(turn: list[_Step]) -> _Step | None:
@@ -204,18 +248,26 @@ class Gathering:
 
     def run(self) -> None:
         """Walk, settle and tell."""
+        while self.part():
+            pass
+
+    def part(self) -> bool:
+        """Walk to before the execution, to after it, or settle and tell; whether there is more."""
         attempt = self._attempt
         threads.watch(self)
         try:
-            if not attempt.run():
-                return
+            if attempt.part():
+                return True
+        except _LeftBehindError:
+            return False
         except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
             threads.forget(self)
             self.give_up()
             self._failed(error)
-            return
+            return False
         threads.forget(self)
         self._tell()
+        return False
 
     def _tell(self) -> None:
         trace, settling = self._attempt.trace, self._attempt.settling

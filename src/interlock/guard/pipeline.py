@@ -6,9 +6,9 @@ gather it; at replay it comes from the ledger. Nothing else differs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -24,12 +24,16 @@ __all__ = [
     "BASELINE_STAGES",
     "QUANTUM",
     "STAGES",
+    "Asked",
     "ControlRecord",
     "EvidenceSource",
     "StageRecord",
     "Trace",
+    "Way",
+    "answered",
     "decide_stage",
     "walk",
+    "way",
 ]
 
 #: The stage name is also the entry-point group, the policy section, the ledger event, the metric
@@ -51,6 +55,22 @@ BASELINE_STAGES: tuple[str, ...] = ("release", "filter", "govern")
 
 QUANTUM = "quantum"
 BASELINE = "baseline"
+
+
+T = TypeVar("T")
+
+
+class Asked(NamedTuple):
+    """What evidence is needed next: that of some controls of a stage, all of one phase."""
+
+    stage: str
+    branch: str
+    controls: Sequence[Bound]
+
+
+#: Asks for evidence, is sent it (control id -> evidence), and returns what was decided. A control
+#: left out has no verdict and so denies. It is begun by sending None.
+Way = Generator[Asked, Mapping[str, Evidence] | None, T]
 
 
 class EvidenceSource(Protocol):
@@ -204,9 +224,7 @@ def _flaw(verdict: Any) -> str | None:
 _BY_CONTROL = attrgetter("control")
 
 
-def decide_stage(
-    stage: str, branch: str, job: Job, policy: Policy, source: EvidenceSource
-) -> StageRecord:
+def decide_stage(stage: str, branch: str, job: Job, policy: Policy) -> Way[StageRecord]:
     """Decide one stage: phases in order, the most severe verdict of all controls."""
     records: list[ControlRecord] = []
     worst = Decision.ALLOW
@@ -216,7 +234,7 @@ def decide_stage(
         records.append(ControlRecord(control="policy", version=1, verdict=verdict))
         worst = verdict.decision
     for members in phases:
-        evidence = source(stage, branch, members)
+        evidence = (yield Asked(stage, branch, members)) or {}
         for bound in members:
             verdict = _decide_control(bound, stage, job, evidence.get(bound.id))
             version = bound.control.version if bound.control else 0
@@ -258,7 +276,24 @@ def _finite(record: StageRecord, job: Job) -> StageRecord:
 
 
 def walk(job: Job, policy: Policy, source: EvidenceSource) -> Trace:
-    """Take a job along the path and say how it ends.
+    """Take a job along its `way` with the evidence of one source, and say how it ends."""
+    return answered(way(job, policy), source)
+
+
+def answered(asking: Way[T], source: EvidenceSource) -> T:
+    """Answer each question of a way, and return what it comes to."""
+    evidence: Mapping[str, Evidence] | None = None
+    while True:
+        try:
+            asked = asking.send(evidence)
+        except StopIteration as end:
+            decided: T = end.value
+            return decided
+        evidence = source(*asked)
+
+
+def way(job: Job, policy: Policy) -> Way[Trace]:
+    """Take a job along the path, one question at a time, and say how it ends.
 
     The first stage that does not allow ends the quantum branch. HOLD and DENY end the job.
     FALLBACK goes on with the classical baseline, which must be allowed by every stage of
@@ -269,7 +304,7 @@ def walk(job: Job, policy: Policy, source: EvidenceSource) -> Trace:
     """
     stages: list[StageRecord] = []
     for stage in STAGES:
-        record = _refused(job) or decide_stage(stage, QUANTUM, job, policy, source)
+        record = _refused(job) or (yield from decide_stage(stage, QUANTUM, job, policy))
         if stage == "verify":
             record = _finite(record, job)
         stages.append(record)
@@ -280,7 +315,7 @@ def walk(job: Job, policy: Policy, source: EvidenceSource) -> Trace:
     else:
         return Trace(outcome=Outcome.RELEASE, stages=tuple(stages))
     for stage in BASELINE_STAGES:
-        record = decide_stage(stage, BASELINE, job, policy, source)
+        record = yield from decide_stage(stage, BASELINE, job, policy)
         stages.append(record)
         if record.decision is not Decision.ALLOW:
             held = record.decision is Decision.HOLD

@@ -77,13 +77,23 @@ class _Running:
         self.future.give_up = self.gathering.give_up
         self._guard = guard
         self._started = started
+        self._begun = False
         self._queued = time.perf_counter()
 
     def run(self) -> None:
+        while self.part():
+            pass
+
+    def part(self) -> bool:
+        """Do the next part; return whether there is more to do."""
         # What others took before its turn is no time of this job.
         self._started += time.perf_counter() - self._queued
-        if self.future.set_running_or_notify_cancel():
-            self.gathering.run()
+        if not self._begun and not self.future.set_running_or_notify_cancel():
+            return False
+        self._begun = True
+        more = self.gathering.part()
+        self._queued = time.perf_counter()
+        return more
 
     def _ended(self, trace: Trace, faults: list[str]) -> None:
         try:
@@ -186,7 +196,7 @@ class Guard:
         if lane is None or nested:
             threads.run(running.run, urgent=nested)
         else:
-            lane.run(running.run)
+            lane.run(running.part)
         return running.future
 
     def _begin(self, programs: Sequence[Program], options: JobOptions) -> _Running:

@@ -40,7 +40,7 @@ def test_jobs_in_flight_share_commits_and_all_are_recorded(policy, home, bell, m
     gate = threading.Event()
     in_turn = lane(SamplerV2())
     assert in_turn is not None
-    in_turn.run(lambda: gate.wait(60) or None)
+    in_turn.run(lambda: not gate.wait(60))
     monkeypatch.setattr(SqliteStore, "commit", lambda self: (commits.append(1), commit(self))[1])
     jobs = [guarded.run([bell], shots=100 + n) for n in range(40)]
     gate.set()
@@ -212,7 +212,7 @@ def test_what_others_took_before_its_turn_is_no_time_of_a_job(
     in_turn = lane(SamplerV2())
     assert in_turn is not None
     guarded.run([bell], shots=10).result()
-    in_turn.run(lambda: gate.wait(60) or None)
+    in_turn.run(lambda: not gate.wait(60))
     job = guarded.run([bell], shots=10)
     time.sleep(2)
     gate.set()
@@ -226,7 +226,7 @@ def test_a_callback_that_ends_its_thread_holds_up_nobody(policy, home, bell) -> 
     gate = threading.Event()
     in_turn = lane(SamplerV2())
     assert in_turn is not None
-    in_turn.run(lambda: gate.wait(60) or None)
+    in_turn.run(lambda: not gate.wait(60))
     jobs = [guarded.run([bell], shots=10) for _ in range(4)]
     for job in jobs:
         job._future.add_done_callback(lambda _: sys.exit(1))
@@ -245,7 +245,7 @@ def test_a_seed_that_is_changed_before_the_job_runs_is_not_called_honoured(  # t
     said = []
     for seed in (5, 77):
         gate.clear()
-        in_turn.run(lambda: gate.wait(60) or None)
+        in_turn.run(lambda: not gate.wait(60))
         job = guarded.run([bell], shots=10)
         inner._seed = seed
         gate.set()
@@ -262,7 +262,7 @@ def test_a_forked_child_does_not_wait_for_a_job_of_its_parent(policy, home, bell
     gate = threading.Event()
     in_turn = lane(SamplerV2())
     assert in_turn is not None
-    in_turn.run(lambda: gate.wait(60) or None)
+    in_turn.run(lambda: not gate.wait(60))
     job = guarded.run([bell], shots=10)
     child = os.fork()
     if not child:

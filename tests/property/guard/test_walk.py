@@ -6,7 +6,16 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock.guard.pipeline import BASELINE_STAGES, QUANTUM, STAGES, Trace, decide_stage, walk
+from interlock.guard.pipeline import (
+    BASELINE_STAGES,
+    QUANTUM,
+    STAGES,
+    StageRecord,
+    Trace,
+    answered,
+    decide_stage,
+    walk,
+)
 from interlock.guard.policy import Bound
 from interlock.types import Decision, Evidence, Outcome
 from tests.unit.guard.doubles import a_job, one_each, policy_of
@@ -40,15 +49,19 @@ class Scripted:
         return found
 
 
+def decided(names: list[str], source: Scripted) -> StageRecord:
+    return answered(decide_stage("verify", QUANTUM, JOB, policy_of({"verify": names})), source)
+
+
 @given(st.lists(st.sampled_from(SAYS), min_size=1, max_size=6), st.randoms())
 def test_the_most_severe_verdict_wins_in_any_order(says: list[str], random: Any) -> None:
     names = [f"c{i}" for i in range(len(says))]
     source = Scripted({("verify", QUANTUM, n): s for n, s in zip(names, says, strict=True)})
-    record = decide_stage("verify", QUANTUM, JOB, policy_of({"verify": names}), source)
+    record = decided(names, source)
     assert record.decision == max(meaning(s) for s in says)
     shuffled = names[:]
     random.shuffle(shuffled)
-    again = decide_stage("verify", QUANTUM, JOB, policy_of({"verify": shuffled}), source)
+    again = decided(shuffled, source)
     assert again == record
 
 

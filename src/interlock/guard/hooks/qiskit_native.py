@@ -64,6 +64,7 @@ def native(circuit: QuantumCircuit, device: Any, backend: Any) -> tuple[QuantumC
     kept = hold_kept(circuit, copy)
     if plain:
         if leaving and type(circuit) is QuantumCircuit:
+            _keep_gates(copy)
             if len(_known) >= REMEMBERED:
                 _known.clear()
             _known[id(circuit)] = _Known(weakref.ref(circuit), copy, form, kept)
@@ -76,6 +77,18 @@ def native(circuit: QuantumCircuit, device: Any, backend: Any) -> tuple[QuantumC
         return copy, form
     parts, again, _ = settled(_written_out(copy, names))
     return (parts, again) if again == form else (copy, form)
+
+
+def _keep_gates(circuit: QuantumCircuit) -> None:
+    """Have a circuit keep the objects of its gates: else it makes them anew at each look.
+
+    Aer looks several times in each run. Nobody else holds the objects.
+    """
+    data = circuit._data
+    for place, item in enumerate(data):
+        if item.params:  # others are kept, or singletons
+            _ = item.operation  # makes the object
+            data[place] = item
 
 
 def _leaves(device: Any) -> bool:

@@ -37,7 +37,7 @@ from interlock.ledger.tree import Frontier
 __all__ = ["Pending", "Sequencer"]
 
 #: Longer than most jobs of a simulator: what a job queues before it runs shares its last commit.
-LINGER_S = 0.02
+LINGER_S = 0.05
 _MAX_BATCH = 4096
 _MAX_BATCH_BYTES = 16 << 20
 
@@ -172,12 +172,16 @@ class Sequencer:
                 self._tell()
 
     def flush(self, timeout_s: float) -> None:
-        """Commit everything queued now; failures stay with the entries they belong to."""
+        """Commit everything queued now; failures stay with the entries they belong to.
+
+        What is queued meanwhile waits for the next time, so that it shares that commit.
+        """
         deadline = time.monotonic() + timeout_s
-        while self._queue:
+        left = len(self._queue)
+        while self._queue and left > 0:
             try:
                 with self._mutex:
-                    self._commit(deadline)
+                    left -= self._commit(deadline)
             finally:
                 self._tell()
 
@@ -198,7 +202,8 @@ class Sequencer:
                 self._queue.remove(pending)
             total += len(pending.draft.stored)
 
-    def _commit(self, deadline: float) -> None:
+    def _commit(self, deadline: float) -> int:
+        """Make one batch durable, or fail it; return how many it was."""
         batch: list[Pending] = []
         try:
             self._take(batch)
@@ -211,6 +216,7 @@ class Sequencer:
             raise
         finally:
             self._finished += [pending for pending in batch if pending.calls]
+        return len(batch)
 
     def _commit_batch(self, batch: list[Pending], deadline: float) -> None:
         try:

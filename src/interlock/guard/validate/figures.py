@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from operator import sub
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
@@ -121,6 +122,24 @@ class _Raw(NamedTuple):
     mirrored: Any = False
 
 
+class _Columns(NamedTuple):
+    """What is told of figures, on their own scale.
+
+    Attributes:
+        value: as measured.
+        least: lower ends of the intervals of the shots alone.
+        most: their upper ends.
+        shots: standard errors from the shots.
+        device: how far the device's noise could move each.
+    """
+
+    value: list[float]
+    least: list[float]
+    most: list[float]
+    shots: list[float]
+    device: list[float]
+
+
 class _Circuit(NamedTuple):
     """What the figures of one circuit have in common."""
 
@@ -146,61 +165,72 @@ class _Circuit(NamedTuple):
         each = np.asarray(given, dtype=float)[np.minimum(numbers, len(given) - 1)]
         return np.where(numbers < MOST, each, max(given))
 
-    def intervals(self, raw: _Raw, model: Any) -> tuple[list[float], list[float]]:
+    def intervals(self, raw: _Raw, first: int) -> tuple[list[float], list[float]]:
         """Return the intervals of figures, on their own scale.
 
         Args:
             raw: the figures.
-            model: (n,), standard errors of the model.
+            first: number of the first of them, as `models` takes it.
         """
         low, high = raw.ends
         if self.noise.bounds and self.success is not None:
-            flip = raw.mirrored
+            flip, model = raw.mirrored, self.models(first, len(raw.p))
             p = np.where(flip, 1 - raw.p, raw.p)
             figure = Figure(p, raw.sampling, self.success, raw.resting, raw.width, model / raw.span)
             least, most = interval_from(figure, self.noise.bounds, raw.kinds, self.confidence)
             inner = np.where(flip, 1 - most, least), np.where(flip, 1 - least, most)
             low, high = (end * raw.span + raw.low for end in inner)
         elif self.noise.model:
-            value, extra = raw.p * raw.span + raw.low, self.z * model
+            value = raw.p * raw.span + raw.low
+            extra = self.z * self.models(first, len(raw.p))
             low = value - np.hypot(value - low, extra)
             high = value + np.hypot(high - value, extra)
         return low.tolist(), high.tolist()
 
+    def columns(self, raw: _Raw) -> _Columns:
+        """Return what is told of each figure, on their own scale."""
+        low, high = raw.ends
+        moved = np.zeros(len(raw.p))
+        if self.success is not None and self.success != 1.0:
+            moved = reach(raw.p, self.success, raw.resting) * raw.span
+        return _Columns(
+            (raw.p * raw.span + raw.low).tolist(),
+            low.tolist(),
+            high.tolist(),
+            (raw.sampling * raw.span).tolist(),
+            moved.tolist(),
+        )
+
     def named(
-        self, raw: _Raw, names: Sequence[str], at: Sequence[int], ends: Sequence[Any], model: Any
+        self,
+        told: _Columns,
+        names: Sequence[str],
+        at: Sequence[int],
+        ends: Sequence[Any],
+        first: int,
     ) -> list[dict[str, Any]]:
         """Return figures as they are recorded.
 
         Args:
-            raw: the figures.
+            told: of all figures.
             names: of those to record.
             at: their places among the figures.
             ends: low and high of each figure.
-            model: standard error of the model for each to record.
+            first: number of the first to record, as `models` takes it.
         """
-        success = 1.0 if self.success is None else self.success
-        p, lows, highs = raw.p[at], *ends
+        model = self.models(first, len(names)).tolist()
+        lows, highs = ends
         return [
             {
                 "circuit": self.number,
                 "name": name,
-                "value": value,
+                "value": told.value[i],
                 "low": lows[i],
                 "high": highs[i],
-                "sampling": sampling,
-                "parts": {"sampling": shots, "device": device, "model": off},
+                "sampling": [told.least[i], told.most[i]],
+                "parts": {"sampling": told.shots[i], "device": told.device[i], "model": off},
             }
-            for name, i, value, sampling, shots, device, off in zip(
-                names,
-                at,
-                (p * raw.span + raw.low).tolist(),
-                np.array([end[at] for end in raw.ends]).T.tolist(),
-                (raw.sampling[at] * raw.span).tolist(),
-                (reach(p, success, raw.resting) * raw.span).tolist(),
-                model.tolist(),
-                strict=True,
-            )
+            for name, i, off in zip(names, at, model, strict=True)
         ]
 
 
@@ -253,16 +283,16 @@ def _samples(circuit: _Circuit, item: Samples, before: int) -> Found:
                 seen.update(~count if bits == "0" else count for bits, count in counts.items())
             else:
                 seen.update(counts.values())
-        figures_of: dict[int, tuple[_Raw, dict[int, int], tuple[list[float], list[float]]]] = {}
+        made: dict[int, tuple[_Raw, _Columns, dict[int, int], tuple[list[float], list[float]]]] = {}
         for shots, different in occurring.items():
             ordered = sorted(different)
             number = np.array(ordered)
             mirrored = number < 0
             number = np.where(mirrored, ~number, number) if one_bit else number
             raw = _outcomes(number, shots, item.widths[name], circuit.z, mirrored)
-            ends = circuit.intervals(raw, circuit.models(MOST, len(ordered)))
+            ends = circuit.intervals(raw, MOST)
             places = dict(zip(ordered, itertools.count()))
-            figures_of[shots] = raw, places, ends
+            made[shots] = raw, circuit.columns(raw), places, ends
             facts: dict[str, Any] = {"circuit": circuit.number, "register": name, "shots": shots}
             if one_bit:
                 facts["outcome"] = ["0" if key < 0 else "1" for key in ordered]
@@ -274,16 +304,17 @@ def _samples(circuit: _Circuit, item: Samples, before: int) -> Found:
             # The sort by count keeps the order of equal counts, which is that of the bits.
             first = sorted(sorted(counts), key=counts.__getitem__, reverse=True)
             top = [(bits, counts[bits]) for bits in first[: min(TOP, room)]]
-            raw, places, ends = figures_of[sum(counts.values())]
-            model = circuit.models(before + len(named), len(top))
+            raw, told, places, ends = made[sum(counts.values())]
+            place = before + len(named)
             at = [places[~count if one_bit and bits == "0" else count] for bits, count in top]
             if circuit.noise.model:
                 raw = _picked(raw, at)
-                ends = circuit.intervals(raw, model)
+                told = circuit.columns(raw)
+                ends = circuit.intervals(raw, place)
                 at = list(range(len(top)))
             set_of = "" if len(given) == 1 else f" [{row}]"
             names = [f"{name} p({bits}){set_of}" for bits, _ in top]
-            named += circuit.named(raw, names, at, ends, model)
+            named += circuit.named(told, names, at, ends, place)
         if len(rows) < len(given):  # no shot, no interval
             return Found(named, [], total, None)
     return Found(named, tables, total, _widest(tables))
@@ -330,14 +361,13 @@ def _estimates(circuit: _Circuit, item: Estimates, before: int) -> Found:
         (values + bound) / span, errors / span, (values - half, values + half),
         0.5, circuit.width, span, -bound, ESTIMATES,
     )  # fmt: skip
-    model = circuit.models(before, len(values))
-    ends = circuit.intervals(raw, model)
+    ends = circuit.intervals(raw, before)
     few = range(min(len(values), max(MOST - before, 0)))
-    named = circuit.named(raw, [f"value [{i}]" for i in few], few, ends, model[: len(few)])
+    named = circuit.named(circuit.columns(raw), [f"value [{i}]" for i in few], few, ends, before)
     tables = [{"circuit": circuit.number, "low": ends[0], "high": ends[1]}] if len(values) else []
     return Found(named, tables, len(values), None if broken else _widest(tables))
 
 
 def _widest(tables: Sequence[Mapping[str, Any]]) -> float:
-    widths = (float(np.subtract(t["high"], t["low"]).max()) for t in tables)
-    return max(widths, default=0.0) / 2
+    widths = (max(map(sub, t["high"], t["low"])) for t in tables)
+    return float(max(widths, default=0.0)) / 2

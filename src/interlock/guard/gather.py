@@ -96,7 +96,11 @@ class _Attempt:
         """
         self.worker = threads.this_worker()
         asked, found = self._asked, self._found
-        self._go_on(self._step(asked, deciding=found is not None))
+        until = time.monotonic() + self._control_s
+        if asked is None or found is None:
+            self._go_on(_Step(until, self._control_s))
+        else:
+            self._go_on(_Step(until, self._control_s, asked[:3], asked.controls, True))
         while True:
             if asked is not None and found is None:
                 found = self._gather(asked)
@@ -110,7 +114,8 @@ class _Attempt:
             if _executes(asked):
                 return self._pause(asked, found)
         self.settling = _Settling(self, self.trace.outcome)
-        self._go_on(self._step(None, settling=True))
+        until = time.monotonic() + self._control_s
+        self._go_on(_Step(until, self._control_s, settling=True))
         self.settling.run()
         self._go_on(_Step(math.inf, math.inf, settling=True))
         return False
@@ -121,15 +126,6 @@ class _Attempt:
         self._go_on(_PAUSED)
         return True
 
-    def _step(
-        self, asked: Asked | None, *, deciding: bool = False, settling: bool = False
-    ) -> _Step:
-        """Return a step that begins now, and is not one of gathering."""
-        until = time.monotonic() + self._control_s
-        if asked is None or not deciding:
-            return _Step(until, self._control_s, settling=settling)
-        return _Step(until, self._control_s, _key(asked), asked.controls, deciding=True)
-
     def _go_on(self, step: _Step) -> None:
         if _taken(self.turn) is None:
             raise _LeftBehindError
@@ -138,17 +134,16 @@ class _Attempt:
     def _gather(self, asked: Asked) -> Mapping[str, Evidence]:
         """Gather for some controls of a stage; a control that is not installed gives nothing."""
         request = self.request
-        stage, branch, controls = asked
         # Only the execution itself and the baseline may take long.
-        long = branch == BASELINE or _executes(asked)
+        long = asked.branch == BASELINE or _executes(asked)
         request.timeout_s = limit = self.policy.timeouts.execute_s if long else self._control_s
-        request.entered.setdefault((stage, branch), time.time_ns())
-        request.branch = branch
-        key = _key(asked)
+        request.entered.setdefault(asked[:2], time.time_ns())
+        request.branch = asked.branch
+        key: Key = asked[:3]
         found = self.evidence.setdefault(key, {})
         turn, now = self.turn, time.monotonic
         try:
-            for bound in controls:
+            for bound in asked.controls:
                 if bound.control is None or bound.id in found:
                     continue
                 turn.pop()
@@ -159,17 +154,13 @@ class _Attempt:
             turn.pop()
         except IndexError:  # somebody else has taken the turn
             raise _LeftBehindError from None
-        self.turn = [self._step(asked, deciding=True)]
+        self.turn = [_Step(now() + self._control_s, self._control_s, key, asked.controls, True)]
         return found
 
 
 def _executes(asked: Asked) -> bool:
     """Whether it is the later phase of `execute` that is asked: the execution itself."""
-    return asked.stage == "execute" and asked.controls[0].phase > 0 and asked.branch == QUANTUM
-
-
-def _key(asked: Asked) -> Key:
-    return asked.stage, asked.branch, asked.controls[0].phase
+    return asked.phase > 0 and asked.stage == "execute" and asked.branch == QUANTUM
 
 
 def _taken(turn: list[_Step]) -> _Step | None:

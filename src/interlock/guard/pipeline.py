@@ -6,7 +6,7 @@ gather it; at replay it comes from the ledger. Nothing else differs.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
@@ -61,11 +61,12 @@ T = TypeVar("T")
 
 
 class Asked(NamedTuple):
-    """What evidence is needed next: that of some controls of a stage, all of one phase."""
+    """What evidence is needed next: that of the controls of one phase of a stage."""
 
     stage: str
     branch: str
-    controls: Sequence[Bound]
+    phase: int
+    controls: tuple[Bound, ...]
 
 
 #: Asks for evidence, is sent it (control id -> evidence), and returns what was decided. A control
@@ -76,9 +77,7 @@ Way = Generator[Asked, Mapping[str, Evidence] | None, T]
 class EvidenceSource(Protocol):
     """Where the evidence for some controls of a stage comes from."""
 
-    def __call__(
-        self, stage: str, branch: str, controls: Sequence[Bound]
-    ) -> Mapping[str, Evidence]:
+    def __call__(self, asked: Asked) -> Mapping[str, Evidence]:
         """Return control id -> evidence. A control left out has no verdict and so denies."""
         ...
 
@@ -228,14 +227,14 @@ def decide_stage(stage: str, branch: str, job: Job, policy: Policy) -> Way[Stage
     """Decide one stage: phases in order, the most severe verdict of all controls."""
     records: list[ControlRecord] = []
     worst = Decision.ALLOW
-    phases = policy.phases(stage)
-    if not phases:
+    questions = policy.questions(stage, branch)
+    if not questions:
         verdict = _fault(stage, "policy", "empty", "no control")
         records.append(ControlRecord(control="policy", version=1, verdict=verdict))
         worst = verdict.decision
-    for members in phases:
-        evidence = (yield Asked(stage, branch, members)) or {}
-        for bound in members:
+    for asked in questions:
+        evidence = (yield asked) or {}
+        for bound in asked.controls:
             verdict = _decide_control(bound, stage, job, evidence.get(bound.id))
             version = bound.control.version if bound.control else 0
             records.append(ControlRecord(control=bound.id, version=version, verdict=verdict))
@@ -289,7 +288,7 @@ def answered(asking: Way[T], source: EvidenceSource) -> T:
         except StopIteration as end:
             decided: T = end.value
             return decided
-        evidence = source(*asked)
+        evidence = source(asked)
 
 
 def way(job: Job, policy: Policy) -> Way[Trace]:

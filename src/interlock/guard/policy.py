@@ -19,7 +19,7 @@ from interlock import plugins
 from interlock.crypto.files import MAX_SMALL
 from interlock.errors import PolicyError, SetupError
 from interlock.guard.control import Control, Settings
-from interlock.guard.pipeline import STAGES
+from interlock.guard.pipeline import BASELINE, QUANTUM, STAGES, Asked
 
 __all__ = ["Bound", "Policy", "Timeouts", "json_schema", "load_policy", "parse_yaml"]
 
@@ -31,7 +31,8 @@ class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """How long things may take before they count as failed.
 
     Attributes:
-        control_s: seconds for the controls of one stage together.
+        control_s: seconds for a control to gather, for those of a phase to decide, and for all to
+            settle.
         execute_s: seconds for the execution of a job.
     """
 
@@ -75,9 +76,9 @@ class Policy:
         """Return the controls of a stage."""
         return self.bound.get(stage, ())
 
-    def phases(self, stage: str) -> tuple[tuple[Bound, ...], ...]:
-        """Return the controls of a stage by phase, in the order they run."""
-        return self._phases.get(stage, ())
+    def questions(self, stage: str, branch: str) -> tuple[Asked, ...]:
+        """Return what a stage asks its controls, phase by phase, in the order they run."""
+        return self._questions.get((stage, branch), ())
 
     def prepare(self) -> None:
         """Let every control load what is slow to load, before a deadline counts it."""
@@ -88,13 +89,14 @@ class Policy:
                     bound.control.prepare(bound.settings)
 
     @cached_property
-    def _phases(self) -> dict[str, tuple[tuple[Bound, ...], ...]]:
+    def _questions(self) -> dict[tuple[str, str], tuple[Asked, ...]]:
         return {
-            stage: tuple(
-                tuple(b for b in bound if b.phase == phase)
+            (stage, branch): tuple(
+                Asked(stage, branch, phase, tuple(b for b in bound if b.phase == phase))
                 for phase in sorted({b.phase for b in bound})
             )
             for stage, bound in self.bound.items()
+            for branch in (QUANTUM, BASELINE)
         }
 
     @cached_property

@@ -10,8 +10,8 @@ import msgspec
 
 from interlock import plugins
 from interlock.errors import InterlockError
-from interlock.guard.pipeline import ABSENT, QUANTUM, STAGES, Trace, walk
-from interlock.guard.policy import Bound, Policy
+from interlock.guard.pipeline import ABSENT, QUANTUM, STAGES, Asked, Trace, walk
+from interlock.guard.policy import Policy
 from interlock.guard.record import FORMAT, job_from, trace_payload
 from interlock.guard.result import Result, Samples
 from interlock.guard.validate.figures import figures
@@ -31,11 +31,9 @@ class RecordedSource:
             for control in stage["controls"]
         }
 
-    def __call__(
-        self, stage: str, branch: str, controls: Sequence[Bound]
-    ) -> Mapping[str, Evidence]:
+    def __call__(self, asked: Asked) -> Mapping[str, Evidence]:
         """Return what was recorded for these controls."""
-        keys = {b.id: (stage, branch, b.id) for b in controls}
+        keys = {b.id: (asked.stage, asked.branch, b.id) for b in asked.controls}
         return {
             name: self._evidence[key]
             for name, key in keys.items()

@@ -63,7 +63,7 @@ LEDGER_TIMEOUT_S = 30.0
 #: Qubits and shots from which a job takes long beside the record of its intent.
 WIDE, MANY = 12, 50_000
 #: Entries that jobs of one lane let come together for one commit.
-TOGETHER = 16
+TOGETHER = 32
 #: Circuits of which is remembered whether their numbers are finite.
 REMEMBERED = 4096
 
@@ -124,6 +124,14 @@ class _Running:
         except BaseException:  # noqa: BLE001 - a callback's `sys.exit` must not end this thread
             if not self.future.done():
                 give()
+        # What the job was made with goes now, without waiting for the garbage collector.
+        self.future.give_up = _over
+        del self.gathering
+
+
+def _over() -> bool:
+    """Give up a job that has ended: there is nothing to give back."""
+    return False
 
 
 @dataclass(kw_only=True)
@@ -260,7 +268,7 @@ class Guard:
             "labels": labels,
         }
         request = self._request((), options, replace(self._job((), options), refused=refused))
-        trace = walk(request.job, self._policy, lambda *_: {})
+        trace = walk(request.job, self._policy, lambda _: {})
         entry = self._record(request, trace, []).wait(LEDGER_TIMEOUT_S)
         receipt = self._receipt(request.job, trace, entry, None)
         self._tell(request.job, trace, receipt, None, started, request)
@@ -282,6 +290,7 @@ class Guard:
         self._tell(job, trace, receipt, result, started, request)
         # What was refused must not be found in the frames of the exception.
         request.result = None
+        request.execute = _never  # it holds the request
         if trace.outcome is Outcome.DENY:
             raise refusal(DeniedError, "job-denied", trace, receipt)
         if trace.outcome is Outcome.HOLD:

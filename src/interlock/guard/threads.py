@@ -36,7 +36,7 @@ POLL_S = 0.2
 #: Seconds after which a job no longer keeps the others of its lane waiting.
 SHARE_S = 1.0
 #: Jobs of a lane whose parts are run together, and the seconds after which they no longer are.
-TOGETHER, ROUNDS_S = 8, 0.04
+TOGETHER, ROUNDS_S = 16, 0.06
 #: Seconds at the end of the process after which it is said what is waited for.
 PATIENCE_S = 2.0
 

@@ -1,6 +1,6 @@
 """The decision core: the most severe verdict wins, and nothing that fails is a pass."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from hypothesis import given
@@ -10,13 +10,13 @@ from interlock.guard.pipeline import (
     BASELINE_STAGES,
     QUANTUM,
     STAGES,
+    Asked,
     StageRecord,
     Trace,
     answered,
     decide_stage,
     walk,
 )
-from interlock.guard.policy import Bound
 from interlock.types import Decision, Evidence, Outcome
 from tests.unit.guard.doubles import a_job, one_each, policy_of
 
@@ -36,13 +36,11 @@ class Scripted:
         self.script = script
         self.asked: list[tuple[str, str]] = []
 
-    def __call__(
-        self, stage: str, branch: str, controls: Sequence[Bound]
-    ) -> Mapping[str, Evidence]:
-        self.asked.append((stage, branch))
+    def __call__(self, asked: Asked) -> Mapping[str, Evidence]:
+        self.asked.append((asked.stage, asked.branch))
         found: dict[str, Any] = {}
-        for bound in controls:
-            say = self.script.get((stage, branch, bound.id), "ALLOW")
+        for bound in asked.controls:
+            say = self.script.get((asked.stage, asked.branch, bound.id), "ALLOW")
             if say == "absent":
                 continue
             found[bound.id] = {"error": "disk on fire"} if say == "error" else {"say": say}

@@ -13,12 +13,15 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
 from interlock.errors import InputError, IntegrityError
 from interlock.ledger.tree import leaf_hash
+
+if TYPE_CHECKING:
+    from interlock.ledger.subjects import Scope
 
 __all__ = ["Draft", "Entry", "HeaderValue", "draft", "format_time", "receipt_id"]
 
@@ -72,16 +75,20 @@ class Draft(msgspec.Struct, kw_only=True):
         header: the caller's fields.
         fields: the same as `canonical` writes them.
         payload: the caller's values, or their JSON text.
-        key: id of the data key.
-        stored: the payload as it is stored.
+        data: their JSON text.
+        scope: whom they are about.
+        key: id of the data key, once it is sealed.
+        stored: the payload as it is stored, once it is sealed.
     """
 
     event: str
     header: Mapping[str, HeaderValue]
     fields: bytes
     payload: Mapping[str, Any] | bytes
-    key: str
-    stored: bytes
+    data: bytes
+    scope: Scope
+    key: str = ""
+    stored: bytes = b""
 
     def place(self, index: int, time: str) -> tuple[bytes, bytes]:
         """Return the canonical header and the leaf hash at this place and time."""

@@ -77,7 +77,9 @@ class Ledger(Rotating):
         self._identity = identity
         self._clock = clock
         self._notary = Notary(identity, self._heads, clock)
-        self._sequencer = Sequencer(store, self._follow(), clock, self._notary)
+        self._sequencer = Sequencer(
+            store, self._follow(), clock, self._notary, self._subjects.encrypt
+        )
         self._tree = Tree()
         self._tree_lock = threading.Lock()
         self.wake = threading.Event()
@@ -238,10 +240,9 @@ class Ledger(Rotating):
         scope: Scope = _OWN,
     ) -> Pending:
         fields, data = entries.draft(event, header, payload)
-        key, stored = self._subjects.encrypt(scope, data)
         pending = self._sequencer.submit(
             Draft(
-                event=event, header=header, fields=fields, payload=payload, key=key, stored=stored
+                event=event, header=header, fields=fields, payload=payload, data=data, scope=scope
             )
         )
         if not self.wake.is_set():
@@ -306,6 +307,7 @@ class Ledger(Rotating):
         database, while every proof still holds. Copies of the `keys` folder are out of reach of
         this call: keep none, or let them expire.
         """
+        self._sequencer.flush(_TURN_S)  # what was handed in before is under the keys of before
         self._subjects.destroy(lambda scope: scope.about(subject))
         return self._record_destroyed("erase")
 
@@ -319,6 +321,7 @@ class Ledger(Rotating):
         year, month = map(int, self._month().split("-"))
         oldest = year * 12 + month - 1 - months
         keep = f"{oldest // 12:04d}-{oldest % 12 + 1:02d}"
+        self._sequencer.flush(_TURN_S)
         self._subjects.destroy(lambda scope: scope.labelled(label) and scope.period < keep)
         return self._record_destroyed("retention")
 

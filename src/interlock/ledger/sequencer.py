@@ -32,6 +32,7 @@ from interlock.ledger.notary import Notary
 from interlock.ledger.note import Checkpoint
 from interlock.ledger.rotation import ROTATED
 from interlock.ledger.store import CheckpointRow, Row, Store
+from interlock.ledger.subjects import Scope
 from interlock.ledger.tree import Frontier
 
 __all__ = ["Pending", "Sequencer"]
@@ -122,9 +123,15 @@ class Sequencer:
     """The one place where entries get their index and time in this process."""
 
     def __init__(
-        self, store: Store, frontier: Frontier, clock: Callable[[], int], notary: Notary
+        self,
+        store: Store,
+        frontier: Frontier,
+        clock: Callable[[], int],
+        notary: Notary,
+        seal: Callable[[Scope, bytes], tuple[str, bytes]],
     ) -> None:
         self._store = store
+        self._seal = seal
         self._notary = notary
         self._clock = clock
         self._queue: deque[Pending] = deque()
@@ -200,15 +207,15 @@ class Sequencer:
             batch.append(pending)  # first: an interrupt between the two must not lose it
             with contextlib.suppress(ValueError):
                 self._queue.remove(pending)
-            total += len(pending.draft.stored)
+            total += len(pending.draft.data)
 
     def _commit(self, deadline: float) -> int:
         """Make one batch durable, or fail it; return how many it was."""
         batch: list[Pending] = []
         try:
             self._take(batch)
-            if batch:
-                self._commit_batch(batch, deadline)
+            if ready := self._sealed(batch):
+                self._commit_batch(ready, deadline)
         except BaseException:
             for pending in batch:
                 if not pending.done:
@@ -217,6 +224,20 @@ class Sequencer:
         finally:
             self._finished += [pending for pending in batch if pending.calls]
         return len(batch)
+
+    def _sealed(self, batch: list[Pending]) -> list[Pending]:
+        """Encrypt payloads, and return the entries of which it could be done.
+
+        Here, not where they are handed in: many in a row take a fifth of the time that one by one
+        take between two runs of a simulator.
+        """
+        for pending in batch:
+            draft = pending.draft
+            try:
+                draft.key, draft.stored = self._seal(draft.scope, draft.data)
+            except InterlockError as error:
+                pending.error = error
+        return [pending for pending in batch if pending.error is None]
 
     def _commit_batch(self, batch: list[Pending], deadline: float) -> None:
         try:

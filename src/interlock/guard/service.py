@@ -62,8 +62,8 @@ __all__ = ["Guard"]
 LEDGER_TIMEOUT_S = 30.0
 #: Qubits and shots from which a job takes long beside the record of its intent.
 WIDE, MANY = 12, 50_000
-#: Entries that jobs of one lane let come together for one commit.
-TOGETHER = 32
+#: Entries that jobs of one lane let come together for one commit: an intent and an end each.
+TOGETHER = 2 * threads.TOGETHER
 #: Circuits of which is remembered whether their numbers are finite.
 REMEMBERED = 4096
 

@@ -122,8 +122,8 @@ class Lane:
 
     For jobs that gain nothing from running side by side: on a simulator in this process they would
     only take the interpreter from each other. The first parts of some short jobs are run one after
-    another, then their second parts, and so on: the same code again costs less than half of what it
-    costs after a simulator has had the processor's caches.
+    another, then their second parts, and so on: the same code again costs less than it does after a
+    simulator has had the processor's caches.
 
     A job that has the lane for longer than `SHARE_S` goes on without it, and the next one begins:
     it may be waiting for that very one, by way of a thread of its own. So does the next one when

@@ -10,18 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
 from interlock.errors import InputError, IntegrityError
 from interlock.ledger.tree import leaf_hash
-
-if TYPE_CHECKING:
-    from interlock.ledger.subjects import Scope
 
 __all__ = ["Draft", "Entry", "HeaderValue", "draft", "format_time", "receipt_id"]
 
@@ -76,8 +73,8 @@ class Draft(msgspec.Struct, kw_only=True):
         fields: the same as `canonical` writes them.
         payload: the caller's values, or their JSON text.
         data: their JSON text.
-        scope: whom they are about.
-        key: id of the data key, once it is sealed.
+        key: id of the data key.
+        seal: encrypts the text under that key.
         stored: the payload as it is stored, once it is sealed.
     """
 
@@ -86,8 +83,8 @@ class Draft(msgspec.Struct, kw_only=True):
     fields: bytes
     payload: Mapping[str, Any] | bytes
     data: bytes
-    scope: Scope
-    key: str = ""
+    key: str
+    seal: Callable[[bytes], bytes]
     stored: bytes = b""
 
     def place(self, index: int, time: str) -> tuple[bytes, bytes]:

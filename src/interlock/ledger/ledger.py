@@ -77,9 +77,7 @@ class Ledger(Rotating):
         self._identity = identity
         self._clock = clock
         self._notary = Notary(identity, self._heads, clock)
-        self._sequencer = Sequencer(
-            store, self._follow(), clock, self._notary, self._subjects.encrypt
-        )
+        self._sequencer = Sequencer(store, self._follow(), clock, self._notary)
         self._tree = Tree()
         self._tree_lock = threading.Lock()
         self.wake = threading.Event()
@@ -240,11 +238,13 @@ class Ledger(Rotating):
         scope: Scope = _OWN,
     ) -> Pending:
         fields, data = entries.draft(event, header, payload)
+        writer = self._subjects.writer(scope)
         pending = self._sequencer.submit(
             Draft(
-                event=event, header=header, fields=fields, payload=payload, data=data, scope=scope
+                event=event, header=header, fields=fields, payload=payload, data=data,
+                key=writer.id, seal=writer.seal,
             )
-        )
+        )  # fmt: skip
         if not self.wake.is_set():
             self._start()
         return pending
@@ -307,7 +307,6 @@ class Ledger(Rotating):
         database, while every proof still holds. Copies of the `keys` folder are out of reach of
         this call: keep none, or let them expire.
         """
-        self._sequencer.flush(_TURN_S)  # what was handed in before is under the keys of before
         self._subjects.destroy(lambda scope: scope.about(subject))
         return self._record_destroyed("erase")
 
@@ -321,7 +320,6 @@ class Ledger(Rotating):
         year, month = map(int, self._month().split("-"))
         oldest = year * 12 + month - 1 - months
         keep = f"{oldest // 12:04d}-{oldest % 12 + 1:02d}"
-        self._sequencer.flush(_TURN_S)
         self._subjects.destroy(lambda scope: scope.labelled(label) and scope.period < keep)
         return self._record_destroyed("retention")
 
@@ -365,8 +363,8 @@ class Ledger(Rotating):
     def encrypt(self, data: bytes, *, subject: str, label: str = "") -> bytes:
         """Encrypt what is kept elsewhere as `append` would: `erase` and `expire` reach it there."""
         scope = self._scope(subject, label)
-        key_id, stored = self._subjects.encrypt(scope, data)
-        return key_id.encode() + stored
+        writer = self._subjects.writer(scope)
+        return writer.id.encode() + writer.seal(data)
 
     def scope_of(self, data: bytes) -> tuple[str, str] | None:
         """Return subject and label of what `encrypt` made, None once it is erased."""

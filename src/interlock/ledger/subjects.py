@@ -161,8 +161,11 @@ class FileShelf:
         """Nothing is left to do."""
 
 
-class _Writer:
-    """The secret a process writes with, for one scope."""
+class Writer:
+    """The secret a process writes with, for one scope.
+
+    What is sealed after the data key was destroyed can be read by nobody.
+    """
 
     __slots__ = ("counter", "id", "secret", "session")
 
@@ -171,6 +174,13 @@ class _Writer:
         self.session = os.urandom(16)
         self.secret = _session_key(data_key, self.session)
         self.counter = itertools.count()
+
+    def seal(self, plaintext: bytes) -> bytes:
+        """Return the stored form of a payload."""
+        count = struct.pack(">Q", next(self.counter))
+        key = hmac.digest(self.secret, count, "sha256")
+        sealed = AESGCM(key).encrypt(_NONCE, plaintext, self.id.encode())
+        return b"".join((_FORMAT, self.session, count, commitment(key), sealed))
 
 
 def _session_key(data_key: bytes, session: bytes) -> bytes:
@@ -191,19 +201,16 @@ class SubjectKeys:
         self._shelf = shelf or FileShelf(store.path / "subjects", create=create)
         self._index = store.secret("subject-index", create=create) or b""
         self._wrap = store.secret("subject-wrap", create=create) or b""
-        self._writers: dict[Scope, _Writer] = {}
+        self._writers: dict[Scope, Writer] = {}
         self._readers: dict[tuple[str, bytes], bytes] = {}
         self._lock = threading.Lock()
 
-    def encrypt(self, scope: Scope, plaintext: bytes) -> tuple[str, bytes]:
-        """Return the key id and the stored form of a payload."""
+    def writer(self, scope: Scope) -> Writer:
+        """Return what encrypts payloads of a scope now."""
         writer = self._writers.get(scope)
         if writer is None or not self._shelf.exists(writer.id):
             writer = self._open(scope)
-        count = struct.pack(">Q", next(writer.counter))
-        key = hmac.digest(writer.secret, count, "sha256")
-        sealed = AESGCM(key).encrypt(_NONCE, plaintext, writer.id.encode())
-        return writer.id, b"".join((_FORMAT, writer.session, count, commitment(key), sealed))
+        return writer
 
     def _current_id(self, scope: Scope) -> str:
         for generation in itertools.count():
@@ -213,7 +220,7 @@ class SubjectKeys:
                 return key_id
         raise AssertionError("unreachable: the count does not end")
 
-    def _open(self, scope: Scope) -> _Writer:
+    def _open(self, scope: Scope) -> Writer:
         with self._lock, files.locked(self._store.lock_path()):
             key_id = self._current_id(scope)
             data_key = self._data_key(key_id)
@@ -227,7 +234,7 @@ class SubjectKeys:
                 }
                 sealed = seal(self._wrap, json.dumps(record).encode(), key_id)
                 data_key = self._opened(key_id, self._shelf.create(key_id, sealed))
-            writer = _Writer(key_id, data_key)
+            writer = Writer(key_id, data_key)
             self._writers[scope] = writer
             return writer
 

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interlock.ledger.entry import Draft, draft, format_time, parse_time
-from interlock.ledger.subjects import Scope
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -18,15 +17,9 @@ VALUES = st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | TEXT
 def test_headers_are_canonical(header: dict[str, object], index: int) -> None:
     fields, _ = draft("event", header, {})  # type: ignore[arg-type]
     made = Draft(
-        event="event",
-        header=header,
-        fields=fields,
-        payload={},
-        data=b"{}",
-        scope=Scope("ada"),
-        key="00ff",
-        stored=b"stored",
-    )  # type: ignore[arg-type]
+        event="event", header=header, fields=fields, payload={}, data=b"{}",
+        key="00ff", seal=bytes, stored=b"stored",
+    )  # type: ignore[arg-type]  # fmt: skip
     raw, _ = made.place(index, "t")
     assert raw == rfc8785.dumps(json.loads(raw))
     assert json.loads(raw)["header"] == header

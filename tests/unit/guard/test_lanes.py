@@ -164,3 +164,124 @@ def test_a_signal_handler_may_run_something_while_its_thread_does() -> None:
 def _within(lane: Lane, handler: Any) -> None:
     with lane._lock, threads._pool.lock:
         handler()
+
+
+def parts(name: str, count: int, said: list[str], pause_s: float = 0.0) -> Any:
+    """A job of some parts that says when each is run."""
+    left = iter(range(count))
+
+    def part() -> bool:
+        number = next(left)
+        said.append(f"{name}{number}")
+        time.sleep(pause_s)
+        return number + 1 < count
+
+    return part
+
+
+def behind_a_gate(lane: Lane) -> threading.Event:
+    inside, gate = threading.Event(), threading.Event()
+
+    def waits() -> None:
+        inside.set()
+        gate.wait(PATIENCE_S)
+
+    lane.run(waits)
+    assert inside.wait(PATIENCE_S)
+    return gate
+
+
+def test_short_jobs_are_run_part_by_part_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "ROUNDS_S", PATIENCE_S)
+    lane, done = Lane(), threading.Event()
+    said: list[str] = []
+    gate = behind_a_gate(lane)
+    for name in "abc":
+        lane.run(parts(name, 3, said))
+    lane.run(done.set)
+    gate.set()
+    assert done.wait(PATIENCE_S)
+    lane_is_empty(lane)
+    assert said == ["a0", "b0", "c0", "a1", "b1", "c1", "a2", "b2", "c2"]
+
+
+def lane_is_empty(lane: Lane) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while (lane.waits or lane._turn is not None) and time.monotonic() < end:
+        time.sleep(0.001)
+    assert not lane.waits
+
+
+def test_no_more_than_some_are_taken_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "ROUNDS_S", PATIENCE_S)
+    monkeypatch.setattr(threads, "TOGETHER", 2)
+    lane = Lane()
+    said: list[str] = []
+    gate = behind_a_gate(lane)
+    for name in "abcd":
+        lane.run(parts(name, 2, said))
+    gate.set()
+    lane_is_empty(lane)
+    assert said == ["a0", "b0", "a1", "b1", "c0", "d0", "c1", "d1"]
+
+
+def test_of_long_jobs_each_ends_before_the_next_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "ROUNDS_S", 0.0)
+    lane = Lane()
+    said: list[str] = []
+    gate = behind_a_gate(lane)
+    for name in "ab":
+        lane.run(parts(name, 3, said, 0.01))
+    gate.set()
+    lane_is_empty(lane)
+    assert said == ["a0", "a1", "a2", "b0", "b1", "b2"]
+
+
+def test_what_was_begun_goes_on_elsewhere_when_another_part_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(threads, "ROUNDS_S", PATIENCE_S)
+    lane, hung, freed = Lane(), threading.Event(), threading.Event()
+    said: list[str] = []
+    steps = iter((True, True, False))
+
+    def hangs() -> bool:
+        more = next(steps)
+        said.append("hangs")
+        if said.count("hangs") == 2:
+            hung.set()
+            freed.wait(PATIENCE_S)
+        return more
+
+    gate = behind_a_gate(lane)
+    lane.run(parts("a", 3, said))
+    lane.run(hangs)
+    lane.run(parts("b", 3, said))
+    gate.set()
+    assert hung.wait(PATIENCE_S)
+    lane_is_empty(lane)  # after SHARE_S another thread has the lane
+    assert sorted(said) == ["a0", "a1", "a2", "b0", "b1", "b2", "hangs", "hangs"]
+    freed.set()  # it goes on without the lane, to its end
+    end = time.monotonic() + PATIENCE_S
+    while said.count("hangs") < 3 and time.monotonic() < end:
+        time.sleep(0.001)
+    assert said.count("hangs") == 3
+
+
+def test_parts_of_one_job_share_its_context() -> None:
+    lane, done = Lane(), threading.Event()
+    who: contextvars.ContextVar[str] = contextvars.ContextVar("who", default="")
+    seen: list[str] = []
+    steps = iter((True, False))
+
+    def part() -> bool:
+        more = next(steps)
+        seen.append(who.get())
+        who.set("mine")
+        if not more:
+            done.set()
+        return more
+
+    lane.run(part)
+    assert done.wait(PATIENCE_S)
+    assert seen == ["", "mine"]

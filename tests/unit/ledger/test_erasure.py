@@ -56,6 +56,22 @@ def test_another_open_ledger_cannot_read_on(home: Path) -> None:
         assert one.find(later.id).key != entry.key
 
 
+def test_what_waits_for_a_commit_is_erased_as_well(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("interlock.ledger.sequencer.LINGER_S", 60.0)
+    with Ledger.open(home) as one, Ledger.open(home) as other:
+        one.append("a", {}, {"text": CANARY}, subject=CANARY).wait()
+        waiting = one.append("a", {}, {"text": CANARY}, subject=CANARY)
+        assert len(other.erase(CANARY)) == 1
+        entry = waiting.wait()
+        assert other.find(entry.id).payload is None
+        assert one.verify().ok
+        later = one.append("a", {}, {"text": "new"}, subject=CANARY).wait()
+        assert other.find(later.id).payload == {"text": "new"}
+    assert grep(home, CANARY) == []
+
+
 def test_a_kill_between_destroying_and_recording_is_made_good(home: Path) -> None:
     with Ledger.open(home) as ledger:
         ledger.append("a", {}, {}, subject="s").wait()

@@ -173,3 +173,40 @@ def test_an_error_of_any_kind_does_not_end_the_thread_that_commits(
             assert told.wait(10)
         ledger.append("b", {}, {}).when_done(again.set)
         assert again.wait(10)
+
+
+def test_what_is_handed_in_during_a_flush_shares_a_later_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("interlock.ledger.sequencer.LINGER_S", 60.0)
+    with Ledger.open(tmp_path / "home") as ledger:
+        ledger.append("a", {}, {}).wait()
+        commit, batches = Sequencer._commit_batch, []
+
+        def committing(self: Sequencer, batch: list[Pending], deadline: float) -> None:
+            batches.append(len(batch))
+            if len(batches) < 3:
+                ledger.append("late", {}, {})
+            commit(self, batch, deadline)
+
+        monkeypatch.setattr(Sequencer, "_commit_batch", committing)
+        first = [ledger.append("b", {}, {}) for _ in range(3)]
+        ledger._sequencer.flush(10)
+        assert [one.done for one in first] == [True] * 3
+        assert batches == [3]
+        assert ledger.queued == 1
+        ledger._sequencer.flush(10)
+        assert batches == [3, 1]
+
+
+def test_a_flush_ends_when_what_it_is_for_was_given_up(tmp_path: Path) -> None:
+    with Ledger.open(tmp_path / "home") as ledger:
+        ledger.append("a", {}, {}).wait()
+        held = ledger._sequencer
+        with held._mutex:
+            given_up = ledger.append("b", {}, {})
+            with pytest.raises(StorageError):
+                given_up.wait(0.05)
+        held.flush(10)
+        assert ledger.queued == 0
+        assert not given_up.done

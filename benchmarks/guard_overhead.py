@@ -7,8 +7,8 @@ noisy twin of a real device, 5 qubits with 1024 shots. "Confined worker" is the 
 confined process, whose own CPU is not counted, beside the same raw job in this one. Raw and guarded
 jobs alternate in blocks, so that a busy machine is busy for both. CPU is that of the whole process,
 all threads; medians over the blocks, and of the CPU added the mean too, which holds the seldom and
-long collections of Python's garbage. "One by one" waits for each job; "in flight" submits a block and then waits, so that
-receipts share commits.
+long collections of Python's garbage. "One by one" waits for each job; "in flight" submits a block
+and then waits, so that receipts share commits.
 
 Aer gets one thread for raw and guarded jobs alike: its idle OpenMP threads spin while the guard
 works, and their CPU would be counted as the guard's.
@@ -170,7 +170,8 @@ def main() -> None:
         label = f"{r['qubits']} qubits, {r['shots']} shots, {r['how']}"
         print(
             f"{label:40}{r['raw_wall_ms']:8.2f} {r['guarded_wall_ms']:8.2f} {r['wall_ratio']:6.2f}"
-            f"  {r['raw_cpu_ms']:8.2f} {r['guarded_cpu_ms']:8.2f} {r['added_cpu_ms']:8.2f} {r['mean_added_cpu_ms']:8.2f}"
+            f"  {r['raw_cpu_ms']:8.2f} {r['guarded_cpu_ms']:8.2f} {r['added_cpu_ms']:8.2f}"
+            f" {r['mean_added_cpu_ms']:8.2f}"
         )
     print("\nwhere it goes, 5 qubits, milliseconds of CPU a job")
     for part, value in shares[:14]:

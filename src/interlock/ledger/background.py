@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import os
 import threading
 import time
 import weakref
@@ -12,7 +13,7 @@ from typing import Protocol
 from interlock.errors import InterlockError
 from interlock.ledger.sequencer import LINGER_S
 
-__all__ = ["register", "start"]
+__all__ = ["awake", "register", "start"]
 
 
 class Ticking(Protocol):
@@ -27,11 +28,16 @@ class Ticking(Protocol):
     def tick(self) -> float:
         """Do what is due; return the seconds until something may be."""
 
+    def renew(self) -> None:
+        """Begin anew in a forked child."""
+
     def close(self) -> None:
         """Let go."""
 
 
 _open: weakref.WeakSet[Ticking] = weakref.WeakSet()
+#: Ledgers with something to do. What was handed in is recorded, whoever still asks for it.
+_awake: set[Ticking] = set()
 
 
 def register(ledger: Ticking) -> None:
@@ -46,8 +52,26 @@ def _close_all() -> None:
             ledger.close()
 
 
+def _renew() -> None:
+    """Leave the parent's ledgers to the parent: a forked child has not opened them."""
+    inherited = [*_open]
+    _open.clear()
+    _awake.clear()
+    for ledger in inherited:
+        ledger.renew()
+
+
+os.register_at_fork(after_in_child=_renew)
+
+
+def awake(ledger: Ticking) -> None:
+    """Keep a ledger that has just been woken until its thread has found it at rest."""
+    _awake.add(ledger)
+
+
 def start(ledger: Ticking) -> threading.Thread:
-    """Start the thread; it keeps no ledger alive and ends with it."""
+    """Start the thread; it keeps no ledger at rest alive and ends with it."""
+    register(ledger)
     thread = threading.Thread(
         target=_run, args=(weakref.ref(ledger),), name="interlock-ledger", daemon=True
     )
@@ -62,6 +86,10 @@ def _run(reference: weakref.ref[Ticking]) -> None:
         if ledger is None or ledger.closed:
             return
         wake = ledger.wake
+        if not wake.is_set():
+            _awake.discard(ledger)
+            if wake.is_set():  # by somebody, between the two
+                _awake.add(ledger)
         del ledger
         if not wake.wait(1.0):
             continue

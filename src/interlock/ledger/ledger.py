@@ -194,13 +194,7 @@ class Ledger(Rotating):
             InputError: a value cannot be recorded exactly.
         """
         if self._closed.is_set():
-            raise StorageError(
-                "the ledger is closed",
-                code="ledger-closed",
-                got=f"append of {event!r}",
-                expected="an open ledger",
-                fix="append before `close`, or open it again",
-            )
+            raise _closed(event)
         if event.startswith("ledger."):
             raise InputError(
                 "this event is the ledger's own",
@@ -247,13 +241,22 @@ class Ledger(Rotating):
         )  # fmt: skip
         if not self.wake.is_set():
             self._start()
+        if self._closed.is_set():
+            self._sequencer.withdraw(pending, _closed(event))  # nobody comes for it any more
         return pending
 
     def _append_own(self, event: str, header: Mapping[str, HeaderValue]) -> Pending:
         return self._append(event, header, {})
 
+    def renew(self) -> None:
+        """Begin anew in a forked child: what is queued is the parent's to record."""
+        self._sequencer.renew()
+        self.wake = threading.Event()
+        self._flusher = None
+
     def _start(self) -> None:
         self.wake.set()
+        background.awake(self)
         if self._flusher is None or not self._flusher.is_alive():
             self._flusher = background.start(self)
 
@@ -466,3 +469,13 @@ class Ledger(Rotating):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _closed(event: str) -> StorageError:
+    return StorageError(
+        "the ledger is closed",
+        code="ledger-closed",
+        got=f"append of {event!r}",
+        expected="an open ledger",
+        fix="append before `close`, or open it again",
+    )

@@ -127,12 +127,16 @@ class Sequencer:
         self._store = store
         self._notary = notary
         self._clock = clock
-        self._queue: deque[Pending] = deque()
-        self._finished: deque[Pending] = deque()
-        self._mutex = threading.Lock()
         self._frontier = frontier
         self._last_ns = 0
         self._broken: InterlockError | None = None
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin with nothing queued, as a forked child does: its parent records that."""
+        self._queue: deque[Pending] = deque()
+        self._finished: deque[Pending] = deque()
+        self._mutex = threading.Lock()
 
     @property
     def queued(self) -> int:
@@ -156,6 +160,12 @@ class Sequencer:
         pending = Pending(self, draft)
         self._queue.append(pending)
         return pending
+
+    def withdraw(self, pending: Pending, error: InterlockError) -> None:
+        """Take an entry back and fail it, unless a commit has it already."""
+        with contextlib.suppress(ValueError):
+            self._queue.remove(pending)
+            pending.error = error
 
     def drive(self, pending: Pending, deadline: float) -> None:
         """Commit batches until this entry is done, or somebody else's commit did it."""

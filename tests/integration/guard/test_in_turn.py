@@ -1,5 +1,6 @@
 """Jobs on a simulator in this process run in turn, and their receipts share commits."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -277,3 +278,42 @@ def test_a_forked_child_does_not_wait_for_a_job_of_its_parent(policy, home, bell
     gate.set()
     assert os.waitpid(child, 0)[1] == 0
     assert job.result().metadata["interlock"]["outcome"] == "RELEASE"
+
+
+def test_what_a_guard_that_nobody_keeps_has_in_flight_is_recorded(  # type: ignore[no-untyped-def]
+    policy, home, bell, monkeypatch
+) -> None:
+    monkeypatch.setattr("interlock.ledger.sequencer.LINGER_S", 1.0)
+    monkeypatch.setattr(threads, "SHARE_S", 60.0)
+    monkeypatch.setattr(threads, "ROUNDS_S", 60.0)
+    guarded = interlock.guard(SamplerV2(seed=1), policy=policy, home=home)
+    guarded.run([bell], shots=10).result()
+    gate, executed, collected = threading.Event(), threading.Event(), threading.Event()
+    in_turn = lane(SamplerV2())
+    assert in_turn is not None
+    in_turn.run(lambda: not gate.wait(60))
+    for _ in range(3):
+        guarded.run([bell], shots=10)
+    parts = iter(range(3))  # as many as a job has
+
+    def another_guard() -> bool:
+        if next(parts) < 2:
+            return True
+        executed.set()
+        collected.wait(60)
+        return False
+
+    in_turn.run(another_guard)
+    del guarded
+    gate.set()
+    assert executed.wait(60)
+    gc.collect()
+    collected.set()
+    deadline = time.monotonic() + 20
+    while True:
+        with recorded(home) as ledger:
+            ended = [e for e in ledger.entries() if e.header.get("outcome") == "RELEASE"]
+        if len(ended) == 4:
+            return
+        assert time.monotonic() < deadline, f"{len(ended)} of 4 jobs are on record"
+        time.sleep(0.05)

@@ -210,3 +210,23 @@ def test_a_flush_ends_when_what_it_is_for_was_given_up(tmp_path: Path) -> None:
         held.flush(10)
         assert ledger.queued == 0
         assert not given_up.done
+
+
+def test_it_is_called_when_the_ledger_is_closed_while_the_entry_is_handed_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger.open(tmp_path / "home")
+    submit = Sequencer.submit
+
+    def late(self: Sequencer, draft: Any) -> Pending:
+        ledger.close()
+        return submit(self, draft)
+
+    monkeypatch.setattr(Sequencer, "submit", late)
+    called: list[int] = []
+    pending = ledger.append("a", {}, {})
+    pending.when_done(lambda: called.append(1))
+    assert called == [1]
+    with pytest.raises(StorageError) as caught:
+        pending.wait(1)
+    assert caught.value.code == "ledger-closed"

@@ -39,7 +39,10 @@ class Released(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """What observers are told when a job has ended."""
+    """What observers are told when a job has ended.
+
+    The thread may be the one that hands over other jobs, so an observer waits for none.
+    """
 
     receipt: Receipt
     job: Job

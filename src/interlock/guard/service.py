@@ -198,8 +198,9 @@ class Guard:
         cancelled.
         """
         running = self._begin(programs, options)
-        # A job within a job must not wait for the one that waits for it.
-        nested = threads.this_worker() is not None
+        # A job within a job must not wait for the one that waits for it. It may come from a thread
+        # of that job, which has its context and is no worker.
+        nested = threads.this_worker() is not None or WITHIN.get() is not None
         lane = options.get("lane")
         if lane is None or nested:
             threads.run(running.run, urgent=nested)

@@ -111,7 +111,10 @@ class _Pool:
                 time.sleep(POLL_S)
                 now = time.monotonic()
                 for watched in list(self.watched.values()):
-                    watched.check(now)
+                    # What it starts may find no thread: then it tries again. Without this one,
+                    # nothing that hangs would ever end.
+                    with contextlib.suppress(RuntimeError, MemoryError):
+                        watched.check(now)
             self.awake.clear()
             if self.watched:
                 self.awake.set()
@@ -168,7 +171,8 @@ class Lane:
                 return
             self._turn = new = _Turn(self) if self.waits else None
         if new is not None:
-            _pool.start(lambda: self._take(new), urgent=False)
+            # An idle lane is always given a thread: the jobs under way may all be waiting for it.
+            _pool.start(lambda: self._take(new), urgent=turn is None)
 
     def check(self, now: float) -> None:
         """Pass the lane on when what has it takes long."""

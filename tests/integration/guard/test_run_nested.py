@@ -250,3 +250,27 @@ def test_what_a_device_refuses_before_it_runs_costs_nothing(policy: Any, home: A
     for _ in range(3):
         with pytest.raises(DeniedError, match="circuit-not-isa"):
             guarded.run([circuit], shots=900).result()
+
+
+def test_jobs_within_jobs_from_threads_of_their_own_do_not_wait_for_those_around_them(
+    tmp_path: Path, policy: Any
+) -> None:
+    policy["timeouts"] = {"control_s": 30, "execute_s": 20}
+    script = """
+from qiskit.primitives import PrimitiveJob
+class Mine(BaseSamplerV2):
+    def run(self, pubs, *, shots=None):
+        pubs = list(pubs)
+        def within():
+            AerSimulator().run(circuit, shots=7).result()
+            return StatevectorSampler().run(pubs, shots=shots).result()
+        job = PrimitiveJob(within)
+        job._submit()
+        return job
+sampler = Mine()
+jobs = [sampler.run([circuit], shots=10) for _ in range(10)]
+print(len([job.result() for job in jobs]))
+"""
+    events = run(tmp_path, policy, script)
+    assert events[-1]["outcomes"] == {"RELEASE": 30}
+    assert events[-1]["within"] == 20

@@ -285,3 +285,31 @@ def test_parts_of_one_job_share_its_context() -> None:
     lane.run(part)
     assert done.wait(PATIENCE_S)
     assert seen == ["", "mine"]
+
+
+def test_jobs_that_all_wait_for_an_idle_lane_do_not_keep_it_from_its_thread() -> None:
+    lane, done = Lane(), threading.Event()
+    for _ in range(threads.LIMIT):
+        threads.run(lambda: not done.wait(PATIENCE_S))  # type: ignore[arg-type, return-value]
+    lane.run(done.set)
+    assert done.wait(PATIENCE_S / 2)
+
+
+def test_one_that_cannot_be_dealt_with_does_not_end_the_watch() -> None:
+    class NoThread:
+        def __init__(self) -> None:
+            self.looks = 0
+            self.again = threading.Event()
+
+        def check(self, now: float) -> None:
+            self.looks += 1
+            if self.looks > 1:
+                self.again.set()
+            raise RuntimeError("can't start new thread")
+
+    job = NoThread()
+    threads.watch(job)
+    try:
+        assert job.again.wait(PATIENCE_S)
+    finally:
+        threads.forget(job)

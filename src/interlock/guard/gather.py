@@ -231,6 +231,7 @@ class Gathering:
         self._policy = policy
         self._ended = ended
         self._failed = failed
+        self._given_up = False
 
     @property
     def request(self) -> Request:
@@ -250,6 +251,8 @@ class Gathering:
             if attempt.part():
                 return True
         except _LeftBehindError:
+            if self._given_up:
+                threads.forget(self)  # it was given up between two parts
             return False
         except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
             threads.forget(self)
@@ -292,6 +295,7 @@ class Gathering:
         step = next(iter(turn), None)
         if step is None or step.settling or not _taken(turn):
             return False
+        self._given_up = True
         threads.forget(self)
         threads.leave_behind(attempt.worker)
         settling = _Settling(attempt, Outcome.DENY)

@@ -317,3 +317,31 @@ def test_what_a_guard_that_nobody_keeps_has_in_flight_is_recorded(  # type: igno
             return
         assert time.monotonic() < deadline, f"{len(ended)} of 4 jobs are on record"
         time.sleep(0.05)
+
+
+def test_a_job_given_up_between_two_parts_is_not_watched_for_ever(  # type: ignore[no-untyped-def]
+    policy, home, bell, monkeypatch
+) -> None:
+    monkeypatch.setattr(threads, "SHARE_S", 60.0)
+    monkeypatch.setattr(threads, "ROUNDS_S", 60.0)
+    guarded = interlock.guard(SamplerV2(seed=1), policy=policy, home=home)
+    guarded.run([bell], shots=10).result()
+    gate, paused, given_up = threading.Event(), threading.Event(), threading.Event()
+    in_turn = lane(SamplerV2())
+    assert in_turn is not None
+    in_turn.run(lambda: not gate.wait(60))
+    job = guarded.run([bell], shots=10)
+
+    def between() -> bool:
+        paused.set()
+        return not given_up.wait(60)
+
+    in_turn.run(between)
+    gate.set()
+    assert paused.wait(60)
+    assert job._future.give_up()
+    given_up.set()
+    after = threading.Event()
+    in_turn.run(lambda: after.set())
+    assert after.wait(60)
+    assert [w for w in threads._pool.watched.values() if not isinstance(w, threads.Lane)] == []

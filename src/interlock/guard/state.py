@@ -13,7 +13,7 @@ import os
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -74,6 +74,13 @@ class Tried(NamedTuple):
 
     taken: bool
     used: tuple[float, ...]
+
+    def usage(self, caps: Sequence[Cap]) -> list[dict[str, Any]]:
+        """Return the first caps of the reservation as evidence: unit, used before, amount."""
+        return [
+            {"unit": cap.unit, "used": before, "amount": cap.amount}
+            for cap, before in zip(caps, self.used, strict=False)
+        ]
 
 
 def fits(used: float, amount: float, limit: float | None) -> bool:

@@ -105,16 +105,10 @@ class BudgetControl(Control):
         shown = job.mode is Mode.ENFORCED
         held = [Cap(cap.unit + RESERVED, cap.amount) for cap in caps if shown and cap.amount]
         window, now = Window(scope_for(job, settings), DAY_S), request.now()
-        taken, used = request.state.reserve(
-            window, caps + held, now, durable=amounts["cost_usd"] > 0
-        )
-        if taken:
+        tried = request.state.reserve(window, caps + held, now, durable=amounts["cost_usd"] > 0)
+        if tried.taken:
             request.shared["budget"] = (window, caps, held, now)
-        usage = [
-            {"unit": cap.unit, "used": before, "amount": cap.amount}
-            for cap, before in zip(caps, used, strict=False)
-        ]
-        return evidence | {"usage": usage}
+        return evidence | {"usage": tried.usage(caps)}
 
     def decide(self, job: Job, settings: BudgetSettings, evidence: Evidence) -> Verdict:
         """Compare the amounts with the limits."""

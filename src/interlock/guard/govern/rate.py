@@ -56,16 +56,10 @@ class RateControl(Control):
         )
         self._give_back(request)  # the quantum branch may have reserved before it was left
         now = request.now()
-        taken, used = request.state.reserve(window, caps, now)
-        if taken:
+        tried = request.state.reserve(window, caps, now)
+        if tried.taken:
             request.shared["rate"] = (window, caps, now)
-        return {
-            "volume": volume,
-            "usage": [
-                {"unit": c.unit, "used": u, "amount": c.amount}
-                for c, u in zip(caps, used, strict=True)
-            ],
-        }
+        return {"volume": volume, "usage": tried.usage(caps)}
 
     def decide(self, job: Job, settings: RateSettings, evidence: Evidence) -> Verdict:
         """Compare with the limits; a volume that cannot be read is too much."""

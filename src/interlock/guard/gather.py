@@ -251,6 +251,7 @@ class Gathering:
             if attempt.part():
                 return True
         except _LeftBehindError:
+            threads.come_back(attempt)
             if self._given_up:
                 threads.forget(self)  # it was given up between two parts
             return False
@@ -276,7 +277,7 @@ class Gathering:
         step = next(iter(turn), None)
         if step is None or now < step.until or not _taken(turn):
             return
-        threads.leave_behind(attempt.worker)
+        threads.leave_behind(attempt)
         if step.settling:
             threads.forget(self)
             threads.run(self._tell, urgent=True)
@@ -297,7 +298,7 @@ class Gathering:
             return False
         self._given_up = True
         threads.forget(self)
-        threads.leave_behind(attempt.worker)
+        threads.leave_behind(attempt)
         settling = _Settling(attempt, Outcome.DENY)
         thread = threading.Thread(target=settling.run, daemon=True)
         thread.start()

@@ -19,7 +19,9 @@ from typing import Protocol, TypeVar
 
 __all__ = [
     "Lane",
+    "Manned",
     "Watched",
+    "come_back",
     "forget",
     "in_background",
     "leave_behind",
@@ -52,6 +54,12 @@ class Watched(Protocol):
     def check(self, now: float) -> None:
         """Deal with it if it hangs. `now` is on the monotonic clock."""
         ...
+
+
+class Manned(Protocol):
+    """Something that a worker is at, or None."""
+
+    worker: object
 
 
 class _Pool:
@@ -303,15 +311,29 @@ def in_background(work: Callable[[], T]) -> Future[T]:
     return future
 
 
-def leave_behind(worker: object) -> None:
-    """Count a worker that hangs as gone; its thread ends when it comes back to life."""
-    if isinstance(worker, _Worker) and not worker.left_behind:
-        worker.left_behind = True
-        with worker.pool.lock:
+def leave_behind(walk: Manned) -> None:
+    """Count the worker of a walk that was given up as gone; it ends when it comes back to life.
+
+    One that has come back meanwhile, and may have another job, is left alone.
+    """
+    worker = walk.worker
+    if not isinstance(worker, _Worker):
+        return
+    turn = worker.turn
+    if turn is not None:
+        turn.lane.pass_on(turn)  # first: it must not take another job of the lane
+    with worker.pool.lock:
+        if walk.worker is worker:
+            worker.left_behind = True
             worker.pool.busy.discard(worker)
-        turn = worker.turn
-        if turn is not None:
-            turn.lane.pass_on(turn)
+
+
+def come_back(walk: Manned) -> None:
+    """Take this thread's worker off a walk that was given up."""
+    worker = walk.worker
+    if isinstance(worker, _Worker):
+        with worker.pool.lock:
+            walk.worker = None
 
 
 def this_worker() -> object:

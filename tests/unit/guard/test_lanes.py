@@ -14,6 +14,13 @@ from interlock.guard.threads import Lane
 PATIENCE_S = 20.0
 
 
+class Walk:
+    """Something that a worker is at."""
+
+    def __init__(self, worker: object = None) -> None:
+        self.worker = worker
+
+
 def test_tasks_run_in_order_and_never_two_at_once() -> None:
     lane, done, order = Lane(), threading.Event(), []
     inside, most = [0], [0]
@@ -58,7 +65,7 @@ def test_one_that_is_left_behind_gives_the_lane_to_the_next() -> None:
     lane.run(done.set)
     assert hung.wait(PATIENCE_S)
     assert not done.wait(0.05)
-    threads.leave_behind(workers[0])
+    threads.leave_behind(Walk(workers[0]))
     assert done.wait(PATIENCE_S)
     freed.set()
     again = threading.Event()
@@ -313,3 +320,40 @@ def test_one_that_cannot_be_dealt_with_does_not_end_the_watch() -> None:
         assert job.again.wait(PATIENCE_S)
     finally:
         threads.forget(job)
+
+
+def test_a_worker_that_has_come_back_meanwhile_is_not_left_behind() -> None:
+    walk, steps = Walk(), threading.Event()
+    workers: list[Any] = []
+    goes_on, ended = threading.Event(), threading.Event()
+
+    def task() -> None:
+        walk.worker = threads.this_worker()
+        workers.append(walk.worker)
+        threads.come_back(walk)
+        steps.set()
+        goes_on.wait(PATIENCE_S)
+        ended.set()
+
+    class Late:
+        """Sees the worker as it was before it came back."""
+
+        looks = 0
+
+        @property
+        def worker(self) -> object:
+            self.looks += 1
+            return worker if self.looks == 1 else walk.worker
+
+    threads.run(task)
+    assert steps.wait(PATIENCE_S)
+    (worker,) = workers
+    threads.leave_behind(Late())  # type: ignore[arg-type]
+    assert worker in threads._pool.busy  # the end of the process waits for what it does
+    goes_on.set()
+    assert ended.wait(PATIENCE_S)
+    end = time.monotonic() + PATIENCE_S
+    while worker in threads._pool.busy and time.monotonic() < end:
+        time.sleep(0.001)
+    assert worker not in threads._pool.busy
+    assert not worker.left_behind

@@ -41,7 +41,8 @@ class Released(msgspec.Struct, frozen=True, kw_only=True):
 class JobEvent(msgspec.Struct, frozen=True, kw_only=True):
     """What observers are told when a job has ended.
 
-    The thread may be the one that hands over other jobs, so an observer waits for none.
+    The thread may be the one that hands over other jobs, so an observer waits for none. `seconds`
+    are those the job took, without its waits for others: for its turn, and for a shared commit.
     """
 
     receipt: Receipt

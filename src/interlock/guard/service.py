@@ -102,9 +102,15 @@ class _Running:
             self._failed(error)
             return
         if threads.more_waits() and self._guard.ledger.queued < TOGETHER:
-            pending.when_done(lambda: self._finish(trace, pending))
+            self._queued = time.perf_counter()
+            pending.when_done(lambda: self._shared(trace, pending))
         else:
             self._finish(trace, pending)
+
+    def _shared(self, trace: Trace, pending: Pending) -> None:
+        # Nor is the wait for the others of a commit.
+        self._started += time.perf_counter() - self._queued
+        self._finish(trace, pending)
 
     def _finish(self, trace: Trace, pending: Pending) -> None:
         """Hand over what was released, once its record is on the disk."""

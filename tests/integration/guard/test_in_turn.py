@@ -222,6 +222,28 @@ def test_what_others_took_before_its_turn_is_no_time_of_a_job(
     assert told[1] < 2
 
 
+def test_waits_of_jobs_in_flight_for_each_other_do_not_add_up(
+    policy, home, bell, monkeypatch
+) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr("interlock.ledger.sequencer.LINGER_S", 60.0)
+
+    def decode(_: Any) -> dict[str, Any]:
+        time.sleep(0.02)
+        return {"seen": 1}
+
+    guarded = interlock.guard(SamplerV2(), policy=policy, home=home, decode=decode)
+    guarded.run([bell], shots=10).result()
+    told: list[float] = []
+    guarded.interlock.guard.observers.append(lambda event: told.append(event.seconds))
+    began = time.perf_counter()
+    for job in [guarded.run([bell], shots=10) for _ in range(16)]:
+        job.result()
+    passed = time.perf_counter() - began
+    assert len(told) == 16
+    # Submission runs beside the jobs; their waits for each other would add up to 2.7 s.
+    assert 16 * 0.02 <= sum(told) <= 2 * passed
+
+
 def test_a_callback_that_ends_its_thread_holds_up_nobody(policy, home, bell) -> None:  # type: ignore[no-untyped-def]
     guarded = interlock.guard(SamplerV2(), policy=policy, home=home)
     gate = threading.Event()

@@ -71,7 +71,7 @@ def awake(ledger: Ticking) -> None:
 
 def start(ledger: Ticking) -> threading.Thread:
     """Start the thread; it keeps no ledger at rest alive and ends with it."""
-    register(ledger)
+    register(ledger)  # a forked child that uses it closes it, too
     thread = threading.Thread(
         target=_run, args=(weakref.ref(ledger),), name="interlock-ledger", daemon=True
     )

@@ -1,4 +1,5 @@
 import json
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ from interlock.guard.execute.isolation import IsolationControl, IsolationSetting
 from interlock.guard.execute.run import FULL_COUNTS, RunControl, RunSettings, describe
 from interlock.guard.result import Estimates, Result, Samples
 from interlock.guard.validate.counts import CountsControl, CountsSettings
-from interlock.guard.validate.figures import wilson
+from interlock.guard.validate.figures import _widest, figures, wilson
 from interlock.guard.validate.interval import IntervalControl, IntervalSettings
 from interlock.types import Decision
 from tests.unit.guard.doubles import a_job, a_request, ask
@@ -157,3 +158,22 @@ def test_they_keep_the_contract_of_a_control() -> None:
     check_control(IsolationControl(), a_job(), IsolationSettings(), {"level": "none"})
     failed = {"failed": {"kind": "timeout", "message": "no result in 1 s"}}
     check_control(RunControl(), a_job(), RunSettings(), json.loads(json.dumps(failed)))
+
+
+@pytest.mark.parametrize("low", [[0.1, math.nan], [math.nan, 0.1], [-math.inf, 0.1]])
+def test_an_interval_that_is_not_finite_is_seen_wherever_it_stands(low: list[float]) -> None:
+    one = {"low": [0.0], "high": [1.0]}
+    for tables in (
+        [{"low": low, "high": [0.5, 0.5]}, one],
+        [one, {"low": low, "high": [0.5, 0.5]}],
+    ):
+        assert _widest(tables) is None
+    assert _widest([one, {"low": [0.2], "high": [0.4]}]) == 0.5
+    assert _widest([]) == 0.0
+
+
+def test_a_job_with_an_interval_that_is_not_finite_has_no_widest_one() -> None:
+    fine = Estimates(values=[0.5], errors=[0.1], shape=(1,))
+    beyond = Estimates(values=[1.0], errors=[1e308], shape=(1,))
+    for items in ((fine, beyond), (beyond, fine)):
+        assert figures(Result(items=items), 0.9).widest is None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from operator import sub
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
@@ -368,6 +368,9 @@ def _estimates(circuit: _Circuit, item: Estimates, before: int) -> Found:
     return Found(named, tables, len(values), None if broken else _widest(tables))
 
 
-def _widest(tables: Sequence[Mapping[str, Any]]) -> float:
-    widths = (max(map(sub, t["high"], t["low"])) for t in tables)
-    return float(max(widths, default=0.0)) / 2
+def _widest(tables: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return the widest half-width, or None where an interval is not finite."""
+    # NumPy's maximum of numbers with a NaN among them is NaN, Python's may be any.
+    widths = [np.subtract(t["high"], t["low"]).max() for t in tables]
+    widest = float(np.max(widths, initial=0.0)) / 2
+    return widest if math.isfinite(widest) else None

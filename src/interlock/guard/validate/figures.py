@@ -371,6 +371,7 @@ def _estimates(circuit: _Circuit, item: Estimates, before: int) -> Found:
 def _widest(tables: Sequence[Mapping[str, Any]]) -> float | None:
     """Return the widest half-width, or None where an interval is not finite."""
     # NumPy's maximum of numbers with a NaN among them is NaN, Python's may be any.
-    widths = [np.subtract(t["high"], t["low"]).max() for t in tables]
+    with np.errstate(over="ignore", invalid="ignore"):
+        widths = [np.subtract(t["high"], t["low"]).max() for t in tables]
     widest = float(np.max(widths, initial=0.0)) / 2
     return widest if math.isfinite(widest) else None
